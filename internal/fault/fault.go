@@ -1,0 +1,103 @@
+// Package fault names what can go wrong, in the same words for every layer:
+// the closed set of error.type, the time limits of ours that ended an
+// attempt, and the refusals of a breaker.
+package fault
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"time"
+)
+
+// The closed set of error.type; a status code as text belongs to it too.
+const (
+	Timeout         = "timeout"
+	Canceled        = "canceled"
+	CircuitOpen     = "circuit_open"
+	ConnectionError = "connection_error"
+	StreamError     = "stream_error"
+	Truncated       = "truncated"
+	Other           = "_OTHER"
+)
+
+// A TimeLimit is the cause with which a layer of ours ends an attempt. It
+// tells our own limits from the caller's context.
+type TimeLimit struct {
+	Limit string // the Config field that set it, as "retry: AttemptTimeout"
+	After time.Duration
+}
+
+func (e *TimeLimit) Error() string { return e.Limit + " of " + e.After.String() + " is over" }
+
+// Timeout makes a TimeLimit a timeout for net.Error and url.Error.
+func (e *TimeLimit) Timeout() bool { return true }
+
+// Temporary completes net.Error.
+func (e *TimeLimit) Temporary() bool { return false }
+
+// ErrorType returns the value of the error.type attribute.
+func (e *TimeLimit) ErrorType() string { return Timeout }
+
+// A Rejection is an error of a breaker: the attempt was never sent.
+type Rejection interface {
+	error
+	// Paused reports whether waiting helps, and how long: a rate limit's
+	// pause ends by itself, an open circuit is answered at once.
+	Paused() (wait time.Duration, ok bool)
+}
+
+// AsRejection returns the Rejection in err's tree, if there is one.
+func AsRejection(err error) (Rejection, bool) {
+	var r Rejection
+	ok := errors.As(err, &r)
+	return r, ok
+}
+
+// IsTimeout reports whether err is a timeout of any layer.
+func IsTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// Type returns the error.type of err. Errors of this module name their own.
+func Type(err error) string {
+	var typed interface{ ErrorType() string }
+	var network net.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &typed):
+		return typed.ErrorType()
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	case IsTimeout(err):
+		return Timeout
+	case IsConnection(err), errors.As(err, &network):
+		return ConnectionError
+	default:
+		return Other
+	}
+}
+
+// StatusType returns the error.type of an HTTP status: "" below 400.
+func StatusType(code int) string {
+	switch {
+	case code < 400:
+		return ""
+	case code < len(statusText):
+		return statusText[code]
+	default:
+		return Other
+	}
+}
+
+// statusText holds the texts of all statuses, so that none is made per call.
+var statusText = func() (text [600]string) {
+	for code := 100; code < len(text); code++ {
+		text[code] = strconv.Itoa(code)
+	}
+	return text
+}()
