@@ -1,0 +1,63 @@
+// Package hint reads how long a server asks a client to wait.
+package hint
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// longest bounds what a hint can say, so that sums with it can't overflow. No
+// caller obeys anything near it.
+const longest = 365 * 24 * time.Hour
+
+// FromHeader returns the wait asked for by the first of retry-after-ms,
+// x-ms-retry-after-ms (OpenAI, Azure) and Retry-After (RFC 9110, section
+// 10.2.3; fractions of a second are accepted). A date in the past asks for
+// no wait. What is negative or can't be read is as if it were not there.
+func FromHeader(h http.Header, now time.Time) (time.Duration, bool) {
+	for _, field := range [...]struct {
+		name string
+		unit time.Duration
+	}{
+		{"Retry-After-Ms", time.Millisecond},
+		{"X-Ms-Retry-After-Ms", time.Millisecond},
+		{"Retry-After", time.Second},
+	} {
+		values := h[field.name]
+		if len(values) == 0 {
+			continue
+		}
+		value := strings.TrimSpace(values[0])
+		if d, ok := number(value, field.unit); ok {
+			return d, true
+		}
+		if field.unit != time.Second {
+			continue
+		}
+		if at, err := http.ParseTime(value); err == nil {
+			return clamp(at.Sub(now)), true
+		}
+	}
+	return 0, false
+}
+
+// number reads a decimal count of unit. Only digits and a point are taken:
+// ParseFloat alone would also take "inf", "1e9" and "0x10".
+func number(s string, unit time.Duration) (time.Duration, bool) {
+	if s == "" || strings.Trim(s, "0123456789.") != "" {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsInf(f, 0) {
+		return 0, false
+	}
+	if f *= float64(unit); f < float64(longest) {
+		return time.Duration(f), true
+	}
+	return longest, true
+}
+
+func clamp(d time.Duration) time.Duration { return min(max(d, 0), longest) }
