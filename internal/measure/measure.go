@@ -134,14 +134,15 @@ func (h IntHistogram) Record(ctx context.Context, v int64, o *Options) {
 
 // Options are one set of attributes, ready for every kind of instrument.
 type Options struct {
-	add    []metric.AddOption
-	record []metric.RecordOption
+	add     []metric.AddOption
+	record  []metric.RecordOption
+	observe []metric.ObserveOption
 }
 
 // NewOptions returns the options of a set of attributes.
 func NewOptions(attrs ...attribute.KeyValue) *Options {
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
-	return &Options{add: []metric.AddOption{set}, record: []metric.RecordOption{set}}
+	return &Options{add: []metric.AddOption{set}, record: []metric.RecordOption{set}, observe: []metric.ObserveOption{set}}
 }
 
 // maxCached bounds a Cache. The label values it is asked for are bounded

@@ -1,0 +1,170 @@
+package breaker
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// What the zero values of a [Config] stand for.
+const (
+	DefaultName             = "default"
+	DefaultFailureThreshold = 5
+	DefaultFailureRatio     = 0.5
+	DefaultMinRequests      = 20
+	DefaultWindow           = 60 * time.Second
+	DefaultOpenDuration     = 30 * time.Second
+	DefaultProbeTimeout     = 60 * time.Second
+	DefaultSuccessThreshold = 2
+	DefaultMaxProbes        = 1
+	DefaultMaxKeys          = 1024
+)
+
+// The greatest values of what takes memory or could overflow.
+const (
+	maxMinRequests = 10_000
+	maxProbes      = 1_000
+	maxKeys        = 65_536
+	maxDuration    = 24 * time.Hour
+)
+
+// A Config says when a breaker opens, for how long, and who hears of it. Its
+// zero value is fit for production. It is copied when a [Breaker] or a
+// [Transport] is made; later changes to it have no effect.
+type Config struct {
+	// FailureThreshold is the number of failures in a row that opens a
+	// breaker; any success in between ends the row. The attempts of one call
+	// count once in it. 0 means 5, negative turns the rule off.
+	FailureThreshold int
+
+	// FailureRatio is the share of failures among the outcomes in the Window
+	// that opens a breaker, once there are MinRequests of them. It is at most
+	// 1; 0 means 0.5, negative turns the rule off.
+	FailureRatio float64
+
+	// MinRequests is the number of outcomes in the Window from which on a key
+	// counts as busy: from there the FailureRatio holds, and failures open a
+	// breaker only if they lie at least a second apart. It is at most 10,000;
+	// 0 means 20.
+	MinRequests int
+
+	// Window is how far back outcomes are looked at, in steps of a tenth of
+	// it. It is at most 24 hours; 0 means 60 s.
+	Window time.Duration
+
+	// OpenDuration is how long a breaker stays open when the failure that
+	// opened it did not ask for another wait. It is at most 24 hours; 0 means
+	// 30 s.
+	OpenDuration time.Duration
+
+	// ProbeTimeout is how long a probe keeps its place. A probe that takes
+	// longer goes on, and its outcome counts, but another may be made. It is
+	// at most 24 hours; 0 means 60 s.
+	ProbeTimeout time.Duration
+
+	// SuccessThreshold is the number of successful probes that closes a
+	// half-open breaker. 0 means 2.
+	SuccessThreshold int
+
+	// MaxProbes is the number of requests a half-open breaker lets through at
+	// the same time. It is at most 1,000; 0 means 1.
+	MaxProbes int
+
+	// MaxKeys is the number of breakers a Transport keeps. Beyond it the least
+	// recently used closed one is forgotten, or, where none is closed, the
+	// least recently used. It is at most 65,536; 0 means 1024.
+	MaxKeys int
+
+	// Name is the key of a Breaker made by New; a Transport names its breakers
+	// by Key. "" means "default".
+	Name string
+
+	// Key returns the name of the breaker that watches over a request. It
+	// ends up in errors, logs and metrics, so it must hold no secrets. It must
+	// not change the request, and must be safe for concurrent use. nil means
+	// scheme and host in lower case, as "https://api.openai.com".
+	Key func(*http.Request) string
+
+	// Observe judges what an attempt came to, by the response and error the
+	// base returned; one of them is nil. It may read and replace
+	// Response.Body. As long as it returns Undecided, the Observer it returns
+	// sees the body, or the default one where that is nil. Any other outcome
+	// is final and its Observer is not used. It is not asked about attempts
+	// that ended with the caller's context, or by a time limit of ours, nor
+	// about 101 Switching Protocols, always a success. It must be safe for
+	// concurrent use. nil means DefaultObserve.
+	Observe func(*http.Response, error) (Outcome, Observer, Hint)
+
+	// OnStateChange is called after each transition, outside every lock, by
+	// the request that caused it, one call at a time for each breaker and in
+	// order. It may use the Breaker. nil means nobody is told.
+	OnStateChange func(StateChange)
+
+	// Logger gets one line a transition: Warn when a breaker opens, else Info.
+	// nil means no logs.
+	Logger *slog.Logger
+
+	// MeterProvider makes the instruments. nil means the global one.
+	MeterProvider metric.MeterProvider
+}
+
+// Validate returns a [*ConfigError] for the first field whose value is not
+// allowed, or nil.
+func (c Config) Validate() error {
+	// FailureRatio may be NaN, which compares with nothing.
+	if !(c.FailureRatio <= 1) {
+		return &ConfigError{"FailureRatio", c.FailureRatio, "at most 1; 0 for the default of 0.5, negative for off"}
+	}
+	for _, f := range []struct {
+		name       string
+		value, max int
+		allowed    string
+	}{
+		{"MinRequests", c.MinRequests, maxMinRequests, "from 1 to 10000, or 0 for the default of 20"},
+		{"SuccessThreshold", c.SuccessThreshold, c.SuccessThreshold, "at least 1, or 0 for the default of 2"},
+		{"MaxProbes", c.MaxProbes, maxProbes, "from 1 to 1000, or 0 for the default of 1"},
+		{"MaxKeys", c.MaxKeys, maxKeys, "from 1 to 65536, or 0 for the default of 1024"},
+	} {
+		if f.value < 0 || f.value > f.max {
+			return &ConfigError{f.name, f.value, f.allowed}
+		}
+	}
+	for _, f := range []struct {
+		name    string
+		value   time.Duration
+		allowed string
+	}{
+		{"Window", c.Window, "above 0 and at most 24h, or 0 for the default of 60s"},
+		{"OpenDuration", c.OpenDuration, "above 0 and at most 24h, or 0 for the default of 30s"},
+		{"ProbeTimeout", c.ProbeTimeout, "above 0 and at most 24h, or 0 for the default of 60s"},
+	} {
+		if f.value < 0 || f.value > maxDuration {
+			return &ConfigError{f.name, f.value, f.allowed}
+		}
+	}
+	return nil
+}
+
+// withDefaults returns c with its zero values filled in.
+func (c Config) withDefaults() Config {
+	fill(&c.FailureThreshold, DefaultFailureThreshold)
+	fill(&c.FailureRatio, DefaultFailureRatio)
+	fill(&c.MinRequests, DefaultMinRequests)
+	fill(&c.Window, DefaultWindow)
+	fill(&c.OpenDuration, DefaultOpenDuration)
+	fill(&c.ProbeTimeout, DefaultProbeTimeout)
+	fill(&c.SuccessThreshold, DefaultSuccessThreshold)
+	fill(&c.MaxProbes, DefaultMaxProbes)
+	fill(&c.MaxKeys, DefaultMaxKeys)
+	fill(&c.Name, DefaultName)
+	return c
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,69 @@
+package breaker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
+)
+
+var (
+	// ErrOpen is what every [OpenError] is.
+	ErrOpen = errors.New("breaker: circuit is open")
+
+	// ErrBodyClosed is what an [Observer] is told when the caller closes a
+	// body before its end.
+	ErrBodyClosed = errors.New("breaker: body closed before its end")
+
+	errNoResponse = errors.New("breaker: the base RoundTripper returned neither a response nor an error")
+)
+
+// An OpenError says that a request was refused: nothing has been sent.
+type OpenError struct {
+	// Key names the breaker; by default the request's scheme and host.
+	Key string
+
+	// RetryAfter is how long to wait before the next try. For a rate limit it
+	// is what is left of the pause and this caller's share of the time over
+	// which the waiting callers are spread. For an open circuit it is the time
+	// until a probe may be made, by whichever request comes first.
+	RetryAfter time.Duration
+
+	// RateLimited tells a rate limit, which ends by itself and is worth
+	// waiting for, from an open circuit.
+	RateLimited bool
+}
+
+var _ fault.Rejection = (*OpenError)(nil)
+
+func (e *OpenError) Error() string {
+	wait := e.RetryAfter.Round(time.Millisecond)
+	if e.RateLimited {
+		return fmt.Sprintf("breaker: %s is rate limited: wait %s before sending the request", e.Key, wait)
+	}
+	return fmt.Sprintf("breaker: circuit of %s is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
+}
+
+// Is makes every OpenError an [ErrOpen].
+func (e *OpenError) Is(target error) bool { return target == ErrOpen }
+
+// ErrorType returns the value of the error.type attribute, "circuit_open".
+func (e *OpenError) ErrorType() string { return fault.CircuitOpen }
+
+// Paused returns RetryAfter and RateLimited.
+func (e *OpenError) Paused() (wait time.Duration, ok bool) { return e.RetryAfter, e.RateLimited }
+
+// A ConfigError names a field of [Config] whose value is not allowed.
+type ConfigError struct {
+	Field   string // the field's name
+	Value   any    // what it was set to
+	Allowed string // the values it may have
+}
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("breaker: Config.%s is %v, but must be %s", e.Field, e.Value, e.Allowed)
+}
+
+// ErrorType returns the value of the error.type attribute.
+func (e *ConfigError) ErrorType() string { return fault.Other }

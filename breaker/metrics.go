@@ -1,0 +1,164 @@
+package breaker
+
+import (
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/measure"
+)
+
+const (
+	keyName    = "retrip.breaker.name"
+	keyState   = "retrip.breaker.state"
+	keyFrom    = "retrip.breaker.from"
+	keyTo      = "retrip.breaker.to"
+	keyOutcome = "retrip.breaker.outcome"
+)
+
+// maxNames bounds the values of retrip.breaker.name; further breakers share
+// the name _OTHER.
+const maxNames = 128
+
+// meters are the instruments of a Transport, or of a Breaker alone.
+type meters struct {
+	meter       metric.Meter
+	calls       measure.Counter
+	transitions measure.Counter
+	state       metric.Int64ObservableUpDownCounter
+	pause       metric.Int64ObservableGauge
+	failures    metric.Int64ObservableGauge
+
+	mu     sync.Mutex
+	labels map[string]*label
+	stop   func() error
+}
+
+func newMeters(provider metric.MeterProvider) *meters {
+	m := measure.Meter(provider, "breaker")
+	return &meters{
+		meter:       m,
+		calls:       measure.NewCounter(m, "retrip.breaker.calls", "{call}", "Requests by what a breaker made of them."),
+		transitions: measure.NewCounter(m, "retrip.breaker.transitions", "{transition}", "Changes of a breaker's state."),
+		state:       measure.NewObservableUpDownCounter(m, "retrip.breaker.state", "{breaker}", "Breakers in each state."),
+		pause:       measure.NewObservableGauge(m, "retrip.breaker.paused", "s", "What is left of a rate limit's pause."),
+		failures:    measure.NewObservableGauge(m, "retrip.breaker.consecutive_failures", "{failure}", "Failures since the last success."),
+		labels:      make(map[string]*label),
+	}
+}
+
+// A label is a value of retrip.breaker.name, and all sets of attributes it
+// is part of.
+type label struct {
+	alone                                              *measure.Options
+	states                                             [HalfOpen + 1]*measure.Options
+	success, failure, ignored, stale, rejected, paused *measure.Options
+	transitions                                        *measure.Cache[[2]State]
+}
+
+// label returns the label of a breaker's key.
+func (m *meters) label(key string) *label {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.labels[key]; l != nil {
+		return l
+	}
+	if len(m.labels) >= maxNames {
+		key = fault.Other
+		if l := m.labels[key]; l != nil {
+			return l
+		}
+	}
+	l := newLabel(key)
+	m.labels[key] = l
+	return l
+}
+
+func newLabel(key string) *label {
+	name := attribute.String(keyName, key)
+	outcome := func(value string) *measure.Options {
+		return measure.NewOptions(name, attribute.String(keyOutcome, value))
+	}
+	l := &label{
+		alone:    measure.NewOptions(name),
+		success:  outcome("success"),
+		failure:  outcome("failure"),
+		ignored:  outcome("ignored"),
+		stale:    outcome("stale"),
+		rejected: outcome("rejected"),
+		paused:   outcome("paused"),
+		transitions: measure.NewCache(func(t [2]State) []attribute.KeyValue {
+			return []attribute.KeyValue{name, attribute.String(keyFrom, t[0].String()), attribute.String(keyTo, t[1].String())}
+		}),
+	}
+	for s := range l.states {
+		l.states[s] = measure.NewOptions(name, attribute.String(keyState, State(s).String()))
+	}
+	return l
+}
+
+func (l *label) transition(from, to State) *measure.Options {
+	return l.transitions.Get([2]State{from, to})
+}
+
+// observe has the breakers that all goes through collected.
+func (m *meters) observe(all func(each func(*Breaker))) {
+	stop := measure.Observe(m.meter, func(o metric.Observer) {
+		m.collect(o, all)
+	}, m.state, m.pause, m.failures)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stop = stop
+}
+
+// collect adds up the states of breakers that share a label; of their pauses
+// and failures it shows the worst.
+func (m *meters) collect(o metric.Observer, all func(each func(*Breaker))) {
+	type sum struct {
+		states   [HalfOpen + 1]int64
+		pause    time.Duration
+		failures int
+	}
+	sums := make(map[*label]*sum)
+	all(func(b *Breaker) {
+		s := sums[b.label]
+		if s == nil {
+			s = new(sum)
+			sums[b.label] = s
+		}
+		state, pause, failures := b.gauges()
+		s.states[state]++
+		s.pause = max(s.pause, pause)
+		s.failures = max(s.failures, failures)
+	})
+	for l, s := range sums {
+		for state, n := range s.states {
+			o.ObserveInt64(m.state, n, l.states[state].Observe()...)
+		}
+		// A pause that is not over is not 0.
+		o.ObserveInt64(m.pause, int64((s.pause+time.Second-1)/time.Second), l.alone.Observe()...)
+		o.ObserveInt64(m.failures, int64(s.failures), l.alone.Observe()...)
+	}
+}
+
+func (b *Breaker) gauges() (state State, pause time.Duration, failures int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	return b.m.stateAt(now), time.Duration(max(b.m.pause.until-now, 0)), b.m.run.lengthNow(b.tally().enders)
+}
+
+// close ends the collection; it may be called more than once.
+func (m *meters) close() error {
+	m.mu.Lock()
+	stop := m.stop
+	m.stop = nil
+	m.mu.Unlock()
+	if stop == nil {
+		return nil
+	}
+	return stop()
+}

@@ -1,0 +1,202 @@
+package breaker
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/sse"
+)
+
+// An Outcome is what an attempt says about the API it was made to. The zero
+// value is Undecided.
+type Outcome int
+
+// The outcomes.
+const (
+	Undecided Outcome = iota // not known yet
+	Success
+	Failure
+	Ignored // says nothing: the caller gave up, or made a mistake
+)
+
+// String returns "undecided", "success", "failure" or "ignored".
+func (o Outcome) String() string {
+	switch o {
+	case Success:
+		return "success"
+	case Failure:
+		return "failure"
+	case Ignored:
+		return "ignored"
+	default:
+		return "undecided"
+	}
+}
+
+// A Hint is what a response asks of the requests to come. The zero value asks
+// nothing.
+type Hint struct {
+	// RateLimited pauses the key, whatever the outcome is.
+	RateLimited bool
+
+	// Known says that the server named a time, RetryAfter. A failure that
+	// opens the breaker opens it for that long, unless it is 0; a pause is that
+	// long, and none at all if it is 0. Both end after 120 s at the latest.
+	Known      bool
+	RetryAfter time.Duration
+}
+
+// An Observer watches the body of one response and says what the attempt came
+// to. Its methods are never called concurrently.
+type Observer interface {
+	// Data is given the bytes of the body as they pass, once for every Read
+	// that returned some. It must neither change nor keep them. It returns the
+	// verdict as soon as it is known, Undecided until then and after that.
+	//
+	// With a verdict the Observer is done and hears nothing more, End
+	// included, but for one case: the Success of an event stream is
+	// provisional. The Observer then goes on watching, and may turn it into a
+	// Failure once.
+	Data(p []byte) Outcome
+
+	// End says that nothing more comes: err is nil if the body was read to its
+	// end, ErrBodyClosed if the caller closed it before, else the error of
+	// reading it. Undecided leaves a stream's Success as it is; without one it
+	// is Ignored. A stream's Success ends a row of failures only when the
+	// stream ended well: if err is nil, or if End returns Success.
+	//
+	// If the body broke off because the caller's context was over, what End
+	// returns is not used: the attempt is Ignored, or remains a Success.
+	End(err error) Outcome
+}
+
+// DefaultObserve is what a nil Config.Observe stands for. Errors, 408 and 5xx
+// are failures, a 429 pauses its key, other 4xx are ignored. A response
+// without a body to wait for is a success. All others are Undecided, with a
+// nil Observer: their body is watched as follows.
+//
+//   - An event stream is a success at its first event with data, and a failure
+//     when it ends, breaks or sends an event named "error" before or after.
+//   - Any other body is a success when it has been read to its end, or closed
+//     after some of it was read; a failure when reading it fails; and ignored
+//     when it is closed unread.
+//   - A compressed body is a success at its first byte.
+func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, Hint) {
+	if err != nil {
+		if _, ok := fault.AsRejection(err); ok {
+			return Ignored, nil, Hint{} // by another breaker below: nothing was sent
+		}
+		return Failure, nil, Hint{}
+	}
+	code := resp.StatusCode
+	switch {
+	case code == http.StatusTooManyRequests:
+		h := hintOf(resp)
+		h.RateLimited = true
+		return Ignored, nil, h
+	case code == http.StatusRequestTimeout, code >= 500:
+		return Failure, nil, hintOf(resp)
+	case code >= 400:
+		return Ignored, nil, Hint{}
+	case code < 200, code >= 300, noBody(resp):
+		return Success, nil, Hint{}
+	default:
+		return Undecided, nil, Hint{}
+	}
+}
+
+// CountAllErrors is a strict Config.Observe: every status but a 2xx is a
+// failure, 429 and the other 4xx too, and nothing pauses.
+func CountAllErrors(resp *http.Response, err error) (Outcome, Observer, Hint) {
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode >= 300) {
+		return Failure, nil, hintOf(resp)
+	}
+	return DefaultObserve(resp, err)
+}
+
+func hintOf(resp *http.Response) Hint {
+	d, ok := hint.FromHeader(resp.Header, time.Now())
+	return Hint{Known: ok, RetryAfter: d}
+}
+
+// noBody reports whether there is no body to wait for. A ContentLength of 0
+// alone does not say so: it is also that of a response made by hand.
+func noBody(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusNoContent ||
+		resp.Body == nil || resp.Body == http.NoBody ||
+		resp.Request != nil && resp.Request.Method == http.MethodHead ||
+		resp.ContentLength == 0 && first(resp.Header, "Content-Length") == "0"
+}
+
+func isStream(resp *http.Response) bool {
+	contentType := first(resp.Header, "Content-Type")
+	if len(contentType) < len("text/event-stream") || !strings.EqualFold(contentType[:5], "text/") {
+		return false
+	}
+	media, _, _ := mime.ParseMediaType(contentType)
+	return media == "text/event-stream" && resp.StatusCode >= 200 && resp.StatusCode < 300
+}
+
+func isCompressed(resp *http.Response) bool {
+	encoding := first(resp.Header, "Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+// first is Header.Get for a name already in its canonical form.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// An eventObserver is the default Observer of event streams.
+type eventObserver struct {
+	events  sse.Scanner
+	started bool // there was an event
+}
+
+func (o *eventObserver) Data(p []byte) Outcome {
+	verdict := Undecided
+	o.events.Feed(p)
+	for o.events.Next() {
+		switch {
+		case string(o.events.Name()) == "error":
+			return Failure
+		case !o.started && len(o.events.Data()) > 0:
+			o.started = true
+			verdict = Success
+		}
+	}
+	return verdict
+}
+
+func (o *eventObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+
+// A byteObserver is the default Observer of streams it can't read.
+type byteObserver struct{ started bool }
+
+func (o *byteObserver) Data([]byte) Outcome {
+	if o.started {
+		return Undecided
+	}
+	o.started = true
+	return Success
+}
+
+func (o *byteObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+
+func endOfStream(err error, started bool) Outcome {
+	switch {
+	case err == ErrBodyClosed: //nolint:errorlint // never wrapped
+		return Undecided
+	case err != nil, !started:
+		return Failure
+	default:
+		return Success
+	}
+}
