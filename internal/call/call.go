@@ -22,6 +22,12 @@ type Call struct {
 	CountedRun atomic.Uint64
 }
 
+// Init makes c a Call over the caller's context and returns it.
+func (c *Call) Init(ctx context.Context) *Call {
+	c.Context = ctx
+	return c
+}
+
 type callKey struct{}
 
 // Value returns the Call itself for its own key, else what the parent has.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -75,8 +76,12 @@ type Counter struct{ instrument metric.Int64Counter }
 
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
-	Guard(func() (err error) {
-		c.instrument, err = m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+	Guard(func() error {
+		instrument, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		if err == nil && instrument != nil {
+			instrument.Enabled(context.Background()) // one that panics here is not used
+			c.instrument = instrument
+		}
 		return err
 	})
 	return c
@@ -84,10 +89,14 @@ func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
 
 // Add counts n under the attributes of o.
 func (c Counter) Add(ctx context.Context, n int64, o *Options) {
-	defer guard(nil)
 	if c.instrument != nil && c.instrument.Enabled(ctx) {
-		c.instrument.Add(ctx, n, o.add...)
+		c.add(ctx, n, o)
 	}
+}
+
+func (c Counter) add(ctx context.Context, n int64, o *Options) {
+	defer guard(nil)
+	c.instrument.Add(ctx, n, o.add...)
 }
 
 // A Histogram is a Float64Histogram that never panics; the zero value records nothing.
@@ -189,4 +198,44 @@ func Append(attrs []attribute.KeyValue, key, value string) []attribute.KeyValue 
 		return attrs
 	}
 	return append(attrs, attribute.String(key, value))
+}
+
+// Other stands for the label values beyond a bound.
+const Other = "_OTHER"
+
+// MaxAddresses bounds the values of server.address.
+const MaxAddresses = 64
+
+// Labels bounds the values of one attribute: the first ones keep their names,
+// the rest are Other. It is safe for concurrent use.
+type Labels struct {
+	limit int
+	mu    sync.RWMutex
+	seen  map[string]struct{}
+}
+
+// NewLabels returns Labels that let limit values through.
+func NewLabels(limit int) *Labels {
+	return &Labels{limit: limit, seen: make(map[string]struct{})}
+}
+
+// Bound returns value, or Other if there were too many before it.
+func (l *Labels) Bound(value string) string {
+	l.mu.RLock()
+	_, known := l.seen[value]
+	full := len(l.seen) >= l.limit
+	l.mu.RUnlock()
+	switch {
+	case known || value == "":
+		return value
+	case full:
+		return Other
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known = l.seen[value]; !known && len(l.seen) >= l.limit {
+		return Other
+	}
+	l.seen[strings.Clone(value)] = struct{}{}
+	return value
 }

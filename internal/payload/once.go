@@ -1,0 +1,69 @@
+package payload
+
+import (
+	"io"
+	"sync"
+)
+
+// A Once is the body of a request that is not buffered: it is sent once, but
+// may be offered several times as long as nobody has read of it. Its Close
+// counts only after a Read or once it is final, so that a layer that refuses
+// an attempt, and closes its body as it must, doesn't end the call.
+type Once struct {
+	mu        sync.Mutex
+	body      io.ReadCloser
+	read      bool
+	final     bool
+	wantClose bool
+	closed    bool
+}
+
+// NewOnce returns a Once over body.
+func NewOnce(body io.ReadCloser) *Once { return &Once{body: body} }
+
+func (o *Once) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	if o.wantClose {
+		o.mu.Unlock()
+		return 0, errReadAfterClose
+	}
+	o.read = true
+	o.mu.Unlock()
+	return o.body.Read(p)
+}
+
+// Close closes the body, or notes that it is to be closed in the end.
+func (o *Once) Close() error {
+	o.mu.Lock()
+	o.wantClose = true
+	now := (o.read || o.final) && !o.closed
+	o.closed = o.closed || now
+	o.mu.Unlock()
+	if now {
+		return o.body.Close()
+	}
+	return nil
+}
+
+// Again makes the body ready for another attempt, if nothing was read of it.
+func (o *Once) Again() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.read {
+		return false
+	}
+	o.wantClose = false
+	return true
+}
+
+// Final says that no attempt follows: a Close asked for before takes effect.
+func (o *Once) Final() {
+	o.mu.Lock()
+	o.final = true
+	now := o.wantClose && !o.closed
+	o.closed = o.closed || now
+	o.mu.Unlock()
+	if now {
+		_ = o.body.Close()
+	}
+}

@@ -1,0 +1,214 @@
+// Package payload holds what a call sends: read once into one byte slice that
+// every attempt shares and nobody writes to.
+package payload
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// A Source is the payload of one call. Its readers share the bytes. The zero
+// value is an empty payload.
+type Source struct {
+	mu    sync.Mutex
+	data  []byte
+	probe [1]byte // to see whether a body is longer than it said, without an allocation
+}
+
+// NewSource returns a Source over data, which nobody may write to from now on.
+func NewSource(data []byte) *Source { return &Source{data: data} }
+
+// Share makes data the payload.
+func (s *Source) Share(data []byte) {
+	s.mu.Lock()
+	s.data = data
+	s.mu.Unlock()
+}
+
+// Len returns the payload's length.
+func (s *Source) Len() int { return len(s.bytes()) }
+
+func (s *Source) bytes() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data
+}
+
+// Open returns a new reader over the whole payload; it fits Request.GetBody.
+func (s *Source) Open() (io.ReadCloser, error) {
+	r := new(Reader)
+	s.Init(r)
+	return r, nil
+}
+
+// Init makes r a reader over the whole payload.
+func (s *Source) Init(r *Reader) { r.rest = s.bytes() }
+
+// Release lets the payload go: no further reader is needed. Readers that are
+// open keep it until they are read or closed.
+func (s *Source) Release() { s.Share(nil) }
+
+// A Reader reads one Source, from the beginning to its end. It lets the
+// payload go at its end and when it is closed.
+type Reader struct {
+	mu     sync.Mutex
+	rest   []byte
+	begun  bool
+	closed bool
+}
+
+var errReadAfterClose = errors.New("retrip: read of a closed request body")
+
+func (r *Reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, errReadAfterClose
+	}
+	r.begun = true
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	if len(r.rest) > 0 {
+		return n, nil
+	}
+	r.rest = nil
+	if n > 0 {
+		return n, nil
+	}
+	return 0, io.EOF
+}
+
+// Close lets the payload go.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed, r.rest = true, nil
+	return nil
+}
+
+// take closes r and returns its bytes, if nothing was read of it.
+func (r *Reader) take() ([]byte, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.begun || r.closed {
+		return nil, false
+	}
+	data := r.rest
+	r.closed, r.rest = true, nil
+	return data, true
+}
+
+// A Stream is a body above the limit: it can be sent once only.
+type Stream struct {
+	io.Reader
+	io.Closer
+}
+
+// A LengthError says that a request's body isn't as long as its ContentLength.
+type LengthError struct {
+	Want int64 // the ContentLength
+	Got  int64 // the bytes read; Want+1 stands for "more"
+}
+
+func (e *LengthError) Error() string {
+	if e.Got > e.Want {
+		return fmt.Sprintf("retrip: the request body is longer than its ContentLength of %d bytes: set ContentLength to its size, or to -1 if that is unknown", e.Want)
+	}
+	return fmt.Sprintf("retrip: the request body ended after %d bytes, before its ContentLength of %d: set ContentLength to its size, or to -1 if that is unknown", e.Got, e.Want)
+}
+
+// Buffer reads body into the Source and closes it. A length of 0 or below is
+// an unknown one, as in http.Request. Bodies above limit are not buffered:
+// then the returned Stream is the whole body, still to be closed. A Reader of
+// another Source is shared, not copied.
+//
+// If a body can block (it is not held in memory), it is closed as soon as ctx
+// is over, so that it can't outlast the call.
+func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit int64, inMemory bool) (*Stream, error) {
+	switch b := body.(type) {
+	case *Stream:
+		return b, nil
+	case *Reader:
+		if data, ok := b.take(); ok {
+			s.Share(data)
+			return nil, nil
+		}
+	}
+	if length > limit {
+		return &Stream{Reader: body, Closer: body}, nil
+	}
+	if ctx.Done() != nil && !inMemory {
+		once := &closeOnce{ReadCloser: body}
+		stop := context.AfterFunc(ctx, func() { _ = once.Close() })
+		defer stop()
+		body = once
+	}
+	var data []byte
+	var err error
+	if length > 0 {
+		data, err = s.readKnown(body, length)
+	} else {
+		data, err = readUnknown(body, limit)
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		_ = body.Close()
+		return nil, context.Cause(ctx)
+	case err != nil:
+		_ = body.Close()
+		return nil, err
+	case int64(len(data)) > limit:
+		return &Stream{Reader: io.MultiReader(bytes.NewReader(data), body), Closer: body}, nil
+	}
+	s.Share(data)
+	if err := body.Close(); err != nil {
+		return nil, fmt.Errorf("retrip: closing the request body: %w", err)
+	}
+	return nil, nil
+}
+
+func (s *Source) readKnown(body io.Reader, length int64) ([]byte, error) {
+	data := make([]byte, length)
+	n, err := io.ReadFull(body, data)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
+		return nil, &LengthError{Want: length, Got: int64(n)}
+	case err != nil:
+		return nil, readError(err)
+	}
+	n, err = io.ReadFull(body, s.probe[:])
+	switch {
+	case n > 0:
+		return nil, &LengthError{Want: length, Got: length + 1}
+	case !errors.Is(err, io.EOF):
+		return nil, readError(err)
+	}
+	return data, nil
+}
+
+func readUnknown(body io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err != nil {
+		return nil, readError(err)
+	}
+	return data, nil
+}
+
+func readError(err error) error { return fmt.Errorf("retrip: reading the request body: %w", err) }
+
+// closeOnce lets the end of a context and the end of a read both close a body.
+type closeOnce struct {
+	io.ReadCloser
+
+	once sync.Once
+	err  error
+}
+
+func (c *closeOnce) Close() error {
+	c.once.Do(func() { c.err = c.ReadCloser.Close() })
+	return c.err
+}

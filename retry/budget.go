@@ -1,0 +1,114 @@
+package retry
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The defaults of a Budget, as the AWS SDKs have them.
+const (
+	DefaultBudgetTokens = 500 // the most a bucket holds, and what it begins with
+	DefaultBudgetRefill = 1   // tokens a second
+
+	retryCost   = 5 // of a retry after a failure
+	hintedCost  = 1 // of a retry that the server asked for with a 429
+	successGain = 1 // paid in by a first attempt that succeeds
+)
+
+// maxBuckets bounds what a Budget remembers.
+const maxBuckets = 1024
+
+// Unlimited is the Budget that never runs out.
+var Unlimited = &Budget{unlimited: true}
+
+// A Budget is a set of token buckets, one a host or whatever Config.BudgetKey
+// names. A retry after a failure costs 5 tokens, one that a 429 asked for with
+// a hint costs 1; it gets them back if it succeeds or is never sent. A first
+// attempt that succeeds pays in 1. When a bucket is empty there are no
+// retries; first attempts always go. It is safe for concurrent use and may be
+// shared by Transports.
+type Budget struct {
+	unlimited bool
+	capacity  float64
+	refill    float64
+
+	count   atomic.Int64 // of buckets: as long as nothing failed, no lock is taken
+	mu      sync.Mutex
+	buckets map[string]*bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time // when tokens was right
+}
+
+// NewBudget returns a Budget whose buckets hold at most tokens, begin full and
+// gain refill tokens a second. Negative numbers count as 0; without tokens
+// there are no retries.
+func NewBudget(tokens, refill float64) *Budget {
+	return &Budget{capacity: max(tokens, 0), refill: max(refill, 0), buckets: make(map[string]*bucket)}
+}
+
+// reserve takes cost tokens of the bucket, if it has them.
+func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
+	if b.unlimited {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := b.buckets[key]
+	if k == nil {
+		b.makeRoom(now)
+		k = &bucket{tokens: b.capacity, at: now}
+		b.buckets[key] = k
+		b.count.Store(int64(len(b.buckets)))
+	}
+	b.flow(k, now)
+	if k.tokens < cost {
+		return false
+	}
+	k.tokens -= cost
+	return true
+}
+
+// pay puts tokens into the bucket. A bucket that does not exist is full.
+func (b *Budget) pay(key string, tokens float64, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k := b.buckets[key]; k != nil {
+		b.flow(k, now)
+		k.tokens = min(k.tokens+tokens, b.capacity)
+	}
+}
+
+// idle reports whether every bucket is full for certain.
+func (b *Budget) idle() bool { return b.unlimited || b.count.Load() == 0 }
+
+// flow adds what has flowed in since the bucket was last looked at.
+func (b *Budget) flow(k *bucket, now time.Time) {
+	if since := now.Sub(k.at); since > 0 {
+		k.tokens = min(k.tokens+since.Seconds()*b.refill, b.capacity)
+		k.at = now
+	}
+}
+
+// makeRoom forgets full buckets once there are too many, and if none is full,
+// the fullest: it errs towards allowing a retry.
+func (b *Budget) makeRoom(now time.Time) {
+	if len(b.buckets) < maxBuckets {
+		return
+	}
+	fullest, most := "", -1.0
+	for key, k := range b.buckets {
+		b.flow(k, now)
+		if k.tokens >= b.capacity {
+			delete(b.buckets, key)
+		} else if k.tokens > most {
+			fullest, most = key, k.tokens
+		}
+	}
+	if len(b.buckets) >= maxBuckets {
+		delete(b.buckets, fullest)
+	}
+}

@@ -1,0 +1,194 @@
+package retry
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// What the zero values of a Config stand for.
+const (
+	DefaultMaxAttempts    = 4
+	DefaultMaxRetryAfter  = 60 * time.Second
+	DefaultMaxElapsed     = 3 * time.Minute
+	DefaultMaxReplayBytes = 32 << 20
+	DefaultBackend        = "external"
+
+	// The default Backoff waits 500 ms ± 25 %, then twice as long each time, and
+	// never longer than 8 s.
+	DefaultInitialBackoff = 500 * time.Millisecond
+	DefaultMaxBackoff     = 8 * time.Second
+	defaultJitter         = 0.25
+)
+
+// A Config says how a Transport retries. The zero value is safe for
+// production. A Transport copies it; the functions in it must be safe for
+// concurrent use.
+type Config struct {
+	// MaxAttempts is the number of requests sent for one call, the first
+	// included. 0 means DefaultMaxAttempts, 1 turns retries off. A negative
+	// number is an error. See WithMaxAttempts for a single call.
+	MaxAttempts int
+
+	// Backoff makes the waits of one call for which the server named none. It
+	// is asked for a BackOff once a call, before the first wait; backoff.Stop
+	// ends the retries of the call. Nil means exponential from
+	// DefaultInitialBackoff to DefaultMaxBackoff.
+	Backoff func() backoff.BackOff
+
+	// Policy decides, after each attempt, whether and when another one
+	// follows. Nil means DefaultPolicy.
+	Policy Policy
+
+	// Safe reports whether a request may be sent more than once. What it
+	// refuses is sent once, whatever Policy says. Nil means the idempotent
+	// methods (RFC 9110, section 9.2.2) and requests that carry an
+	// Idempotency-Key or X-Idempotency-Key, as net/http has it.
+	Safe func(*http.Request) bool
+
+	// Inspect looks at each attempt before Policy does. It may read
+	// Attempt.Response.Body if it puts another body in its place that starts
+	// from the first byte. What it returns becomes Attempt.Err: a failure
+	// that the status does not show. Nil inspects nothing.
+	Inspect func(*Attempt) error
+
+	// MaxRetryAfter is the longest wait obeyed if a server or a breaker asks
+	// for one. A longer one ends the call at once with the response at hand:
+	// it is never cut short. 0 means DefaultMaxRetryAfter; negative is an
+	// error.
+	MaxRetryAfter time.Duration
+
+	// MaxElapsed is how long after its start a call may begin an attempt; it
+	// ends no attempt under way. 0 means DefaultMaxElapsed; negative means
+	// that only the request's context bounds the call.
+	MaxElapsed time.Duration
+
+	// AttemptTimeout bounds one attempt, from sending it to the response's
+	// headers. 0 means no limit; negative is an error. An attempt that it
+	// ends is not repeated by DefaultPolicy: a silent provider may well be at
+	// work on the answer, and bill it.
+	AttemptTimeout time.Duration
+
+	// MaxReplayBytes is the largest payload that is held in memory to be sent
+	// again. A larger one is sent once. 0 means DefaultMaxReplayBytes;
+	// negative is an error.
+	MaxReplayBytes int64
+
+	// Budget limits retries to a share of the traffic, so that they don't
+	// keep a struggling server down. Transports may share one. Nil means a
+	// private one with the defaults of NewBudget, Unlimited means none.
+	Budget *Budget
+
+	// BudgetKey names the bucket of the Budget that a request draws on. Nil
+	// means the URL's host.
+	BudgetKey func(*http.Request) string
+
+	// OnRetry is told of each wait before it begins. It runs on the call's
+	// goroutine, outside of all locks. Nil is told nothing.
+	OnRetry func(Event)
+
+	// Logger gets a line for each retry (debug) and for each call given up
+	// (warn): never a body, a header or a URL's query. Nil logs nothing.
+	Logger *slog.Logger
+
+	// MeterProvider makes the instruments. Nil means the global one.
+	MeterProvider metric.MeterProvider
+
+	// Backend is the retrip.backend attribute of the metrics. "" means
+	// DefaultBackend; a model server of one's own may be "internal".
+	Backend string
+}
+
+// Validate returns a *ConfigError for the first field that is out of its
+// range, else nil.
+func (c Config) Validate() error {
+	switch {
+	case c.MaxAttempts < 0:
+		return &ConfigError{"MaxAttempts", c.MaxAttempts, "0 for the default, or at least 1"}
+	case c.MaxRetryAfter < 0:
+		return &ConfigError{"MaxRetryAfter", c.MaxRetryAfter, "0 for the default, or more"}
+	case c.AttemptTimeout < 0:
+		return &ConfigError{"AttemptTimeout", c.AttemptTimeout, "0 for none, or more"}
+	case c.MaxReplayBytes < 0:
+		return &ConfigError{"MaxReplayBytes", c.MaxReplayBytes, "0 for the default, or at least 1"}
+	}
+	return nil
+}
+
+// normalised returns c with its defaults filled in.
+func (c Config) normalised() Config {
+	if c.MaxAttempts == 0 {
+		c.MaxAttempts = DefaultMaxAttempts
+	}
+	if c.Backoff == nil {
+		c.Backoff = defaultBackoff
+	}
+	if c.Policy == nil {
+		c.Policy = DefaultPolicy
+	}
+	if c.Safe == nil {
+		c.Safe = defaultSafe
+	}
+	if c.MaxRetryAfter == 0 {
+		c.MaxRetryAfter = DefaultMaxRetryAfter
+	}
+	if c.MaxElapsed == 0 {
+		c.MaxElapsed = DefaultMaxElapsed
+	}
+	if c.MaxReplayBytes == 0 {
+		c.MaxReplayBytes = DefaultMaxReplayBytes
+	}
+	if c.Budget == nil {
+		c.Budget = NewBudget(DefaultBudgetTokens, DefaultBudgetRefill)
+	}
+	if c.BudgetKey == nil {
+		c.BudgetKey = func(req *http.Request) string { return req.URL.Host }
+	}
+	if c.Backend == "" {
+		c.Backend = DefaultBackend
+	}
+	return c
+}
+
+// A ConfigError names a field of a Config that is out of its range.
+type ConfigError struct {
+	Field   string // the field's name
+	Value   any    // what it was set to
+	Allowed string // what it may be
+}
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("retry: Config.%s is %v: it may be %s", e.Field, e.Value, e.Allowed)
+}
+
+func defaultBackoff() backoff.BackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = DefaultInitialBackoff
+	b.Multiplier = 2
+	b.RandomizationFactor = defaultJitter
+	// The package adds the jitter to MaxInterval; the longest wait includes it.
+	b.MaxInterval = time.Duration(float64(DefaultMaxBackoff) / (1 + defaultJitter))
+	b.MaxElapsedTime = 0 // MaxElapsed is ours to watch
+	b.Reset()
+	return b
+}
+
+func defaultSafe(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return hasIdempotencyKey(req)
+}
+
+// hasIdempotencyKey reports whether net/http would replay the request on its
+// own account; it looks at the same two headers.
+func hasIdempotencyKey(req *http.Request) bool {
+	_, key := req.Header["Idempotency-Key"]
+	_, xKey := req.Header["X-Idempotency-Key"]
+	return key || xKey
+}

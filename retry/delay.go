@@ -1,0 +1,79 @@
+package retry
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// A hint is a floor: this much of it, at most, is added at random.
+const (
+	hintSpread    = 0.25
+	maxHintSpread = 10 * time.Second
+)
+
+// Where a wait comes from, as the attribute retrip.retry.delay_source has it.
+const (
+	fromBackoff = "backoff"
+	fromHint    = "hint"
+	fromPause   = "pause"
+)
+
+// A wait is how long a call waits for its next attempt.
+type wait struct {
+	time.Duration
+
+	source string
+}
+
+// limits are what bounds the waits of one call.
+type limits struct {
+	maxRetryAfter time.Duration
+	latest        time.Time // no attempt begins after it; zero for never
+}
+
+func newLimits(ctx context.Context, start time.Time, cfg *Config) limits {
+	l := limits{maxRetryAfter: cfg.MaxRetryAfter}
+	if cfg.MaxElapsed > 0 {
+		l.latest = start.Add(cfg.MaxElapsed)
+	}
+	if deadline, ok := ctx.Deadline(); ok && (l.latest.IsZero() || deadline.Before(l.latest)) {
+		l.latest = deadline
+	}
+	return l
+}
+
+// allow returns why the wait may not be begun, or NotRetryable if it may.
+// asked is what the server or the breaker asked for, without a spread.
+func (l limits) allow(w wait, asked time.Duration, now time.Time) Reason {
+	switch {
+	case w.source != fromBackoff && asked > l.maxRetryAfter:
+		return StopHintTooLong
+	case !l.latest.IsZero() && !now.Add(w.Duration).Before(l.latest):
+		return StopDeadline
+	}
+	return NotRetryable
+}
+
+// spread adds a random share to a hint.
+func spread(hint time.Duration) time.Duration {
+	most := min(time.Duration(hintSpread*float64(hint)), maxHintSpread)
+	return hint + time.Duration(rand.Int64N(int64(most)+1))
+}
+
+// backoffs are the waits of one call for which the server named none.
+type backoffs struct {
+	start func() backoff.BackOff
+	next  backoff.BackOff
+}
+
+// wait returns the next wait; false if there is to be none.
+func (b *backoffs) wait() (time.Duration, bool) {
+	if b.next == nil {
+		b.next = b.start()
+	}
+	d := b.next.NextBackOff()
+	return d, d >= 0
+}

@@ -1,0 +1,49 @@
+package retry
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// An Event is a wait that is about to begin.
+type Event struct {
+	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
+	Attempt     int             // of the failed attempt, 1 first; 0 if a breaker's pause held back the first one
+	MaxAttempts int             // of this call
+	Reason      Reason          // why another attempt follows
+	ErrorType   string          // what the attempt failed with, as the metrics' error.type has it
+	Delay       time.Duration   // how long the wait is meant to be
+	DelaySource string          // "backoff", "hint" or "pause"
+	Endpoint    string          // "chat", …; "" if unknown
+	Model       string          // as requested; "" if unknown
+}
+
+// announce tells the hook, the log and the caller's span of a wait.
+func (t *Transport) announce(e Event) {
+	if t.cfg.OnRetry != nil {
+		t.cfg.OnRetry(e)
+	}
+	if t.cfg.Logger != nil {
+		t.cfg.Logger.LogAttrs(e.Context, slog.LevelDebug, "retry",
+			slog.Int("attempt", e.Attempt), slog.String("reason", e.Reason.label()), slog.String("error_type", e.ErrorType),
+			slog.Duration("delay", e.Delay), slog.String("delay_source", e.DelaySource), slog.String("endpoint", e.Endpoint))
+	}
+	if span := trace.SpanFromContext(e.Context); span.IsRecording() {
+		span.AddEvent("retry", trace.WithAttributes(
+			attribute.Int("retrip.retry.attempt", e.Attempt), attribute.String(attrReason, e.Reason.label()),
+			attribute.Float64(metricDelay, e.Delay.Seconds()), attribute.String(attrDelaySource, e.DelaySource)))
+	}
+}
+
+// logExhaustion tells the log that a retryable failure goes to the caller.
+func (t *Transport) logExhaustion(ctx context.Context, attempts int, l labels) {
+	if t.cfg.Logger != nil {
+		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "retries exhausted",
+			slog.Int("attempts", attempts), slog.String("stop_reason", l.stopReason), slog.String("error_type", l.errorType),
+			slog.String("endpoint", l.endpoint))
+	}
+}

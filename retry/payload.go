@@ -1,0 +1,125 @@
+package retry
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/retrip-go/retrip/internal/payload"
+)
+
+// NewRequest returns a request whose payload is shared by every attempt and
+// copied by none. Nobody may write to payload until the call is over, and its
+// response's body closed: net/http may still be sending it when a response
+// arrives. An empty payload is http.NoBody. It fails as
+// http.NewRequestWithContext does.
+func NewRequest(ctx context.Context, method, url string, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+	if err != nil || len(body) == 0 {
+		return req, err
+	}
+	source := payload.NewSource(body)
+	req.GetBody = source.Open
+	req.Body, _ = source.Open()
+	req.ContentLength = int64(len(body))
+	return req, nil
+}
+
+// An outgoing payload is what the attempts of one call send: nothing, a
+// buffered payload, or a body that is streamed through once.
+type outgoing struct {
+	source     payload.Source
+	once       *payload.Once // not nil: streamed through
+	none       bool          // the request has no body
+	noGetBody  bool          // keep net/http from replaying on its own account
+	replayable bool          // another attempt can send the same bytes
+}
+
+// prepare takes over req's body: it is buffered, or set up to be streamed. If
+// it fails, the body is closed.
+func (o *outgoing) prepare(req *http.Request, safe bool, limit int64) error {
+	o.noGetBody = !safe && hasIdempotencyKey(req)
+	o.replayable = !takesOver(req)
+	if req.Body == nil || req.Body == http.NoBody {
+		o.none = true
+		return nil
+	}
+	_, shared := req.Body.(*payload.Reader)
+	if !shared && (!safe || !isPlain(req)) {
+		o.stream(req.Body)
+		return nil
+	}
+	length := req.ContentLength
+	if length == 0 {
+		length = -1
+	}
+	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	if err != nil {
+		return err
+	}
+	if stream != nil {
+		o.stream(stream)
+	}
+	return nil
+}
+
+func (o *outgoing) stream(body io.ReadCloser) {
+	o.once = payload.NewOnce(body)
+	o.replayable = false
+}
+
+// attach gives an attempt its own reader over the payload. It reports false if
+// a streamed body is already used up.
+func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {
+	switch {
+	case o.none:
+		if o.noGetBody {
+			req.GetBody = nil
+		}
+	case o.once != nil:
+		req.Body, req.GetBody = o.once, nil
+		return o.once.Again()
+	case o.source.Len() == 0:
+		req.Body, req.GetBody, req.ContentLength = http.NoBody, openNothing, 0
+	default:
+		o.source.Init(reader)
+		req.Body, req.GetBody, req.ContentLength = reader, o.source.Open, int64(o.source.Len())
+		if o.noGetBody {
+			req.GetBody = nil
+		}
+	}
+	return true
+}
+
+// release lets the payload go. A streamed body that no base has taken over is
+// closed.
+func (o *outgoing) release(taken bool) {
+	o.source.Release()
+	if o.once == nil {
+		return
+	}
+	if !taken {
+		_ = o.once.Close()
+	}
+	o.once.Final()
+}
+
+func openNothing() (io.ReadCloser, error) { return http.NoBody, nil }
+
+// isPlain reports whether the request is nothing but headers and a body that
+// can be read beforehand.
+func isPlain(req *http.Request) bool {
+	return len(req.Trailer) == 0 && req.Header["Expect"] == nil && !takesOver(req)
+}
+
+// takesOver reports whether the request asks for the connection itself.
+func takesOver(req *http.Request) bool {
+	return req.Method == http.MethodConnect || req.Header["Upgrade"] != nil
+}
+
+// closeBody closes the body of a request that is not sent at all.
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}

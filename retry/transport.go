@@ -1,0 +1,71 @@
+package retry
+
+import (
+	"context"
+	"net/http"
+)
+
+// A Transport is an http.RoundTripper that makes several attempts at one call
+// over another RoundTripper. It is safe for concurrent use. Make one with
+// NewTransport.
+type Transport struct {
+	base    http.RoundTripper
+	cfg     Config
+	invalid error
+	metrics *recorder
+}
+
+// NewTransport returns a Transport over base; nil means
+// http.DefaultTransport. If cfg is invalid, see Config.Validate, every
+// RoundTrip fails with that error before anything is sent.
+func NewTransport(base http.RoundTripper, cfg Config) *Transport {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	t := &Transport{base: base, invalid: cfg.Validate()}
+	if t.invalid == nil {
+		t.cfg = cfg.normalised()
+		t.metrics = newRecorder(t.cfg.MeterProvider, t.cfg.Backend)
+	}
+	return t
+}
+
+// CloseIdleConnections closes those of the base, if it has any.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+// RoundTrip makes one call. When its attempts or its time run out, it returns
+// the last response as it came, with a nil error; an *Error only if there was
+// none. A failure that is not retried is returned as the base returned it.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.invalid != nil {
+		closeBody(req)
+		return nil, t.invalid
+	}
+	if req.URL == nil {
+		closeBody(req)
+		return nil, errNoURL
+	}
+	if ctx := req.Context(); ctx.Err() != nil {
+		closeBody(req)
+		return nil, context.Cause(ctx)
+	}
+	c, err := t.newTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer c.release()
+	for {
+		a := c.try()
+		next, stopped := c.plan(a)
+		if next.source == "" {
+			return c.finish(a, stopped)
+		}
+		if err := c.wait(a, next); err != nil {
+			return c.abandon(a, err)
+		}
+	}
+}

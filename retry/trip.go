@@ -1,0 +1,295 @@
+package retry
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
+)
+
+// A trip is one call on its way through its attempts.
+type trip struct {
+	t    *Transport
+	req  *http.Request // the caller's, never changed
+	call *call.Call
+	own  call.Call // is call, if no outer layer made one
+	out  outgoing
+	safe bool
+
+	start       time.Time
+	maxAttempts int
+	limits      limits
+	backoffs    backoffs
+
+	sent     int           // attempts that were not rejected
+	waited   time.Duration // in all
+	last     wait          // the latest one
+	reason   Reason        // why it was waited
+	failed   string        // the error.type that it followed
+	reserved float64       // budget tokens held for the attempt to come
+	kept     *kept         // the response that was given up last
+	taken    bool          // the base has answered, and with it taken over a streamed body
+
+	first attempt // in the same allocation
+}
+
+// newTrip takes over the request's body. If it fails, the body is closed.
+func (t *Transport) newTrip(req *http.Request) (*trip, error) {
+	ctx := req.Context()
+	c := &trip{t: t, req: req, safe: t.cfg.Safe(req), start: time.Now()}
+	if c.call = call.From(ctx); c.call == nil {
+		c.call = c.own.Init(ctx)
+	}
+	if err := c.out.prepare(req, c.safe, t.cfg.MaxReplayBytes); err != nil {
+		return nil, err
+	}
+	c.maxAttempts = maxAttempts(ctx, t.cfg.MaxAttempts)
+	c.limits = newLimits(ctx, c.start, &t.cfg)
+	c.backoffs.start = t.cfg.Backoff
+	return c, nil
+}
+
+// try makes one attempt, and accounts for it unless a breaker rejected it.
+func (c *trip) try() *attempt {
+	a := &c.first
+	if a.Request != nil {
+		a = new(attempt)
+	}
+	a.Number, a.Safe = c.sent+1, c.safe
+	c.send(a)
+	if a.rejection, _ = fault.AsRejection(a.Err); a.rejection != nil {
+		return a
+	}
+	c.sent++
+	if c.sent > 1 {
+		c.t.metrics.retried(c.call, labels{
+			endpoint: c.call.Endpoint, address: c.address(), errorType: c.failed,
+			reason: c.reason.label(), source: c.last.source,
+		})
+	}
+	if !a.NotSent {
+		c.kept = nil
+	}
+	return a
+}
+
+// send puts the attempt on its way and looks at what came back.
+func (c *trip) send(a *attempt) {
+	a.begin(c.call, c.req)
+	if !c.out.attach(&a.request, &a.reader) {
+		a.Err = errStreamUsed
+		return
+	}
+	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
+	c.taken = a.Response != nil
+	if a.Response != nil && c.t.cfg.Inspect != nil {
+		a.Err = c.t.cfg.Inspect(&a.Attempt)
+	}
+	a.NotSent = a.Response == nil && notSent(a.Err)
+}
+
+// plan decides what follows an attempt: a wait, or none and the reason for it.
+func (c *trip) plan(a *attempt) (wait, Reason) {
+	c.settleBudget(a)
+	if a.rejection != nil {
+		return c.planPause(a)
+	}
+	d := c.t.cfg.Policy(&a.Attempt)
+	if d.action == stop {
+		return wait{}, d.reason
+	}
+	c.reason, c.failed = d.reason, a.errorType()
+	switch {
+	case !c.safe || !c.out.replayable:
+		return wait{}, StopNotReplayable
+	case c.sent >= c.maxAttempts:
+		return wait{}, StopAttempts
+	}
+	next, asked := wait{spread(d.after), fromHint}, d.after
+	if d.action == afterBackoff {
+		backoff, ok := c.backoffs.wait()
+		if !ok {
+			return wait{}, StopPolicy
+		}
+		next, asked = wait{backoff, fromBackoff}, 0
+	}
+	now := time.Now()
+	if stopped := c.limits.allow(next, asked, now); stopped != NotRetryable {
+		return wait{}, stopped
+	}
+	cost := float64(retryCost)
+	if next.source == fromHint && a.Response != nil && a.Response.StatusCode == http.StatusTooManyRequests {
+		cost = hintedCost
+	}
+	if !c.t.cfg.Budget.reserve(c.budgetKey(), cost, now) {
+		return wait{}, StopBudget
+	}
+	c.reserved = cost
+	return next, NotRetryable
+}
+
+// planPause decides what follows a rejection: nothing was sent, so that a
+// pause may be waited out by every call, safe or not.
+func (c *trip) planPause(a *attempt) (wait, Reason) {
+	pause, ok := a.rejection.Paused()
+	if !ok {
+		return wait{}, c.afterFailure(StopRejected)
+	}
+	next := wait{pause, fromPause}
+	if stopped := c.limits.allow(next, pause, time.Now()); stopped != NotRetryable {
+		return wait{}, c.afterFailure(stopped)
+	}
+	if c.sent == 0 {
+		c.reason, c.failed = ReasonRateLimited, fault.Type(a.Err)
+	}
+	return next, NotRetryable
+}
+
+// afterFailure is reason if a failure went before: a call that was refused
+// from the start had nothing to be retried.
+func (c *trip) afterFailure(reason Reason) Reason {
+	if c.sent == 0 {
+		return NotRetryable
+	}
+	return reason
+}
+
+// settleBudget returns the tokens of a retry that succeeded or was never sent,
+// and pays in for a first attempt that succeeded.
+func (c *trip) settleBudget(a *attempt) {
+	gain := c.reserved
+	c.reserved = 0
+	switch {
+	case a.rejection != nil:
+	case a.Err != nil || a.Response.StatusCode >= http.StatusBadRequest:
+		return
+	case c.sent == 1:
+		gain = successGain
+	}
+	if gain > 0 && !c.t.cfg.Budget.idle() {
+		c.t.cfg.Budget.pay(c.budgetKey(), gain, time.Now())
+	}
+}
+
+// wait gives the attempt up and waits for the next one. Its error is that of
+// the context, or of Request.Cancel.
+func (c *trip) wait(a *attempt, next wait) error {
+	if a.Response != nil {
+		c.kept = keep(a.Response, a.ctx.Cancel)
+		a.response, a.Response = a.Response, nil
+	} else {
+		a.ctx.Cancel(errGivenUp)
+	}
+	c.last = next
+	c.t.announce(Event{
+		Context: c.req.Context(), Attempt: c.sent, MaxAttempts: c.maxAttempts,
+		Reason: c.reason, ErrorType: c.failed, Delay: next.Duration, DelaySource: next.source,
+		Endpoint: c.call.Endpoint, Model: c.call.Model,
+	})
+	began := time.Now()
+	err := c.sleep(next.Duration)
+	waited := time.Since(began)
+	c.waited += waited
+	c.t.metrics.waited(c.call, waited, labels{endpoint: c.call.Endpoint, address: c.address(), source: next.source})
+	if err == nil && c.kept != nil {
+		// The connection is free for the next attempt once the body is drained.
+		c.kept.settled()
+	}
+	return err
+}
+
+func (c *trip) sleep(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.call.Done():
+		return context.Cause(c.call)
+	case <-c.req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
+		return errRequestCancel
+	case <-timer.C:
+	}
+	if c.call.Err() != nil {
+		return context.Cause(c.call)
+	}
+	return nil
+}
+
+// finish ends the call with what the last attempt brought, or with the
+// response kept from the one before if the last was never sent.
+func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
+	response := a.Response
+	if response != nil {
+		a.deliver()
+	} else {
+		a.ctx.Cancel(nil)
+		if a.NotSent {
+			response = c.kept.take()
+		}
+	}
+	if response == nil {
+		err := c.failure(a, stopped)
+		c.over(err, stopped)
+		return nil, err
+	}
+	response.Request = c.req
+	outcome := a.Err
+	if a.Response == nil || outcome == nil && response.StatusCode >= http.StatusBadRequest {
+		outcome = statusError(response.StatusCode)
+	}
+	c.over(outcome, stopped)
+	return response, nil
+}
+
+// failure returns the error of a call that has no response. One that is not
+// retried is returned as it is.
+func (c *trip) failure(a *attempt, stopped Reason) error {
+	if a.rejection == nil && c.call.Err() != nil {
+		return c.ended(a.Err, context.Cause(c.call))
+	}
+	if stopped == NotRetryable && c.sent <= 1 {
+		return a.Err
+	}
+	return &Error{Attempts: c.sent, Err: a.Err}
+}
+
+// abandon ends the call because its context ended during a wait.
+func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
+	if c.reserved > 0 {
+		c.t.cfg.Budget.pay(c.budgetKey(), c.reserved, time.Now())
+	}
+	err := c.ended(a.failure(), cause)
+	c.over(err, NotRetryable)
+	return nil, err
+}
+
+func (c *trip) ended(last, cause error) error {
+	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.call.Err()}
+}
+
+// over records the call.
+func (c *trip) over(failure error, stopped Reason) {
+	l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: fault.Type(failure)}
+	if c.sent > 0 {
+		c.t.metrics.over(c.call, c.sent, l)
+	}
+	if stopped != NotRetryable {
+		l.stopReason = stopped.label()
+		c.t.metrics.exhausted(c.call, l)
+		c.t.logExhaustion(c.call, c.sent, l)
+	}
+	if r := reportOf(c.call); r != nil {
+		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
+		if c.sent <= 1 && c.waited == 0 {
+			r.Reason = NotRetryable
+		}
+	}
+}
+
+// release lets go of what only the attempts needed.
+func (c *trip) release() { c.out.release(c.taken) }
+
+func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.req.URL.Hostname()) }
+
+func (c *trip) budgetKey() string { return c.t.cfg.BudgetKey(c.req) }
