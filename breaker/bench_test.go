@@ -1,4 +1,4 @@
-package breaker
+package breaker_test
 
 import (
 	"io"
@@ -6,16 +6,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/retrip-go/retrip/breaker"
 )
 
 func BenchmarkAllowSuccess(b *testing.B) {
-	breaker := New(Config{})
-	defer breaker.Close()
+	br := breaker.New(breaker.Config{})
+	defer br.Close()
 	b.Run("alone", func(b *testing.B) {
 		b.ReportAllocs()
-		var p Permit
+		var p breaker.Permit
 		for b.Loop() {
-			if breaker.Allow(&p) == nil {
+			if br.Allow(&p) == nil {
 				p.Success()
 			}
 		}
@@ -25,9 +27,9 @@ func BenchmarkAllowSuccess(b *testing.B) {
 		var wg sync.WaitGroup
 		for range 64 {
 			wg.Go(func() {
-				var p Permit
+				var p breaker.Permit
 				for range b.N / 64 {
-					if breaker.Allow(&p) == nil {
+					if br.Allow(&p) == nil {
 						p.Success()
 					}
 				}
@@ -77,7 +79,7 @@ func roundTrip(tb testing.TB, rt http.RoundTripper, req *http.Request, buf []byt
 func BenchmarkTransport(b *testing.B) {
 	req, _ := http.NewRequestWithContext(b.Context(), http.MethodPost, "https://api.openai.com/v1/chat/completions", http.NoBody)
 	buf := make([]byte, 2048)
-	transport := NewTransport(newNothing(), Config{})
+	transport := breaker.NewTransport(newNothing(), breaker.Config{})
 	defer transport.Close()
 	for _, bench := range []struct {
 		name string

@@ -15,19 +15,16 @@ import (
 // run concurrently with Read.
 type body struct {
 	io.ReadCloser
-	permit Permit
-	req    *http.Request
-	left   int64 // bytes to come; negative if unknown
-	seen   atomic.Bool
-	closed atomic.Bool
+	permit   Permit
+	left     int64    // bytes to come; negative if unknown
+	observer Observer // nil if the bytes alone decide
+	mu       sync.Mutex
+	seen     atomic.Bool // there were bytes
+	closed   atomic.Bool
 
-	// stream makes a success provisional; firstByte makes one of the first
-	// byte. Only a body without an observer is judged by its bytes alone.
-	stream, firstByte bool
-
-	observer Observer
-	mu       sync.Mutex // makes the observer's calls one after the other
-	over     bool       // the observer is done; under mu
+	over      bool // the observer is done; under mu
+	stream    bool // a success is provisional
+	firstByte bool // makes a success, without an observer
 }
 
 // watch puts b in the place of resp's body.
@@ -75,7 +72,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err != nil && b.closed.Load():
 		b.settleClosed()
 	case err != nil:
-		b.permit.Settle(readVerdict(b.req), Hint{})
+		b.permit.Settle(readVerdict(b.permit.req), Hint{})
 	}
 	return n, err
 }
@@ -104,7 +101,7 @@ func (b *body) Close() error {
 // our time limits.
 func (b *body) settleClosed() {
 	switch {
-	case contextVerdict(b.req) == Failure:
+	case contextVerdict(b.permit.req) == Failure:
 		b.permit.Failure()
 	case b.seen.Load():
 		b.permit.Success()
@@ -158,7 +155,7 @@ func (b *body) end(err error) {
 	b.over = true
 	verdict := b.observer.End(err)
 	if err != nil {
-		over := contextVerdict(b.req)
+		over := contextVerdict(b.permit.req)
 		if over == Failure || over == Ignored && err != ErrBodyClosed { //nolint:errorlint // never wrapped
 			verdict = over
 		}

@@ -1,4 +1,4 @@
-package breaker
+package breaker_test
 
 import (
 	"testing"

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/call"
@@ -13,10 +14,10 @@ import (
 // A Permit must not be copied. It may be settled by any goroutine.
 type Permit struct {
 	b     *Breaker
-	call  *call.Call // of which this is an attempt; may be nil
-	word  word       // of the breaker when it admitted
-	probe uint64     // its id, if it is a probe
-	end   int64      // of the bucket in which a provisional success counts
+	req   *http.Request // nil outside a Transport
+	word  word          // of the breaker when it admitted
+	probe uint64        // its id, if it is a probe
+	end   int64         // of the bucket in which a provisional success counts
 	state atomic.Uint32
 }
 
@@ -29,10 +30,8 @@ const (
 
 // Success settles the permit: the request succeeded.
 func (p *Permit) Success() {
-	if p.claim(outstanding, settled) {
-		if p.b.succeed(p, &p.b.plain) {
-			p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
-		}
+	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) {
+		p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
@@ -104,6 +103,14 @@ func (p *Permit) claim(from, to uint32) bool {
 	return p.b != nil && p.state.CompareAndSwap(from, to)
 }
 
+// call returns the call that the request is an attempt of, or nil.
+func (p *Permit) call() *call.Call {
+	if p.req == nil {
+		return nil
+	}
+	return call.From(p.req.Context())
+}
+
 func (p *Permit) done() bool { return p.state.Load() == settled }
 
 // succeed counts a success in counter; it reports false if it came too late.
@@ -151,7 +158,7 @@ func (b *Breaker) fail(p *Permit, h Hint) {
 	now := b.now()
 	ok := word(b.word.Load()).generation() == p.word.generation()
 	if ok {
-		b.m.fail(now, b.tally(), p.call, h)
+		b.m.fail(now, b.tally(), p.call(), h)
 	}
 	b.unlock(now)
 	b.failed(ok)
@@ -168,7 +175,7 @@ func (b *Breaker) revoke(p *Permit) {
 		if p.probe == 0 {
 			b.m.window.revoke(p.end)
 		}
-		b.m.fail(now, b.tally(), p.call, Hint{})
+		b.m.fail(now, b.tally(), p.call(), Hint{})
 	}
 	b.unlock(now)
 	b.failed(ok)

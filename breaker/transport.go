@@ -8,8 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
-
-	"github.com/retrip-go/retrip/internal/call"
 )
 
 // A Transport sends requests through a base RoundTripper, each watched over by
@@ -50,14 +48,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req) // which knows what to say
 	}
 	b := t.breakerOf(req)
-	watched := &body{req: req}
+	watched := new(body)
 	permit := &watched.permit
 	if err := b.Allow(permit); err != nil {
 		closeRequest(req)
 		note(req, err)
 		return nil, err
 	}
-	permit.call = call.From(req.Context())
+	permit.req = req
 	returned := false
 	defer func() {
 		if !returned {
@@ -79,7 +77,7 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		if resp != nil && resp.Body != nil {
 			_ = resp.Body.Close()
 		}
-		verdict, h := contextVerdict(watched.req), Hint{}
+		verdict, h := contextVerdict(permit.req), Hint{}
 		if verdict == Undecided {
 			verdict, _, h = t.ask(nil, err)
 		}
@@ -92,7 +90,7 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		permit.Ignore()
 		return nil, errNoResponse
 	}
-	resp.Request = watched.req
+	resp.Request = permit.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
 	}

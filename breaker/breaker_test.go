@@ -1,0 +1,427 @@
+package breaker_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+)
+
+// admit returns a permit, and fails the test if there is none.
+func admit(t testing.TB, b *breaker.Breaker) *breaker.Permit {
+	t.Helper()
+	p := new(breaker.Permit)
+	if err := b.Allow(p); err != nil {
+		t.Fatalf("Allow: %v", err)
+	}
+	return p
+}
+
+func succeed(t testing.TB, b *breaker.Breaker, n int) {
+	t.Helper()
+	for range n {
+		admit(t, b).Success()
+	}
+}
+
+func fail(t testing.TB, b *breaker.Breaker, n int) {
+	t.Helper()
+	for range n {
+		admit(t, b).Failure()
+	}
+}
+
+func wantState(t testing.TB, b *breaker.Breaker, want breaker.State) {
+	t.Helper()
+	if got := b.State(); got != want {
+		t.Fatalf("state is %v, want %v", got, want)
+	}
+}
+
+// wantRefusal fails the test unless b refuses; it returns the refusal.
+func wantRefusal(t testing.TB, b *breaker.Breaker) *breaker.OpenError {
+	t.Helper()
+	var open *breaker.OpenError
+	if err := b.Allow(new(breaker.Permit)); !errors.As(err, &open) || !errors.Is(err, breaker.ErrOpen) {
+		t.Fatalf("Allow returned %v, want an OpenError", err)
+	}
+	return open
+}
+
+// virtual runs f in a synctest bubble, with a Breaker made in it.
+func virtual(t *testing.T, cfg breaker.Config, f func(*testing.T, *breaker.Breaker)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(cfg)
+		defer b.Close()
+		f(t, b)
+	})
+}
+
+func TestOpening(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	type step struct {
+		outcome string // s, f or i for each request
+		every   time.Duration
+	}
+	for name, test := range map[string]struct {
+		cfg   breaker.Config
+		steps []step
+		want  breaker.State
+	}{
+		"four failures in a row":          {steps: []step{{"ffff", 0}}, want: breaker.Closed},
+		"five failures in a row":          {steps: []step{{"fffff", 0}}, want: breaker.Open},
+		"a success ends a run":            {steps: []step{{"ffffsffff", 0}}, want: breaker.Closed},
+		"what is ignored does not":        {steps: []step{{"ffffif", 0}}, want: breaker.Open},
+		"what is ignored is no outcome":   {steps: []step{{"iiiiiiiiiiiiiiiiiiiiiiiiifffff", 0}}, want: breaker.Open},
+		"a lower threshold":               {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 0}}, want: breaker.Open},
+		"threshold off":                   {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"ffffffffff", 0}}, want: breaker.Closed},
+		"busy: five in an instant":        {steps: []step{{"ssssssssssssssssssssfffff", 0}}, want: breaker.Closed},
+		"busy: five over a second":        {steps: []step{{"ssssssssssssssssssss", 0}, {"fffff", 250 * ms}}, want: breaker.Open},
+		"busy: five, just under a second": {steps: []step{{"ssssssssssssssssssss", 0}, {"fffff", 249 * ms}}, want: breaker.Closed},
+		"half fail":                       {steps: []step{{"sfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Open},
+		"half fail, too few outcomes":     {steps: []step{{"sfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
+		"half fail in an instant":         {steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 0}}, want: breaker.Closed},
+		"less than half fail":             {steps: []step{{"ssfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
+		"a lower ratio":                   {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssssf", 0}, {"sf", 1000 * ms}, {"f", 0}}, want: breaker.Open},
+		"ratio off":                       {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
+		"all out of the window":           {steps: []step{{"ssssssssssssssssssss", 0}, {"i", 61 * time.Second}, {"fffff", 0}}, want: breaker.Open},
+		"the ratio forgets":               {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 61 * time.Second}, {"fsssssssssss", 0}}, want: breaker.Closed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, test.cfg, func(t *testing.T, b *breaker.Breaker) {
+				for i, step := range test.steps {
+					for j, outcome := range step.outcome {
+						if i+j > 0 {
+							time.Sleep(step.every)
+						}
+						switch p := admit(t, b); outcome {
+						case 's':
+							p.Success()
+						case 'f':
+							p.Failure()
+						default:
+							p.Ignore()
+						}
+					}
+				}
+				wantState(t, b, test.want)
+			})
+		})
+	}
+}
+
+func TestClosedOpenHalfOpenClosed(t *testing.T) {
+	var changes []breaker.StateChange
+	virtual(t, breaker.Config{
+		Name:          "x",
+		OnStateChange: func(c breaker.StateChange) { changes = append(changes, c) },
+	}, func(t *testing.T, b *breaker.Breaker) {
+		start := time.Now()
+		fail(t, b, 5)
+		if r := wantRefusal(t, b); r.RateLimited || r.RetryAfter != 30*time.Second || r.Key != "x" {
+			t.Errorf("refused with %+v", r)
+		}
+		time.Sleep(30*time.Second - 1)
+		wantState(t, b, breaker.Open)
+		if r := wantRefusal(t, b); r.RetryAfter != 1 {
+			t.Errorf("refused for %v", r.RetryAfter)
+		}
+		time.Sleep(1)
+		wantState(t, b, breaker.HalfOpen)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+		time.Sleep(30 * time.Second)
+		succeed(t, b, 1)
+		wantState(t, b, breaker.HalfOpen)
+		succeed(t, b, 1)
+		wantState(t, b, breaker.Closed)
+		// Nothing is left of what was before.
+		fail(t, b, 4)
+		wantState(t, b, breaker.Closed)
+
+		at := func(s time.Duration) time.Time { return start.Add(s * time.Second) }
+		want := []breaker.StateChange{
+			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(0), Seq: 1, Reason: "failures_in_a_row"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(30), Seq: 2, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Open, At: at(30), Seq: 3, Reason: "probe_failed"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(60), Seq: 4, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Closed, At: at(60), Seq: 5, Reason: "probes_succeeded"},
+		}
+		if !slices.EqualFunc(changes, want, func(a, b breaker.StateChange) bool {
+			return a.At.Equal(b.At) && a.Key == b.Key && a.From == b.From && a.To == b.To && a.Seq == b.Seq && a.Reason == b.Reason
+		}) {
+			t.Errorf("changes %+v\nwant %+v", changes, want)
+		}
+	})
+}
+
+func TestFiftyFailuresWithinSixMillisecondsDoNotOpenABusyKey(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		succeed(t, b, 20)
+		time.Sleep(time.Second)
+		for range 50 {
+			fail(t, b, 1)
+			time.Sleep(120 * time.Microsecond)
+		}
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+func TestASecondOfNothingButFailuresOpensABusyKey(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		succeed(t, b, 1000)
+		for range 1000 {
+			fail(t, b, 1)
+			time.Sleep(time.Millisecond)
+		}
+		wantState(t, b, breaker.Closed)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+	})
+}
+
+func TestAFifthOfFailuresNeverOpensABusyKey(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same every time
+		succeed(t, b, 20)
+		for range 5 * 60 * 1000 {
+			time.Sleep(time.Millisecond)
+			if p := admit(t, b); chance.IntN(5) == 0 {
+				p.Failure()
+			} else {
+				p.Success()
+			}
+		}
+		if s := b.Snapshot(); s.Seq != 0 {
+			t.Errorf("opened: %+v", s)
+		}
+	})
+}
+
+func TestHalfOpenAdmitsMaxProbes(t *testing.T) {
+	virtual(t, breaker.Config{MaxProbes: 3}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		var sent atomic.Int32
+		var wg sync.WaitGroup
+		for range 64 {
+			wg.Go(func() {
+				var p breaker.Permit
+				if b.Allow(&p) != nil {
+					return
+				}
+				sent.Add(1)
+				time.Sleep(time.Second)
+				p.Ignore()
+			})
+		}
+		wg.Wait()
+		if n := sent.Load(); n != 3 {
+			t.Errorf("%d probes, want 3", n)
+		}
+		// An ignored probe has given its place back.
+		for range 3 {
+			admit(t, b)
+		}
+		if r := wantRefusal(t, b); r.RetryAfter != 60*time.Second {
+			t.Errorf("refused for %v, want until a place is free", r.RetryAfter)
+		}
+	})
+}
+
+func TestProbesThatAreNeverSettledDoNotWedge(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		slow := admit(t, b)
+		wantRefusal(t, b)
+		time.Sleep(60 * time.Second)
+		admit(t, b).Success()
+		wantState(t, b, breaker.HalfOpen)
+		// The slow one's outcome still counts.
+		slow.Success()
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+func TestAnExpiredProbeDoesNotFreeItsSuccessorsPlace(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		slow := admit(t, b)
+		time.Sleep(60 * time.Second)
+		admit(t, b)
+		slow.Ignore()
+		wantRefusal(t, b)
+	})
+}
+
+func TestLateOutcomesDoNotCount(t *testing.T) {
+	virtual(t, breaker.Config{SuccessThreshold: 1}, func(t *testing.T, b *breaker.Breaker) {
+		late := []*breaker.Permit{admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b)}
+		fail(t, b, 5)
+		late[0].Success()
+		wantState(t, b, breaker.Open)
+		time.Sleep(30 * time.Second)
+		probe := admit(t, b)
+		late[1].Failure()
+		wantState(t, b, breaker.HalfOpen)
+		late[2].Success()
+		wantState(t, b, breaker.HalfOpen)
+		probe.Success()
+		wantState(t, b, breaker.Closed)
+		fail(t, b, 4)
+		late[3].Failure()
+		late[4].Success()
+		wantState(t, b, breaker.Closed)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+		if got, want := b.Snapshot().Totals, (breaker.Totals{Success: 1, Failure: 10, Stale: 5}); got != want {
+			t.Errorf("totals %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestAPermitSettlesOnce(t *testing.T) {
+	virtual(t, breaker.Config{FailureThreshold: 2}, func(t *testing.T, b *breaker.Breaker) {
+		p := admit(t, b)
+		p.Settle(breaker.Undecided, breaker.Hint{})
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(p.Failure)
+			wg.Go(p.Ignore)
+			wg.Go(p.Success)
+		}
+		wg.Wait()
+		if s := b.Snapshot().Totals; s.Success+s.Failure+s.Ignored != 1 {
+			t.Errorf("settled more than once: %+v", s)
+		}
+		wantState(t, b, breaker.Closed)
+		var none breaker.Permit
+		none.Success()
+		none.Failure()
+		none.Ignore()
+	})
+}
+
+func TestOpensUntilTheHintOfTheFailure(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		hint breaker.Hint
+		want time.Duration
+	}{
+		"no hint":    {breaker.Hint{}, 30 * time.Second},
+		"shorter":    {breaker.Hint{Known: true, RetryAfter: 2 * time.Second}, 2 * time.Second},
+		"longer":     {breaker.Hint{Known: true, RetryAfter: 90 * time.Second}, 90 * time.Second},
+		"far longer": {breaker.Hint{Known: true, RetryAfter: time.Hour}, 120 * time.Second},
+		"at once":    {breaker.Hint{Known: true}, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+				fail(t, b, 4)
+				admit(t, b).Settle(breaker.Failure, test.hint)
+				if r := wantRefusal(t, b); r.RetryAfter != test.want {
+					t.Errorf("open for %v, want %v", r.RetryAfter, test.want)
+				}
+				if s := b.Snapshot(); s.ProbeAt.Sub(s.Since) != test.want {
+					t.Errorf("probes at %v, open since %v", s.ProbeAt, s.Since)
+				}
+			})
+		})
+	}
+}
+
+func TestStateWithinOnStateChangeReturns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b *breaker.Breaker
+		var seqs []uint64
+		b = breaker.New(breaker.Config{OnStateChange: func(c breaker.StateChange) {
+			seqs = append(seqs, c.Seq)
+			wantState(t, b, c.To)
+			if b.Snapshot().State != c.To {
+				t.Errorf("snapshot differs from %v", c.To)
+			}
+			if c.To == breaker.Open {
+				b.Reset() // told after this call
+			}
+		}})
+		defer b.Close()
+		fail(t, b, 5)
+		wantState(t, b, breaker.Closed)
+		if !slices.Equal(seqs, []uint64{1, 2}) {
+			t.Errorf("told of %v", seqs)
+		}
+	})
+}
+
+func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {
+	t.Parallel()
+	var told int
+	b := breaker.New(breaker.Config{OnStateChange: func(breaker.StateChange) {
+		if told++; told == 1 {
+			panic("boom")
+		}
+	}})
+	defer b.Close()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		b.Trip()
+	}()
+	b.Reset()
+	if told != 2 {
+		t.Errorf("told %d times, want 2", told)
+	}
+}
+
+func TestChangesAreToldInOrder(t *testing.T) {
+	t.Parallel()
+	var last atomic.Uint64
+	b := breaker.New(breaker.Config{OnStateChange: func(c breaker.StateChange) {
+		if !last.CompareAndSwap(c.Seq-1, c.Seq) {
+			t.Errorf("told of %d after %d", c.Seq, last.Load())
+		}
+	}})
+	defer b.Close()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				b.Trip()
+				b.Reset()
+			}
+		})
+	}
+	wg.Wait()
+	if s := b.Snapshot(); s.Seq != last.Load() {
+		t.Errorf("told up to %d of %d", last.Load(), s.Seq)
+	}
+}
+
+func TestTripAndReset(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(20 * time.Second)
+		b.Trip()
+		time.Sleep(20 * time.Second)
+		wantState(t, b, breaker.Open)
+		b.Reset()
+		wantState(t, b, breaker.Closed)
+		admit(t, b).Settle(breaker.Ignored, breaker.Hint{RateLimited: true})
+		wantRefusal(t, b)
+		b.Reset()
+		succeed(t, b, 1)
+	})
+}
