@@ -1,0 +1,551 @@
+package contract
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A brokenWrapper is correct but for one flaw.
+type brokenWrapper struct {
+	name   string
+	wrap   func(http.RoundTripper) http.RoundTripper
+	opts   []Option
+	breaks []string // rules, or subjects with a slash at the end
+}
+
+// copied returns a shallow copy, which may be changed.
+func copied(req *http.Request) *http.Request { return req.WithContext(req.Context()) }
+
+// touching changes the caller's header when the call ends in one way.
+func touching(when func(resp *http.Response, err error, panicked bool) bool) func(http.RoundTripper) http.RoundTripper {
+	return afterwards(when, func(req *http.Request) { req.Header.Set("X-Touched", "1") })
+}
+
+// closing closes the caller's body once more when the call ends in one way.
+func closing(when func(resp *http.Response, err error, panicked bool) bool) func(http.RoundTripper) http.RoundTripper {
+	return afterwards(when, func(req *http.Request) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+	})
+}
+
+func afterwards(when func(*http.Response, error, bool) bool, do func(*http.Request)) func(http.RoundTripper) http.RoundTripper {
+	return sending(func(base http.RoundTripper, req *http.Request) (resp *http.Response, err error) {
+		panicked := true
+		defer func() {
+			if when(resp, err, panicked) {
+				do(req)
+			}
+		}()
+		resp, err = base.RoundTrip(req)
+		panicked = false
+		return resp, err
+	})
+}
+
+func onStatus(low, high int) func(*http.Response, error, bool) bool {
+	return func(resp *http.Response, _ error, _ bool) bool {
+		return resp != nil && resp.StatusCode >= low && resp.StatusCode <= high
+	}
+}
+
+func onError(_ *http.Response, err error, _ bool) bool { return err != nil }
+
+func onPanic(_ *http.Response, _ error, panicked bool) bool { return panicked }
+
+// payloadRead changes how the payload is read.
+func payloadRead(read func(r io.Reader, p []byte) (int, error)) func(http.RoundTripper) http.RoundTripper {
+	return changing(func(req *http.Request) *http.Request {
+		if req.Body == nil || req.Body == http.NoBody {
+			return req
+		}
+		req = copied(req)
+		req.Body = &body{ReadCloser: req.Body, read: read}
+		return req
+	})
+}
+
+// A closeIdle forwards CloseIdleConnections in its own way.
+type closeIdle struct {
+	thin
+	close func(base http.RoundTripper)
+}
+
+func (c *closeIdle) CloseIdleConnections() { c.close(c.base) }
+
+func closingIdle(f func(base http.RoundTripper)) func(http.RoundTripper) http.RoundTripper {
+	return func(base http.RoundTripper) http.RoundTripper { return &closeIdle{thin{base: base}, f} }
+}
+
+// valueless is a context without values.
+type valueless struct{ context.Context }
+
+func (valueless) Value(any) any { return nil }
+
+// leaks ends the goroutines that are left on purpose.
+var leaks = make(chan struct{})
+
+var buffers = []Option{Buffers}
+
+var broken = []brokenWrapper{
+	// The caller's request.
+	{name: "adds to the caller's header", wrap: changing(func(req *http.Request) *http.Request {
+		req.Header.Set("X-Touched", "1")
+		return req
+	}), breaks: []string{"the caller's request is unchanged/"}},
+	{name: "replaces the caller's Body", wrap: changing(func(req *http.Request) *http.Request {
+		if req.Body != nil {
+			req.Body = &body{ReadCloser: req.Body}
+		}
+		return req
+	}), breaks: []string{"the caller's request is unchanged/"}},
+	{name: "replaces the caller's header map by an equal one", wrap: changing(func(req *http.Request) *http.Request {
+		req.Header = req.Header.Clone()
+		return req
+	}), breaks: []string{"the caller's request is unchanged/"}},
+	{name: "changes the caller's request and restores it", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		old := req.Method
+		defer func() { req.Method = old }()
+		req.Method = "X" + old
+		return base.RoundTrip(&http.Request{
+			Method: old, URL: req.URL, Header: req.Header, Body: req.Body, ContentLength: req.ContentLength,
+		})
+	}), breaks: []string{
+		"the caller's request is unchanged/while it is being sent", "every attempt/", "the context/", "http.Client/times out",
+		"the caller's body is closed exactly once/when the context ends meanwhile", "the caller's body is closed exactly once/when the context is already over",
+	}},
+	{name: "changes the caller's request after success", wrap: touching(onStatus(200, 299)),
+		breaks: []string{"the caller's request is unchanged/on success"}},
+	{name: "changes the caller's request after an error status", wrap: touching(onStatus(400, 599)),
+		breaks: []string{"the caller's request is unchanged/on an error status"}},
+	{name: "changes the caller's request after an error", wrap: touching(onError),
+		breaks: []string{"the caller's request is unchanged/on an error of the base"}},
+	{name: "changes the caller's request after a panic", wrap: touching(onPanic),
+		breaks: []string{"the caller's request is unchanged/on a panic of the base"}},
+
+	// The caller's body.
+	{name: "closes the caller's body again after success", wrap: closing(onStatus(200, 200)), breaks: []string{
+		"the caller's body is closed exactly once/on success", "calls one after the other/may use one request",
+	}},
+	{name: "closes the caller's body again after a 4xx", wrap: closing(onStatus(400, 499)), breaks: []string{
+		"the caller's body is closed exactly once/on a 4xx", "the caller's body is closed exactly once/when the base answers without reading it",
+	}},
+	{name: "closes the caller's body again after a 5xx", wrap: closing(onStatus(500, 599)), breaks: []string{
+		"the caller's body is closed exactly once/on a 5xx", "the caller's body is closed exactly once/when the base answers without reading it",
+		"the caller's body is closed exactly once/when the context ends meanwhile",
+	}},
+	{name: "closes the caller's body again after a panic", wrap: closing(onPanic),
+		breaks: []string{"the caller's body is closed exactly once/on a panic of the base"}},
+	{name: "closes the caller's body again after an error", wrap: closing(onError), breaks: []string{
+		"the caller's body is closed exactly once/on an error of the base",
+		"the caller's body is closed exactly once/when the context is already over",
+		"the caller's body is closed exactly once/when the context ends meanwhile",
+		"the caller's body is closed exactly once/when reading it fails",
+		"the caller's body is closed exactly once/when it is not as long as ContentLength says",
+	}},
+	{name: "never closes the caller's body", wrap: retries(flaws{leavesBody: true}), opts: buffers, breaks: []string{
+		"the caller's body is closed exactly once/", "calls one after the other/may use one request",
+		"over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed",
+	}},
+	{name: "closes the caller's body twice", wrap: retries(flaws{closesTwice: true}), opts: buffers, breaks: []string{
+		"the caller's body is closed exactly once/", "calls one after the other/may use one request",
+	}},
+	{name: "leaves the caller's body when the context is over", wrap: retries(flaws{leavesUnread: true}), opts: buffers,
+		breaks: []string{"the caller's body is closed exactly once/when the context is already over"}},
+	{name: "buffers only by its own account", wrap: passThrough, opts: buffers, breaks: []string{
+		"the caller's body is closed exactly once/on a panic of the base that leaves it open",
+		"the caller's body/that cannot be read is an error before anything is sent",
+		"the caller's body/of another length than ContentLength is an error before anything is sent",
+	}},
+	{name: "sends what it could read", wrap: retries(flaws{ignoresReadError: true}), opts: buffers, breaks: []string{
+		"the caller's body/that cannot be read is an error and nothing whole is sent",
+		"the caller's body/that cannot be read is an error before anything is sent",
+	}},
+	{name: "mends ContentLength", wrap: retries(flaws{ignoresLength: true}), opts: buffers, breaks: []string{
+		"the caller's body/of another length than ContentLength is an error",
+		"the caller's body/of another length than ContentLength is an error before anything is sent",
+	}},
+	{name: "asks for the payload again", wrap: retries(flaws{asksGetBody: true}), opts: buffers,
+		breaks: []string{"the caller's body/is not asked for again once it has been read"}},
+	{name: "asks for the payload again and leaves it open", wrap: retries(flaws{asksGetBody: true, leavesGetBody: true}), opts: buffers, breaks: []string{
+		"the caller's body/is not asked for again once it has been read", "the caller's body/may be had again from GetBody only to be closed",
+	}},
+
+	// The payload.
+	{name: "flips a bit", wrap: payloadRead(func(r io.Reader, p []byte) (int, error) {
+		n, err := r.Read(p)
+		if n > 0 {
+			p[0] ^= 1
+		}
+		return n, err
+	}), breaks: []string{
+		"every attempt carries the caller's bytes/known length", "every attempt carries the caller's bytes/unknown length",
+		"every attempt carries the caller's bytes/", "calls beside each other/keep their bytes apart", "calls one after the other/",
+		"http.Client/follows a 307 with the same payload", "over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed",
+	}},
+	{name: "loses bytes that come with io.EOF", wrap: payloadRead(func(r io.Reader, p []byte) (int, error) {
+		n, err := r.Read(p)
+		if err != nil {
+			return 0, err
+		}
+		return n, nil
+	}), breaks: []string{
+		"every attempt carries the caller's bytes/last bytes with io.EOF", "every attempt carries the caller's bytes/last bytes with io.EOF, unknown length",
+	}},
+	{name: "reads once", wrap: changing(func(req *http.Request) *http.Request {
+		if req.Body == nil || req.Body == http.NoBody {
+			return req
+		}
+		req = copied(req)
+		first := true
+		req.Body = &body{ReadCloser: req.Body, read: func(r io.Reader, p []byte) (int, error) {
+			if !first {
+				return 0, io.EOF
+			}
+			n, err := r.Read(p)
+			first = n == 0
+			return n, err
+		}}
+		return req
+	}), breaks: []string{
+		"every attempt carries the caller's bytes/", "calls beside each other/keep their bytes apart", "every attempt/sends the Trailer",
+		"the caller's body/", "calls one after the other/", "http.Client/follows a 307 with the same payload", "over HTTP/1.1/", "over HTTP/2/",
+	}},
+	{name: "sends something for nothing", wrap: changing(func(req *http.Request) *http.Request {
+		if req.Method == http.MethodGet || req.Body != nil && req.Body != http.NoBody {
+			return req
+		}
+		req = copied(req)
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader("{}")), 2
+		return req
+	}), breaks: []string{"every attempt carries the caller's bytes/http.NoBody", "every attempt carries the caller's bytes/no body"}},
+	{name: "takes ContentLength 0 for no body", wrap: changing(func(req *http.Request) *http.Request {
+		if req.Body != nil && req.ContentLength == 0 {
+			req.Body.Close()
+			req = copied(req)
+			req.Body = http.NoBody
+		}
+		return req
+	}), breaks: []string{"every attempt carries the caller's bytes/unknown length said as zero"}},
+	{name: "refuses an empty body", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		if u, ok := req.Body.(*upload); ok && len(u.data) < 2 {
+			req.Body.Close()
+			return nil, errors.New("empty payload")
+		}
+		return base.RoundTrip(req)
+	}), breaks: []string{
+		"every attempt carries the caller's bytes/empty", "every attempt carries the caller's bytes/empty of unknown length",
+		"every attempt carries the caller's bytes/one byte", "calls one after the other/", "calls beside each other/do not wait for each other",
+	}},
+	{name: "one reader for all attempts", wrap: retries(flaws{sharesReader: true}), opts: buffers,
+		breaks: []string{"every attempt carries the caller's bytes/whatever becomes of the attempt before"}},
+	{name: "one reader for all of GetBody", wrap: retries(flaws{sharesGetBody: true}), opts: buffers,
+		breaks: []string{"every attempt carries the caller's bytes/GetBody yields them again"}},
+	{name: "forgets ContentLength", wrap: retries(flaws{forgetsLength: true}), opts: buffers, breaks: []string{
+		"every attempt carries the caller's bytes/known length", "every attempt carries the caller's bytes/one byte",
+		"every attempt carries the caller's bytes/70 KiB", "every attempt carries the caller's bytes/short reads",
+		"every attempt carries the caller's bytes/last bytes with io.EOF", "every attempt carries the caller's bytes/unknown length said as zero",
+	}},
+
+	// What the base receives.
+	{name: "drops the caller's context", wrap: changing(func(req *http.Request) *http.Request {
+		return req.WithContext(context.Background())
+	}), breaks: []string{
+		"every attempt/has a context that ends with the caller's", "every attempt/has the values of the caller's context", "the context/",
+		"the caller's body is closed exactly once/when the context ends meanwhile",
+		"http.Client/times out while it waits for headers", "http.Client/times out in the body",
+		"over HTTP/1.1/a cancelled call ends at the server", "over HTTP/2/a cancelled call ends at the server",
+		"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left",
+	}},
+	{name: "drops the values of the caller's context", wrap: changing(func(req *http.Request) *http.Request {
+		return req.WithContext(valueless{req.Context()})
+	}), breaks: []string{"every attempt/has the values of the caller's context"}},
+	{name: "adds a header field", wrap: changing(func(req *http.Request) *http.Request {
+		req = req.Clone(req.Context())
+		req.Header.Set("X-Added", "1")
+		return req
+	}), breaks: []string{
+		"every attempt/has the caller's header", "every attempt/sends the Trailer that is set while the body is read",
+		"over HTTP/1.1/trailers arrive", "over HTTP/2/trailers arrive",
+	}},
+	{name: "keeps one value a header field", wrap: changing(func(req *http.Request) *http.Request {
+		req = copied(req)
+		req.Header = req.Header.Clone()
+		for name := range req.Header {
+			req.Header.Set(name, req.Header.Get(name))
+		}
+		return req
+	}), breaks: []string{"every attempt/has the caller's header"}},
+	{name: "drops Host", wrap: changing(func(req *http.Request) *http.Request {
+		req = copied(req)
+		req.Host = ""
+		return req
+	}), breaks: []string{"every attempt/has the caller's method, URL and Host"}},
+	{name: "buffers what waits for the server", wrap: retries(flaws{buffersUpgrades: true}), opts: buffers,
+		breaks: []string{"every attempt/is under way before a body is read that waits for it"}},
+
+	// The response.
+	{name: "copies the response", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
+		c := *resp
+		return &c
+	}), breaks: []string{"the response/is one the base made, not a copy", "the response/shows trailers that are written after its body"}},
+	{name: "names its own request", wrap: answering(func(req *http.Request, resp *http.Response) *http.Response {
+		resp.Request = copied(req)
+		return resp
+	}), breaks: []string{"the response/names the caller's request", "over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed"}},
+	{name: "makes an error of a 404", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err == nil && resp != nil && resp.StatusCode == http.StatusNotFound {
+			resp.Body.Close()
+			return nil, errors.New("not found")
+		}
+		return resp, err
+	}), breaks: []string{"the response/is never turned into an error", "the response/is one the base made, not a copy"}},
+	{name: "makes an error of the last response", wrap: retries(flaws{lastIsError: true}), opts: buffers, breaks: []string{
+		"the response/is never turned into an error", "the response/is one the base made, not a copy", "the response/names the caller's request",
+		"the response's body/", "a response given up/delays nothing", "a base that misbehaves/returns a response without a body",
+	}},
+	{name: "loses the io.Writer of an upgrade", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
+		resp.Body = &body{ReadCloser: resp.Body}
+		return resp
+	}), breaks: []string{"the response/of an upgrade keeps a body that can be written", "over HTTP/1.1/an upgraded connection is written and read"}},
+	{name: "removes Location", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
+		resp.Header.Del("Location")
+		return resp
+	}), breaks: []string{"http.Client/follows a 307 with the same payload"}},
+
+	// The response's body.
+	{name: "loses bytes that come with an error", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
+			n, err := r.Read(p)
+			if err != nil {
+				n = 0
+			}
+			return n, err
+		}}
+	}), breaks: []string{
+		"the response's body/has the base's bytes", "the response's body/passes a read error on, after the bytes before it", "over HTTP/1.1/", "over HTTP/2/",
+	}},
+	{name: "ends a broken body with io.EOF", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
+			n, err := r.Read(p)
+			if err != nil {
+				err = io.EOF
+			}
+			return n, err
+		}}
+	}), breaks: []string{
+		"the response's body/passes a read error on, after the bytes before it", "the response's body/yields no more after Close",
+		"the response's body/can be closed beside a Read, which ends", "the context/is cancelled while the body is read",
+		"http.Client/times out in the body", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+	}},
+	{name: "hands bytes over late", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
+			n, err := io.ReadAtLeast(r, p, min(len(p), 20))
+			if errors.Is(err, io.ErrUnexpectedEOF) && n > 0 {
+				err = nil
+			}
+			return n, err
+		}}
+	}), breaks: []string{
+		"the response's body/arrives as it comes",
+	}},
+	{name: "forgets io.EOF", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		ended := false
+		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
+			if ended {
+				return 0, errors.New("already read")
+			}
+			n, err := r.Read(p)
+			ended = err == io.EOF
+			return n, err
+		}}
+	}), breaks: []string{"the response's body/stays at io.EOF"}},
+	{name: "does not pass Close on", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		return &body{ReadCloser: b, close: func(io.Closer) error { return nil }}
+	}), breaks: []string{
+		"the response's body/is closed by Close", "the response's body/yields no more after Close", "the response's body/can be closed beside a Read, which ends",
+		"a response given up/", "http.Client/follows a 307 with the same payload",
+		"over HTTP/1.1/an abandoned body ends at the server", "over HTTP/2/an abandoned body ends at the server",
+		"over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+		"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left",
+	}},
+	{name: "yields what it has buffered after Close", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		buffered := bufio.NewReader(b)
+		return &body{ReadCloser: b, read: func(_ io.Reader, p []byte) (int, error) { return buffered.Read(p) }}
+	}), breaks: []string{"the response's body/yields no more after Close"}},
+	{name: "cannot be closed twice", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		var closed atomic.Bool
+		return &body{ReadCloser: b, close: func(c io.Closer) error {
+			if closed.Swap(true) {
+				return errors.New("closed already")
+			}
+			return c.Close()
+		}}
+	}), breaks: []string{"the response's body/can be closed twice"}},
+	{name: "closes only when no Read is pending", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
+		var mu sync.Mutex
+		return &body{
+			ReadCloser: b,
+			read: func(r io.Reader, p []byte) (int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return r.Read(p)
+			},
+			close: func(c io.Closer) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return c.Close()
+			},
+		}
+	}), breaks: []string{
+		"the response's body/can be closed beside a Read, which ends", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+	}},
+
+	// Responses given up.
+	{name: "leaves the responses it gives up", wrap: retries(flaws{leavesAll: true}), opts: buffers, breaks: []string{"a response given up/"}},
+	{name: "leaves a response when the next attempt fails", wrap: retries(flaws{leavesOnError: true}), opts: buffers,
+		breaks: []string{"a response given up/is closed when the next attempt fails", "a response given up/is closed when the context ends"}},
+	{name: "leaves a response when the next attempt panics", wrap: retries(flaws{leavesOnPanic: true}), opts: buffers,
+		breaks: []string{"a response given up/is closed when the next attempt panics"}},
+	{name: "leaves a response when the context ends", wrap: retries(flaws{leavesOnEnd: true}), opts: buffers,
+		breaks: []string{"a response given up/is closed when the context ends"}},
+	{name: "drains without an end", wrap: retries(flaws{drainsAll: true}), opts: buffers, breaks: []string{
+		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
+	}},
+	{name: "closes beside its own Read", wrap: retries(flaws{closesBeside: true}), opts: buffers, breaks: []string{
+		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
+	}},
+
+	// The base.
+	{name: "passes everything on", wrap: func(base http.RoundTripper) http.RoundTripper { return base }, breaks: []string{
+		"a base that misbehaves/returns a response without a body", "a base that misbehaves/returns neither response nor error",
+		"a base that misbehaves/returns both response and error",
+	}},
+	{name: "makes an error of a panic", wrap: sending(func(base http.RoundTripper, req *http.Request) (resp *http.Response, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		return base.RoundTrip(req)
+	}), breaks: []string{"a base that misbehaves/panics, and the panic goes on"}},
+	{name: "swallows CloseIdleConnections", wrap: closingIdle(func(http.RoundTripper) {}),
+		breaks: []string{"CloseIdleConnections/reaches the base once"}},
+	{name: "passes CloseIdleConnections on twice", wrap: closingIdle(func(base http.RoundTripper) {
+		for range 2 {
+			(&http.Client{Transport: base}).CloseIdleConnections()
+		}
+	}), breaks: []string{"CloseIdleConnections/reaches the base once"}},
+	{name: "takes CloseIdleConnections for granted", wrap: closingIdle(func(base http.RoundTripper) {
+		base.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+	}), breaks: []string{"CloseIdleConnections/is harmless over a base without it"}},
+
+	// The context.
+	{name: "has its own error for a context that is over", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if req.Context().Err() != nil && err != nil {
+			return nil, errors.New("cancelled")
+		}
+		return resp, err
+	}), breaks: []string{
+		"the context/is over before the call", "the context/is cancelled during the attempt",
+		"the context/reaches its deadline, which is a timeout for http.Client",
+		"over HTTP/1.1/a cancelled call ends at the server", "over HTTP/2/a cancelled call ends at the server",
+		"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left",
+	}},
+	{name: "hides that an error is a timeout", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err != nil {
+			err = fmt.Errorf("wrapped: %w", err)
+		}
+		return resp, err
+	}), breaks: []string{"the context/reaches its deadline, which is a timeout for http.Client"}},
+	{name: "sleeps on when the context ends", wrap: retries(flaws{sleepsOn: true}), opts: buffers, breaks: []string{
+		"the context/is cancelled between attempts", "http.Client/times out between attempts",
+	}},
+	{name: "has its own error for the end of a wait", wrap: retries(flaws{losesCause: true}), opts: buffers,
+		breaks: []string{"the context/is cancelled between attempts"}},
+
+	// Calls beside and after each other.
+	{name: "makes one call at a time", wrap: func(base http.RoundTripper) http.RoundTripper {
+		turn := make(chan struct{}, 1)
+		return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			return base.RoundTrip(req)
+		})(base)
+	}, breaks: []string{"calls beside each other/do not wait for each other"}},
+	{name: "mixes calls up", wrap: func(base http.RoundTripper) http.RoundTripper {
+		var inside atomic.Int32
+		return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil && resp != nil && resp.StatusCode == 200 {
+				inside.Add(1)
+				time.Sleep(time.Millisecond)
+				if inside.Add(-1) > 0 {
+					resp.Body = &body{ReadCloser: resp.Body, read: func(r io.Reader, p []byte) (int, error) {
+						n, err := r.Read(p)
+						clear(p[:n])
+						return n, err
+					}}
+				}
+			}
+			return resp, err
+		})(base)
+	}, breaks: []string{"calls beside each other/keep their bytes apart"}},
+	{name: "knows a request again", wrap: func(base http.RoundTripper) http.RoundTripper {
+		var known sync.Map
+		return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+			if _, again := known.LoadOrStore(req, true); again {
+				if req.Body != nil {
+					req.Body.Close()
+				}
+				return nil, errors.New("sent already")
+			}
+			return base.RoundTrip(req)
+		})(base)
+	}, breaks: []string{"calls one after the other/may use one request"}},
+
+	// The network.
+	{name: "ends the payload with the headers", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		if req.Body == nil || req.Body == http.NoBody {
+			return base.RoundTrip(req)
+		}
+		var over atomic.Bool
+		req = copied(req)
+		req.Body = &body{ReadCloser: req.Body, read: func(r io.Reader, p []byte) (int, error) {
+			if over.Load() {
+				return 0, errors.New("the call is over")
+			}
+			return r.Read(p)
+		}}
+		defer over.Store(true)
+		return base.RoundTrip(req)
+	}), breaks: []string{
+		"over HTTP/1.1/an answer is read while the payload is still sent", "over HTTP/2/an answer is read while the payload is still sent",
+	}},
+	{name: "uses a connection once", wrap: changing(func(req *http.Request) *http.Request {
+		if req.Header.Get("Upgrade") != "" {
+			return req
+		}
+		req = copied(req)
+		req.Close = true
+		return req
+	}), breaks: []string{"over HTTP/1.1/20 calls share a connection", "over HTTP/2/20 calls share a connection"}},
+	{name: "leaves a goroutine", wrap: changing(func(req *http.Request) *http.Request {
+		if strings.HasPrefix(req.URL.Host, "127.") {
+			go func() { <-leaks }()
+		}
+		return req
+	}), breaks: []string{"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left"}},
+}

@@ -1,0 +1,121 @@
+// Package contract is a conformance suite for HTTP middleware: what
+// [http.RoundTripper] demands, and what callers rely on without its saying so.
+// It knows nothing of the wrapper it examines, so it can be run on a foreign
+// one too. A wrapper may make several attempts; where the suite provokes that,
+// time is virtual.
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+)
+
+// An Option says what kind of wrapper is examined.
+type Option int
+
+const (
+	// Buffers: the wrapper reads the payload of a request that may be repeated
+	// (PUT, or POST with an Idempotency-Key) before it sends anything, so that
+	// it owns the caller's body from then on.
+	Buffers Option = iota + 1
+
+	// AddsHeaders: the base may see header fields the caller has not set.
+	AddsHeaders
+)
+
+// A Rule is one thing every wrapper must keep.
+type Rule struct {
+	Name string // "subject/case"
+
+	// Check returns nil if wrap keeps the rule. It calls wrap at least once,
+	// with a new base each time and often inside a [testing/synctest] bubble,
+	// for which alone it needs t: a broken rule does not fail t.
+	Check func(t *testing.T, wrap func(base http.RoundTripper) http.RoundTripper) error
+}
+
+// Test runs every rule as a subtest. wrap must return a new wrapper each time.
+func Test(t *testing.T, wrap func(base http.RoundTripper) http.RoundTripper, opts ...Option) {
+	t.Helper()
+	for _, r := range Rules(opts...) {
+		t.Run(r.Name, func(t *testing.T) {
+			if err := r.Check(t, wrap); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Rules returns the rules that hold for a wrapper of the kind opts say.
+func Rules(opts ...Option) []Rule {
+	var rules []Rule
+	for _, group := range [][]rule{
+		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
+		responseRules, bodyRules, givenUpRules, baseRules,
+		contextRules, clientRules, concurrencyRules, networkRules(),
+	} {
+		for _, r := range group {
+			if r.buffers && !slices.Contains(opts, Buffers) {
+				continue
+			}
+			rules = append(rules, Rule{
+				Name: r.name,
+				Check: func(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) error {
+					return r.check(&exam{t: t, wrap: wrap, opts: opts})
+				},
+			})
+		}
+	}
+	return rules
+}
+
+type rule struct {
+	name    string
+	buffers bool // only for wrappers with the option Buffers
+	check   func(x *exam) error
+}
+
+// An exam is one wrapper put to one rule.
+type exam struct {
+	t    *testing.T
+	wrap func(http.RoundTripper) http.RoundTripper
+	opts []Option
+}
+
+func (x *exam) is(o Option) bool { return slices.Contains(x.opts, o) }
+
+// once checks f in a scene of its own.
+func (x *exam) once(f func(s *scene) error) error {
+	return bubble(x.t, func(s *scene) error {
+		s.wrap = x.wrap
+		return f(s)
+	})
+}
+
+// each checks f in a scene of its own for every kind of request.
+func (x *exam) each(f func(s *scene, k kind) error) error {
+	var errs []error
+	for _, k := range kinds {
+		err := x.once(func(s *scene) error { return f(s, k) })
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A kind is a shape of request that wrappers are known to treat differently.
+type kind struct {
+	name, method, path string
+	key                string // Idempotency-Key
+	repeatable         bool   // by what HTTP says of method and key
+}
+
+var kinds = []kind{
+	{name: "PUT", method: http.MethodPut, path: "/v1/things/1", repeatable: true},
+	{name: "POST with key", method: http.MethodPost, path: "/v1/things", key: "k-1", repeatable: true},
+	{name: "POST", method: http.MethodPost, path: "/v1/things"},
+	{name: "POST chat", method: http.MethodPost, path: "/v1/chat/completions"},
+}

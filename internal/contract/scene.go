@@ -1,0 +1,234 @@
+package contract
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const (
+	// limit is how long a call may take with all its attempts and waits, in virtual time.
+	limit = 15 * time.Minute
+	// patience is how long a check may take in real time: some ways of hanging stop virtual time.
+	patience = 20 * time.Second
+)
+
+var (
+	errBroken   = errors.New("contract: connection broken")
+	errReleased = errors.New("contract: the scene is over")
+)
+
+// A scene is the world of one check: a bubble of virtual time and the fakes in it.
+type scene struct {
+	wrap func(http.RoundTripper) http.RoundTripper
+	over chan struct{} // closed when the check is done, so that no fake blocks for ever
+
+	mu     sync.Mutex
+	faults []error
+}
+
+// bubble runs f in virtual time. A goroutine that outlives it is an error.
+func bubble(t *testing.T, f func(s *scene) error) error {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if p := recover(); p != nil { // synctest's way to report a deadlock
+				err = errors.Join(err, fmt.Errorf("%v", p))
+			}
+			done <- err
+		}()
+		synctest.Test(t, func(*testing.T) {
+			s := &scene{over: make(chan struct{})}
+			err = s.run(f)
+		})
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("hangs: not done after %v of real time", patience)
+	}
+}
+
+func (s *scene) run(f func(s *scene) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		close(s.over)
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err = errors.Join(append([]error{err}, s.faults...)...)
+	}()
+	return f(s)
+}
+
+// fault notes what a fake has seen and cannot return.
+func (s *scene) fault(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.faults) < 5 {
+		s.faults = append(s.faults, fmt.Errorf(format, args...))
+	}
+}
+
+// settle lets everything happen that is still going to.
+func (s *scene) settle() {
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+}
+
+// within runs f and returns an error if it has not come back after d.
+func (s *scene) within(d time.Duration, what string, f func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%s has not returned after %v", what, d)
+	}
+}
+
+// request returns one of k with every field set that a wrapper could lose.
+func (s *scene) request(k kind, body io.ReadCloser, length int64) *http.Request {
+	header := http.Header{
+		"Authorization": {"Bearer secret"},
+		"Content-Type":  {"application/octet-stream"},
+		"X-Many":        {"one", "two"},
+	}
+	if k.key != "" {
+		header.Set("Idempotency-Key", k.key)
+	}
+	req := &http.Request{
+		Method:        k.method,
+		URL:           &url.URL{Scheme: "http", Host: "provider.test", Path: k.path, RawQuery: "a=1&b=2"},
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          body,
+		ContentLength: length,
+		Host:          "tenant.test",
+	}
+	return req
+}
+
+// post is request with a payload of known length.
+func (s *scene) post(k kind, payload []byte) (*http.Request, *upload) {
+	u := &upload{s: s, data: payload}
+	return s.request(k, u, int64(len(payload))), u
+}
+
+// An outcome is how one RoundTrip ended.
+type outcome struct {
+	resp     *http.Response
+	err      error
+	panicked any
+	took     time.Duration
+}
+
+// call makes the round trip. Its error says that there is no outcome.
+func (s *scene) call(rt http.RoundTripper, req *http.Request) (o outcome, err error) {
+	start := time.Now()
+	err = s.within(limit, "RoundTrip", func() {
+		defer func() { o.panicked = recover() }()
+		o.resp, o.err = rt.RoundTrip(req) //nolint:bodyclose // the rules close it
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	o.took = time.Since(start)
+	switch {
+	case o.panicked != nil:
+	case o.resp == nil && o.err == nil:
+		return o, errors.New("RoundTrip returned neither response nor error")
+	case o.resp != nil && o.err != nil:
+		s.fault("RoundTrip returned a response and the error %w", o.err)
+	case o.resp != nil && o.resp.Body == nil:
+		return o, errors.New("RoundTrip returned a response without a body")
+	}
+	return o, nil
+}
+
+// answer makes the round trip, which must yield a response, and reads it whole.
+func (s *scene) answer(rt http.RoundTripper, req *http.Request) (*http.Response, []byte, error) {
+	o, err := s.call(rt, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.panicked != nil {
+		return nil, nil, fmt.Errorf("RoundTrip panicked: %v", o.panicked)
+	}
+	if o.err != nil {
+		return nil, nil, fmt.Errorf("RoundTrip: %w", o.err)
+	}
+	content, err := s.finish(o.resp)
+	return o.resp, content, err
+}
+
+// finish reads the response to its end and closes it.
+func (s *scene) finish(resp *http.Response) (content []byte, err error) {
+	late := s.within(limit, "reading the response", func() {
+		content, err = io.ReadAll(resp.Body)
+		err = errors.Join(err, resp.Body.Close())
+	})
+	if late != nil {
+		return nil, late
+	}
+	return content, err
+}
+
+// discard ends a call whatever its outcome.
+func (s *scene) discard(o outcome) {
+	if o.resp != nil && o.resp.Body != nil {
+		s.finish(o.resp) //nolint:errcheck // only that it is over matters
+	}
+}
+
+// pattern returns n bytes in which every misplaced, lost or repeated piece shows.
+func pattern(n int) []byte {
+	p := make([]byte, n)
+	x := uint32(n) + 1
+	for i := range p {
+		x = x*1664525 + 1013904223
+		p[i] = byte(x >> 24)
+	}
+	return p
+}
+
+func same(what string, got, want []byte) error {
+	if bytes.Equal(got, want) {
+		return nil
+	}
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	return fmt.Errorf("%s: %d bytes instead of %d, different from byte %d on", what, len(got), len(want), i)
+}
+
+// cancelIn returns a context that is cancelled after d.
+func cancelIn(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	timer := time.AfterFunc(d, cancel)
+	return ctx, func() { timer.Stop(); cancel() }
+}
