@@ -19,7 +19,6 @@ type attempt struct {
 	Attempt
 
 	rejection fault.Rejection // a breaker's, if it refused
-	response  *http.Response  // the one given up
 	ctx       call.Attempt
 	request   http.Request
 	reader    payload.Reader

@@ -178,7 +178,6 @@ func (c *trip) settleBudget(a *attempt) {
 func (c *trip) wait(a *attempt, next wait) error {
 	if a.Response != nil {
 		c.kept = keep(a.Response, a.ctx.Cancel)
-		a.response, a.Response = a.Response, nil
 	} else {
 		a.ctx.Cancel(errGivenUp)
 	}
