@@ -1,0 +1,140 @@
+package openaitest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A message is an answer in its last form: what is written, and how it ends.
+type message struct {
+	status  int
+	header  http.Header
+	pieces  []string // events, or one body
+	stream  bool
+	chunked bool
+	end     fault
+}
+
+func compose(a Answer, req *Request) message {
+	status, body, events := content(a, req)
+	m := message{status: status, header: http.Header{"X-Request-Id": {"req_" + strconv.Itoa(req.Number)}}}
+	if events != nil {
+		m.stream = true
+		m.header.Set("Content-Type", "text/event-stream; charset=utf-8")
+		m.header.Set("Cache-Control", "no-cache")
+		m.pieces, m.end = faultyStream(a, req.Endpoint, events)
+	} else {
+		if len(body) > 0 {
+			m.header.Set("Content-Type", "application/json")
+		}
+		var length int
+		body, length, m.end = faultyBody(a, body)
+		m.chunked = a.Chunked || len(a.Trailer) > 0 || m.end == faultEndless
+		m.pieces = []string{body}
+		if !m.chunked && status != http.StatusNoContent {
+			m.header.Set("Content-Length", strconv.Itoa(length))
+		}
+	}
+	if a.Gzip {
+		m.header.Set("Content-Encoding", "gzip")
+	}
+	for key := range a.Trailer {
+		m.header.Add("Trailer", key)
+	}
+	for key, values := range a.Header {
+		m.header[key] = values
+	}
+	if req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
+		m.pieces = nil
+	}
+	return m
+}
+
+// content returns what the answer says; events is nil if it is a body.
+func content(a Answer, req *Request) (status int, body string, events []string) {
+	status = a.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	switch {
+	case a.Events != nil:
+		return status, "", a.Events
+	case a.Body != nil:
+		return status, string(a.Body), nil
+	case status >= 400:
+		return status, errorBody(status), nil
+	case status >= 300 || status == http.StatusNoContent:
+		return status, "", nil
+	}
+	healthy, body, events := healthy(a.Text, req)
+	if a.Status == 0 {
+		status = healthy
+	}
+	return status, body, events
+}
+
+func faultyStream(a Answer, endpoint string, events []string) (pieces []string, end fault) {
+	n := min(a.after, len(events))
+	switch a.fault {
+	case faultCut, faultReset, faultStall:
+		return events[:n], a.fault
+	case faultEnd:
+		return events[:n], faultNone
+	case faultError:
+		return append(slices.Clone(events[:n]), a.err.event(endpoint, n)), faultNone
+	case faultCorrupt:
+		events = slices.Clone(events)
+		if n < len(events) {
+			events[n] = corrupt(events[n])
+		}
+		return events, faultNone
+	default:
+		return events, a.fault
+	}
+}
+
+// corrupt keeps the name of an event and a part of its data.
+func corrupt(event string) string {
+	head, data, ok := strings.Cut(event, "data: ")
+	if !ok {
+		return event
+	}
+	data = strings.TrimRight(data, "\n")
+	return head + `data: {` + strings.TrimPrefix(data[:len(data)/2], "{") + "\n\n"
+}
+
+// faultyBody returns the bytes to be sent and the length to be declared.
+func faultyBody(a Answer, body string) (sent string, length int, end fault) {
+	if a.fault == faultError {
+		body = a.err.body()
+	}
+	if a.Gzip {
+		body = compress(body)
+	}
+	n := min(a.after, len(body))
+	switch a.fault {
+	case faultCut, faultReset, faultStall:
+		return body[:n], len(body), a.fault
+	case faultEnd:
+		return body[:n], n, faultNone
+	case faultCorrupt:
+		return body[:n] + strings.Repeat("#", len(body)-n), len(body), faultNone
+	case faultEndless:
+		// Whole, it would do for a decoder that reads no further.
+		return body[:max(0, len(body)-1)], 0, faultEndless
+	default:
+		return body, len(body), faultNone
+	}
+}
+
+func compress(body string) string {
+	var b bytes.Buffer
+	gz := gzip.NewWriter(&b)
+	_, _ = gz.Write([]byte(body))
+	_ = gz.Close()
+	return b.String()
+}

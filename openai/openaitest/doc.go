@@ -1,0 +1,22 @@
+// Package openaitest provides a fake OpenAI-compatible provider for tests, as
+// net/http/httptest provides servers: it answers in the real wire format, and
+// goes wrong on demand.
+//
+//	srv := openaitest.NewServer()
+//	defer srv.Close()
+//	srv.Script(openaitest.Chat,
+//		openaitest.Status(503),
+//		openaitest.Status(429).With("Retry-After", "1"),
+//		openaitest.OK().CutAfter(3), // the third event is the last
+//	)
+//	client := openai.NewClient(option.WithBaseURL(srv.URL), option.WithHTTPClient(…))
+//
+// Each request takes the next answer of its endpoint's script. Without one it
+// gets the healthy answer: chat (streamed or not, with usage and tool calls),
+// responses, completions, embeddings, moderations, models and file uploads.
+// Ids, times and texts are always the same.
+//
+// An [Answer] is a value: a literal says what is answered and how fast, its
+// methods return a copy that goes wrong at some point. The server logs every
+// request, and tells when a client went away.
+package openaitest

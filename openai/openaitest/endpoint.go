@@ -1,0 +1,33 @@
+package openaitest
+
+import "strings"
+
+// The endpoints. They are known by the end of the path, whatever stands
+// before: /v1, a gateway's prefix, Azure's /openai/deployments/NAME.
+const (
+	Chat        = "chat"        // POST chat/completions
+	Completions = "completions" // POST completions
+	Embeddings  = "embeddings"  // POST embeddings
+	Files       = "files"       // POST files
+	Models      = "models"      // GET models, models/NAME
+	Moderations = "moderations" // POST moderations
+	Responses   = "responses"   // POST responses
+	Other       = "other"       // anything else: 404, unless scripted
+)
+
+func endpointOf(path string) string {
+	path = strings.TrimSuffix(path, "/")
+	switch {
+	case strings.HasSuffix(path, "/chat/completions"):
+		return Chat
+	case strings.HasSuffix(path, "/models"), strings.Contains(path, "/models/"):
+		return Models
+	}
+	tail := path[strings.LastIndexByte(path, '/')+1:]
+	switch tail {
+	case Completions, Embeddings, Files, Moderations, Responses:
+		return tail
+	default:
+		return Other
+	}
+}
