@@ -39,13 +39,13 @@ type outgoing struct {
 // it fails, the body is closed.
 func (o *outgoing) prepare(req *http.Request, safe bool, limit int64) error {
 	o.noGetBody = !safe && hasIdempotencyKey(req)
-	o.replayable = !takesOver(req)
+	o.replayable = !payload.TakesOver(req)
 	if req.Body == nil || req.Body == http.NoBody {
 		o.none = true
 		return nil
 	}
 	_, shared := req.Body.(*payload.Reader)
-	if !shared && (!safe || !isPlain(req)) {
+	if !shared && (!safe || !payload.Plain(req)) {
 		o.stream(req.Body)
 		return nil
 	}
@@ -105,17 +105,6 @@ func (o *outgoing) release(taken bool) {
 }
 
 func openNothing() (io.ReadCloser, error) { return http.NoBody, nil }
-
-// isPlain reports whether the request is nothing but headers and a body that
-// can be read beforehand.
-func isPlain(req *http.Request) bool {
-	return len(req.Trailer) == 0 && req.Header["Expect"] == nil && !takesOver(req)
-}
-
-// takesOver reports whether the request asks for the connection itself.
-func takesOver(req *http.Request) bool {
-	return req.Method == http.MethodConnect || req.Header["Upgrade"] != nil
-}
 
 // closeBody closes the body of a request that is not sent at all.
 func closeBody(req *http.Request) {

@@ -30,9 +30,10 @@ func (s *Source) Share(data []byte) {
 }
 
 // Len returns the payload's length.
-func (s *Source) Len() int { return len(s.bytes()) }
+func (s *Source) Len() int { return len(s.Bytes()) }
 
-func (s *Source) bytes() []byte {
+// Bytes returns the payload. Nobody may write to it.
+func (s *Source) Bytes() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.data
@@ -46,7 +47,7 @@ func (s *Source) Open() (io.ReadCloser, error) {
 }
 
 // Init makes r a reader over the whole payload.
-func (s *Source) Init(r *Reader) { r.rest = s.bytes() }
+func (s *Source) Init(r *Reader) { r.rest = s.Bytes() }
 
 // Release lets the payload go: no further reader is needed. Readers that are
 // open keep it until they are read or closed.

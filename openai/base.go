@@ -1,0 +1,37 @@
+package openai
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+var errNoResponse = errors.New("openai: the base RoundTripper returned neither a response nor an error")
+
+// BaseTransport returns a new http.Transport tuned for calls to a model
+// provider: many of them to one host, some of which last for minutes. Unlike
+// http.DefaultTransport it keeps 256 idle connections a host, notices a dead
+// HTTP/2 connection by pings within 45 s, and bounds dialling and the TLS
+// handshake at 10 s each. There is no limit on the time to the response's
+// headers: a model may think. The caller owns it.
+func BaseTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:   10 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   256,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		// A provider's headers are small; what is larger is no answer of one.
+		MaxResponseHeaderBytes: 1 << 20,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 30 * time.Second,
+			PingTimeout:     15 * time.Second,
+		},
+	}
+}

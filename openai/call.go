@@ -1,0 +1,81 @@
+package openai
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/retrip-go/retrip/internal/call"
+)
+
+// A Call is what is known of a call from its request.
+type Call struct {
+	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
+	Model    string // as requested; "" if the payload names none or was not read
+	Stream   bool   // the payload asks for a stream
+}
+
+// CallFrom returns the call that a request belongs to, by the context of the
+// request as Policy, Safe, Key, Observe and the base RoundTripper see it.
+// False means that it did not come through a Transport of this package.
+func CallFrom(ctx context.Context) (Call, bool) {
+	c := call.From(ctx)
+	if c == nil || c.Endpoint == "" {
+		return Call{}, false
+	}
+	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
+}
+
+// maxModel bounds the model's name where it becomes part of a key or a label.
+const maxModel = 128
+
+// readPayload fills in what the payload says.
+func readPayload(c *call.Call, payload []byte) {
+	members(payload, func(key, value []byte) {
+		switch {
+		case isKey(key, "model"):
+			c.Model = text(value)
+			if len(c.Model) > maxModel {
+				c.Model = strings.ToValidUTF8(c.Model[:maxModel], "")
+			}
+		case isKey(key, "stream"):
+			c.Stream = string(value) == "true"
+		}
+	})
+}
+
+// hostAndModel is the default BudgetKey of the retry layer.
+func hostAndModel(req *http.Request) string {
+	return joinModel(req.URL.Host, req)
+}
+
+// originAndModel is the default Key of the breaker layer.
+func originAndModel(req *http.Request) string {
+	return joinModel(strings.ToLower(req.URL.Scheme+"://"+req.URL.Host), req)
+}
+
+// joinModel adds the model to a key: one overloaded model does not stand for
+// the others. Azure names a deployment in the path instead.
+func joinModel(key string, req *http.Request) string {
+	if name := deployment(req.URL.Path); name != "" {
+		return key + " " + name
+	}
+	if c := call.From(req.Context()); c != nil && c.Model != "" {
+		return key + " " + c.Model
+	}
+	return key
+}
+
+// deployment returns NAME of a path with /deployments/NAME/.
+func deployment(path string) string {
+	const mark = "/deployments/"
+	i := strings.Index(path, mark)
+	if i < 0 {
+		return ""
+	}
+	name, _, ok := strings.Cut(path[i+len(mark):], "/")
+	if !ok || len(name) > maxModel {
+		return ""
+	}
+	return name
+}

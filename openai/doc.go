@@ -1,0 +1,17 @@
+// Package openai makes calls to OpenAI-compatible APIs resilient, as an
+// http.RoundTripper under the SDK a service already has.
+//
+// NewTransport assembles the chain retry → breaker → attempt metrics → base:
+//
+//	client := &http.Client{Transport: openai.NewTransport(nil, openai.Config{})}
+//
+// The Transport reads a request's payload once, names its endpoint and model,
+// and hands it to package retry, whose attempts all share that payload. Each
+// attempt passes package breaker, which leaves a broken provider alone and
+// waits out rate limits. The operation is recorded when it is over: with the
+// last byte of its answer, an error or Close, after all attempts.
+//
+// A request's path through the files: transport.go is the entrance and the
+// assembly; endpoint.go knows what may be repeated; lookup.go reads the
+// payload; metrics.go records operations and attempts.
+package openai

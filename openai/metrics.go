@@ -1,0 +1,232 @@
+package openai
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/measure"
+)
+
+// The names of this package's metrics and attributes. The gen_ai.* ones are
+// those of OpenTelemetry's semantic conventions v1.41.
+const (
+	metricOperationDuration = "gen_ai.client.operation.duration"
+	metricAttemptDuration   = "retrip.client.attempt.duration"
+
+	attrOperation = "gen_ai.operation.name"
+	attrProvider  = "gen_ai.provider.name"
+	attrModel     = "gen_ai.request.model"
+	attrAddress   = "server.address"
+	attrPort      = "server.port"
+	attrStatus    = "http.response.status_code"
+	attrErrorType = "error.type"
+)
+
+// maxModels bounds the values of gen_ai.request.model.
+const maxModels = 64
+
+// labels are what tells one series of this package from another.
+type labels struct {
+	operation, model string
+	address, port    string
+	status           int
+	errorType        string
+}
+
+func (l labels) attributes() []attribute.KeyValue {
+	attrs := []attribute.KeyValue{attribute.String(attrOperation, l.operation)}
+	attrs = measure.Append(attrs, attrProvider, providerOf(l.address))
+	attrs = measure.Append(attrs, attrModel, l.model)
+	attrs = measure.Append(attrs, attrAddress, l.address)
+	if port, err := strconv.Atoi(l.port); err == nil {
+		attrs = append(attrs, attribute.Int(attrPort, port))
+	}
+	if l.status != 0 {
+		attrs = append(attrs, attribute.Int(attrStatus, l.status))
+	}
+	return measure.Append(attrs, attrErrorType, l.errorType)
+}
+
+// A labeller makes labels whose number is bounded.
+type labeller struct {
+	addresses, models *measure.Labels
+	options           *measure.Cache[labels]
+}
+
+func newLabeller() labeller {
+	return labeller{
+		addresses: measure.NewLabels(measure.MaxAddresses),
+		models:    measure.NewLabels(maxModels),
+		options:   measure.NewCache(labels.attributes),
+	}
+}
+
+func (b *labeller) labels(operation, model string, u *url.URL) labels {
+	l := labels{operation: operation, model: b.models.Bound(model), address: b.addresses.Bound(u.Hostname())}
+	if l.address != measure.Other {
+		l.port = portOf(u)
+	}
+	return l
+}
+
+// An operationRecorder records calls, after all their attempts.
+type operationRecorder struct {
+	labeller
+
+	duration measure.Histogram
+}
+
+func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
+	m := measure.Meter(provider, "openai")
+	return &operationRecorder{
+		labeller: newLabeller(),
+		duration: measure.NewHistogram(m, metricOperationDuration, "s", "Time from the start of a call to the last byte of its answer.", measure.SecondsBounds),
+	}
+}
+
+func (r *operationRecorder) record(c *call.Call, took time.Duration, kind *endpoint, u *url.URL, failure string) {
+	l := r.labels(kind.operation, c.Model, u)
+	l.errorType = failure
+	r.duration.Record(c, took.Seconds(), r.options.Get(l))
+}
+
+// A MetricsConfig says where a MetricsTransport records. The zero value is
+// fit for use.
+type MetricsConfig struct {
+	// MeterProvider makes the instrument. Nil means the global one.
+	MeterProvider metric.MeterProvider
+}
+
+// A MetricsTransport is an http.RoundTripper that records each request that
+// passes it as an attempt: from its start to the response's headers or its
+// failure. It is safe for concurrent use. Make one with NewMetricsTransport.
+type MetricsTransport struct {
+	base http.RoundTripper
+
+	labeller
+
+	duration measure.Histogram
+}
+
+// NewMetricsTransport returns a MetricsTransport over base; nil means
+// BaseTransport(). It stands below retries, which is where NewTransport puts
+// it.
+func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTransport {
+	if base == nil {
+		base = BaseTransport()
+	}
+	m := measure.Meter(cfg.MeterProvider, "openai")
+	return &MetricsTransport{
+		base:     base,
+		labeller: newLabeller(),
+		duration: measure.NewHistogram(m, metricAttemptDuration, "s", "Time from sending a request to its response's headers.", measure.SecondsBounds),
+	}
+}
+
+// RoundTrip returns what the base returns, but for a response without a Body,
+// which gets http.NoBody, a response beside an error, which is closed, and
+// neither, which is an error.
+func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	start := time.Now()
+	response, err := t.base.RoundTrip(req)
+	switch {
+	case response == nil && err == nil:
+		err = errNoResponse
+	case response == nil:
+	case err != nil:
+		if response.Body != nil {
+			_ = response.Body.Close()
+		}
+		response = nil
+	default:
+		if response.Body == nil {
+			response.Body = http.NoBody
+		}
+		response.Request = req
+	}
+	t.record(req, time.Since(start), response, err)
+	return response, err
+}
+
+func (t *MetricsTransport) record(req *http.Request, took time.Duration, response *http.Response, err error) {
+	if req.URL == nil {
+		return
+	}
+	ctx, model := req.Context(), ""
+	if c := call.From(ctx); c != nil {
+		model = c.Model
+	}
+	l := t.labels(endpointOf(req.URL.Path).operation, model, req.URL)
+	if response != nil {
+		l.status, l.errorType = response.StatusCode, fault.StatusType(response.StatusCode)
+	} else {
+		l.errorType = attemptFailure(ctx, err)
+	}
+	t.duration.Record(ctx, took.Seconds(), t.options.Get(l))
+}
+
+// attemptFailure names the error of an attempt. A base returns its context's
+// error; whether that was a time limit of ours is known from the cause.
+func attemptFailure(ctx context.Context, err error) string {
+	if ctx.Err() != nil {
+		return fault.Type(context.Cause(ctx))
+	}
+	return fault.Type(err)
+}
+
+// CloseIdleConnections closes those of the base, if it has any.
+func (t *MetricsTransport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	if u.Scheme == "http" {
+		return "80"
+	}
+	return "443"
+}
+
+// providers are the values of gen_ai.provider.name, by the end of the host's
+// name. Others have OpenAI's API shape, and are called so.
+var providers = []struct{ host, name string }{
+	{".openai.azure.com", "azure.ai.openai"},
+	{".services.ai.azure.com", "azure.ai.inference"},
+	{".cognitiveservices.azure.com", "azure.ai.openai"},
+	{"api.groq.com", "groq"},
+	{"api.deepseek.com", "deepseek"},
+	{"api.mistral.ai", "mistral_ai"},
+	{"api.perplexity.ai", "perplexity"},
+	{"api.cohere.ai", "cohere"},
+	{"api.cohere.com", "cohere"},
+	{"api.x.ai", "x_ai"},
+	{"api.anthropic.com", "anthropic"},
+	{"generativelanguage.googleapis.com", "gcp.gemini"},
+	{"aiplatform.googleapis.com", "gcp.vertex_ai"},
+	{".amazonaws.com", "aws.bedrock"},
+}
+
+func providerOf(host string) string {
+	if host == measure.Other {
+		return ""
+	}
+	for _, p := range providers {
+		if strings.HasSuffix(host, p.host) {
+			return p.name
+		}
+	}
+	return "openai"
+}

@@ -1,0 +1,222 @@
+package openai
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// A Transport is the whole chain as one http.RoundTripper. It is safe for
+// concurrent use. Make one with NewTransport, for all the calls of a service.
+type Transport struct {
+	retry   *retry.Transport
+	breaker *breaker.Transport // nil if disabled
+	cfg     Config
+	invalid error
+	metrics *operationRecorder
+}
+
+// NewTransport returns the chain over base; nil means BaseTransport(). If cfg
+// is invalid, see Config.Validate, every RoundTrip fails with that error
+// before anything is sent. Close it when it is no longer needed and its
+// MeterProvider lives on.
+func NewTransport(base http.RoundTripper, cfg Config) *Transport {
+	t := &Transport{invalid: cfg.Validate()}
+	if t.invalid != nil {
+		return t
+	}
+	t.cfg = cfg.normalised()
+	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
+	var next http.RoundTripper = NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider})
+	if !t.cfg.DisableBreaker {
+		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
+		next = t.breaker
+	}
+	t.retry = retry.NewTransport(next, t.cfg.Retry)
+	return t
+}
+
+// NewClient returns an http.Client with a Transport over BaseTransport(). It
+// has no Timeout, since that would end healthy streams: bound a call by its
+// request's context.
+func NewClient(cfg Config) *http.Client {
+	return &http.Client{Transport: NewTransport(nil, cfg)}
+}
+
+// CloseIdleConnections closes those of the base, if it has any.
+func (t *Transport) CloseIdleConnections() {
+	if t.retry != nil {
+		t.retry.CloseIdleConnections()
+	}
+}
+
+// Close unregisters the callbacks of the breakers' metrics. Calls under way,
+// and later ones, go on as before. It may be called more than once.
+func (t *Transport) Close() error {
+	if t.breaker == nil {
+		return nil
+	}
+	return t.breaker.Close()
+}
+
+// Snapshot returns all breakers as they are now; none if they are disabled.
+func (t *Transport) Snapshot() []breaker.Snapshot {
+	if t.breaker == nil {
+		return nil
+	}
+	return t.breaker.Snapshot()
+}
+
+// RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.refusal(req); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	o := &operation{metrics: t.metrics, start: time.Now(), url: req.URL}
+	o.describe(req)
+	if err := o.prepare(req, t.cfg.Retry.MaxReplayBytes); err != nil {
+		o.over(err, 0)
+		return nil, err
+	}
+	response, err := t.retry.RoundTrip(&o.request)
+	o.source.Release()
+	if err != nil {
+		o.over(err, 0)
+		return nil, err
+	}
+	response.Request = req
+	o.watch(response)
+	return response, nil
+}
+
+// refusal returns why a request isn't even begun.
+func (t *Transport) refusal(req *http.Request) error {
+	switch ctx := req.Context(); {
+	case t.invalid != nil:
+		return t.invalid
+	case req.URL == nil:
+		return errNoURL
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// An operation is one call, from its start to the last byte of its answer.
+type operation struct {
+	call    call.Call
+	kind    *endpoint
+	url     *url.URL
+	start   time.Time
+	metrics *operationRecorder
+
+	request http.Request
+	source  payload.Source
+	reader  payload.Reader
+
+	body io.ReadCloser // the response's
+	code int
+	done atomic.Bool
+}
+
+// describe names the endpoint.
+func (o *operation) describe(req *http.Request) {
+	o.kind = endpointOf(req.URL.Path)
+	o.call.Init(req.Context()).Endpoint = o.kind.name
+	o.request = *req.WithContext(&o.call)
+}
+
+// prepare reads the payload, if it is one that says something. It closes the
+// caller's body if it fails.
+func (o *operation) prepare(req *http.Request, limit int64) error {
+	if !o.kind.inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
+		return nil
+	}
+	length := req.ContentLength
+	if length == 0 {
+		length = -1
+	}
+	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	switch {
+	case err != nil:
+		return err
+	case stream != nil:
+		o.request.Body, o.request.GetBody = stream, nil
+		return nil
+	}
+	o.source.Init(&o.reader)
+	o.request.Body, o.request.GetBody = &o.reader, nil
+	o.request.ContentLength = int64(o.source.Len())
+	if isJSON(req.Header) {
+		readPayload(&o.call, o.source.Bytes())
+	}
+	return nil
+}
+
+// watch records the operation when the response's body is over.
+func (o *operation) watch(response *http.Response) {
+	o.code = response.StatusCode
+	switch {
+	case response.StatusCode == http.StatusSwitchingProtocols, response.Body == http.NoBody:
+		o.over(nil, o.code)
+	default:
+		o.body = response.Body
+		response.Body = o
+	}
+}
+
+// Read reads the response's body.
+func (o *operation) Read(p []byte) (int, error) {
+	n, err := o.body.Read(p)
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		o.over(nil, o.code)
+	default:
+		o.over(err, o.code)
+	}
+	return n, err
+}
+
+// Close closes the response's body.
+func (o *operation) Close() error {
+	err := o.body.Close()
+	o.over(nil, o.code)
+	return err
+}
+
+// over records the operation, once.
+func (o *operation) over(err error, code int) {
+	if o.done.Swap(true) {
+		return
+	}
+	failure := fault.StatusType(code)
+	if err != nil {
+		failure = fault.Type(err)
+	}
+	o.metrics.record(&o.call, time.Since(o.start), o.kind, o.url, failure)
+}
+
+// isJSON reports whether the payload may be JSON: it says so, or says nothing.
+func isJSON(h http.Header) bool {
+	value := h.Get("Content-Type")
+	if value == "" || value == "application/json" {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(value)
+	return err == nil && media == "application/json"
+}
