@@ -190,7 +190,7 @@ func TestASecondOfNothingButFailuresOpensABusyKey(t *testing.T) {
 
 func TestAFifthOfFailuresNeverOpensABusyKey(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
-		chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same every time
+		chance := rand.New(rand.NewPCG(1, 2))
 		succeed(t, b, 20)
 		for range 5 * 60 * 1000 {
 			time.Sleep(time.Millisecond)

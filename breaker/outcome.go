@@ -167,7 +167,7 @@ func (o *eventObserver) Data(p []byte) Outcome {
 		switch {
 		case string(o.events.Name()) == "error":
 			return Failure
-		case !o.started && len(o.events.Data()) > 0:
+		case !o.started && (len(o.events.Data()) > 0 || o.events.Oversize()):
 			o.started = true
 			verdict = Success
 		}

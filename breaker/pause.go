@@ -45,5 +45,5 @@ func (p *pause) begin(now int64, h Hint, news bool, successes uint64) {
 // spreadOut returns a caller's random share of the time over which those who
 // wait for a pause of the given length come back.
 func spreadOut(length time.Duration) time.Duration {
-	return rand.N(max(length/4, minSpreadOut)) //nolint:gosec // chance is enough to spread callers
+	return rand.N(max(length/4, minSpreadOut))
 }

@@ -1,0 +1,604 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
+)
+
+type baseFunc func(*http.Request) (*http.Response, error)
+
+func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// answer returns a base that always gives the same answer. header is pairs.
+func answer(code int, body string, header ...string) baseFunc {
+	return func(*http.Request) (*http.Response, error) {
+		return response(code, strings.NewReader(body), header...), nil
+	}
+}
+
+func response(code int, body io.Reader, header ...string) *http.Response {
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(body), ContentLength: -1}
+}
+
+const key = "https://api.example.com"
+
+func request(ctx context.Context, method string) *http.Request {
+	req, err := http.NewRequestWithContext(ctx, method, key+"/v1/x?secret=1", http.NoBody)
+	if err != nil {
+		panic(err)
+	}
+	return req
+}
+
+// totals returns what came of the one key's requests.
+func totals(tr *breaker.Transport) breaker.Totals {
+	if b := tr.Breaker(key); b != nil {
+		return b.Snapshot().Totals
+	}
+	return breaker.Totals{}
+}
+
+var (
+	success = breaker.Totals{Success: 1}
+	failure = breaker.Totals{Failure: 1}
+	ignored = breaker.Totals{Ignored: 1}
+)
+
+func TestOutcomeAtHeaders(t *testing.T) {
+	t.Parallel()
+	none := breaker.Totals{}
+	for name, test := range map[string]struct {
+		base   baseFunc
+		method string
+		want   breaker.Totals
+		pause  time.Duration
+	}{
+		"200 with a body to wait for": {base: answer(200, "{}"), want: none},
+		"200 of length 0":             {base: answer(200, "", "Content-Length", "0"), want: none}, // ContentLength is -1
+		"200 without a body":          {base: func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil }, want: success},
+		"200 to HEAD":                 {base: answer(200, ""), method: http.MethodHead, want: success},
+		"204":                         {base: answer(204, ""), want: success},
+		"304":                         {base: answer(304, ""), want: success},
+		"302":                         {base: answer(302, "moved"), want: success},
+		"101":                         {base: answer(101, ""), want: success},
+		"400":                         {base: answer(400, ""), want: ignored},
+		"401":                         {base: answer(401, ""), want: ignored},
+		"404":                         {base: answer(404, ""), want: ignored},
+		"409":                         {base: answer(409, ""), want: ignored},
+		"408":                         {base: answer(408, ""), want: failure},
+		"500":                         {base: answer(500, ""), want: failure},
+		"503":                         {base: answer(503, "", "Retry-After", "7"), want: failure},
+		"529":                         {base: answer(529, ""), want: failure},
+		"429":                         {base: answer(429, ""), want: ignored, pause: time.Second},
+		"429 with a hint":             {base: answer(429, "", "Retry-After", "7"), want: ignored, pause: 7 * time.Second},
+		"429 with a hint in ms":       {base: answer(429, "", "Retry-After-Ms", "1500"), want: ignored, pause: 1500 * time.Millisecond},
+		"connection refused": {base: func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}, want: failure},
+		"refused by another breaker": {base: func(*http.Request) (*http.Response, error) { return nil, &breaker.OpenError{} }, want: ignored},
+		"neither response nor error": {base: func(*http.Request) (*http.Response, error) { return nil, nil }, want: ignored},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := breaker.NewTransport(test.base, breaker.Config{})
+				defer tr.Close()
+				resp, err := tr.RoundTrip(request(t.Context(), test.method))
+				if (resp == nil) == (err == nil) {
+					t.Errorf("returned %v, %v", resp, err)
+				}
+				if resp != nil && resp.Body == nil {
+					t.Error("no body")
+				}
+				if got := totals(tr); got != test.want {
+					t.Errorf("%+v, want %+v", got, test.want)
+				}
+				wantPause(t, tr.Breaker(key), test.pause)
+				if resp != nil {
+					_ = resp.Body.Close()
+				}
+			})
+		})
+	}
+}
+
+func TestOutcomeOfABody(t *testing.T) {
+	t.Parallel()
+	broken := io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(syscall.ECONNRESET))
+	of := func(length int64, body io.Reader, header ...string) func() *http.Response {
+		return func() *http.Response {
+			resp := response(200, body, header...)
+			resp.ContentLength = length
+			return resp
+		}
+	}
+	for name, test := range map[string]struct {
+		resp  func() *http.Response
+		read  int  // bytes, by one Read; -1 is all
+		close bool // after that
+		want  breaker.Totals
+	}{
+		"read to its end":           {of(-1, strings.NewReader("abcd")), -1, false, success},
+		"read to its last byte":     {of(4, strings.NewReader("abcd")), 4, false, success},
+		"a length of 0 made by had": {of(0, strings.NewReader("abcd")), 2, false, breaker.Totals{}},
+		"not yet":                   {of(4, strings.NewReader("abcd")), 3, false, breaker.Totals{}},
+		"broken":                    {of(-1, broken), -1, false, failure},
+		"closed unread":             {of(-1, strings.NewReader("abcd")), 0, true, ignored},
+		"closed early":              {of(-1, strings.NewReader("abcd")), 2, true, success},
+		"compressed":                {of(-1, strings.NewReader("abcd"), "Content-Encoding", "gzip"), 1, false, success},
+		"compressed as it is":       {of(-1, strings.NewReader("abcd"), "Content-Encoding", "identity"), 1, false, breaker.Totals{}},
+		"neither read nor closed":   {of(-1, strings.NewReader("abcd")), 0, false, breaker.Totals{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) { return test.resp(), nil }), breaker.Config{})
+			defer tr.Close()
+			resp, err := tr.RoundTrip(request(t.Context(), ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case test.read < 0:
+				_, _ = io.ReadAll(resp.Body)
+			case test.read > 0:
+				if n, err := resp.Body.Read(make([]byte, test.read)); n != test.read || err != nil {
+					t.Fatalf("read %d, %v", n, err)
+				}
+			}
+			if test.close {
+				_ = resp.Body.Close()
+			}
+			if got := totals(tr); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+			_ = resp.Body.Close()
+			_ = resp.Body.Close()
+			if got := totals(tr); got.Success+got.Failure+got.Ignored != 1 {
+				t.Errorf("%+v after Close, want one outcome", got)
+			}
+		})
+	}
+}
+
+func TestWhoseContextIsOver(t *testing.T) {
+	t.Parallel()
+	limit := &fault.TimeLimit{Limit: "retry: AttemptTimeout", After: time.Second}
+	for name, test := range map[string]struct {
+		end  func(context.Context) (context.Context, context.CancelFunc)
+		want breaker.Totals
+	}{
+		"cancelled by the caller": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
+		}, ignored},
+		"the caller's deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
+		}, ignored},
+		"a time limit of ours": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeoutCause(ctx, time.Second, limit)
+		}, failure},
+	} {
+		// What the context ends: sending the request, or reading the response.
+		for at, base := range map[string]baseFunc{
+			"sending": func(req *http.Request) (*http.Response, error) {
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			},
+			"reading": func(req *http.Request) (*http.Response, error) {
+				return response(200, io.MultiReader(strings.NewReader("ab"), untilDone{req.Context()})), nil
+			},
+			"reading a stream": func(req *http.Request) (*http.Response, error) {
+				return response(200, untilDone{req.Context()}, "Content-Type", "text/event-stream"), nil
+			},
+		} {
+			t.Run(name+"/"+at, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					tr := breaker.NewTransport(base, breaker.Config{})
+					defer tr.Close()
+					ctx, cancel := test.end(t.Context())
+					defer cancel()
+					if resp, err := tr.RoundTrip(request(ctx, "")); err == nil {
+						_, _ = io.ReadAll(resp.Body)
+						_ = resp.Body.Close()
+					}
+					if got := totals(tr); got != test.want {
+						t.Errorf("%+v, want %+v", got, test.want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// untilDone is a body that ends with its context.
+type untilDone struct{ ctx context.Context } //nolint:containedctx // as net/http's bodies do
+
+func (r untilDone) Read([]byte) (int, error) {
+	<-r.ctx.Done()
+	return 0, r.ctx.Err()
+}
+
+func TestWhatLeavesItClosed(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx  context.Context //nolint:containedctx // a parameter
+		base baseFunc
+	}{
+		"cancelled":                        {canceled, func(req *http.Request) (*http.Response, error) { return nil, req.Context().Err() }},
+		"400":                              {t.Context(), answer(400, "")},
+		"429 that may be repeated at once": {t.Context(), answer(429, "", "Retry-After", "0")},
+		"panic":                            {t.Context(), func(*http.Request) (*http.Response, error) { panic("boom") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := breaker.NewTransport(test.base, breaker.Config{})
+			defer tr.Close()
+			panics := 0
+			for range 50 {
+				func() {
+					defer func() {
+						if recover() != nil {
+							panics++
+						}
+					}()
+					if resp, err := tr.RoundTrip(request(test.ctx, "")); err == nil {
+						_ = resp.Body.Close()
+					}
+				}()
+			}
+			wantState(t, tr.Breaker(key), breaker.Closed)
+			if got, want := totals(tr), (breaker.Totals{Ignored: 50}); got != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+			if want := map[bool]int{true: 50}[name == "panic"]; panics != want {
+				t.Errorf("%d panics came through, want %d", panics, want)
+			}
+		})
+	}
+}
+
+func TestCountAllErrors(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]breaker.Totals{200: success, 204: success, 302: failure, 400: failure, 429: failure, 500: failure} {
+		tr := breaker.NewTransport(answer(code, "", "Retry-After", "9"), breaker.Config{Observe: breaker.CountAllErrors, FailureThreshold: 1})
+		defer tr.Close()
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if got := totals(tr); got != want {
+			t.Errorf("%d: %+v, want %+v", code, got, want)
+		}
+		s := tr.Breaker(key).Snapshot()
+		if !s.PausedUntil.IsZero() {
+			t.Errorf("%d pauses", code)
+		}
+		if want == failure && s.ProbeAt.Sub(s.Since).Round(time.Second) != 9*time.Second {
+			t.Errorf("%d: the hint is not used: %+v", code, s)
+		}
+	}
+}
+
+// countingBody counts how often it is closed.
+type countingBody struct {
+	io.Reader
+	closed atomic.Int32
+}
+
+func (b *countingBody) Close() error { b.closed.Add(1); return nil }
+
+func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int32
+	tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+		sent.Add(1)
+		return response(500, http.NoBody), nil
+	}), breaker.Config{})
+	defer tr.Close()
+	for range 5 {
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	body := &countingBody{Reader: strings.NewReader("x")}
+	req := request(t.Context(), http.MethodPost)
+	req.Body = body
+	req.URL.User = url.UserPassword("me", "secret")
+	span := &recordingSpan{Span: trace.SpanFromContext(t.Context())}
+	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span)))
+	var open *breaker.OpenError
+	if !errors.As(err, &open) || open.Key != key || open.ErrorType() != "circuit_open" || open.RateLimited {
+		t.Fatalf("returned %v", err)
+	}
+	if !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("message %q", err)
+	}
+	if n := body.closed.Load(); n != 1 {
+		t.Errorf("body closed %d times", n)
+	}
+	if n := sent.Load(); n != 5 {
+		t.Errorf("%d requests sent", n)
+	}
+	if !slices.Equal(span.events, []string{"retrip.breaker.rejection"}) {
+		t.Errorf("span events %v", span.events)
+	}
+}
+
+type recordingSpan struct {
+	trace.Span
+	events []string
+}
+
+func (s *recordingSpan) IsRecording() bool { return true }
+func (s *recordingSpan) AddEvent(name string, _ ...trace.EventOption) {
+	s.events = append(s.events, name)
+}
+
+func Test64CallersInHalfOpenSendMaxProbes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sent atomic.Int32
+		tr := breaker.NewTransport(baseFunc(func(req *http.Request) (*http.Response, error) {
+			sent.Add(1)
+			time.Sleep(time.Second)
+			return response(200, strings.NewReader("{}")), nil
+		}), breaker.Config{MaxProbes: 2})
+		defer tr.Close()
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		tr.Breaker(key).Trip()
+		time.Sleep(30 * time.Second)
+		sent.Store(0)
+		var wg sync.WaitGroup
+		for range 64 {
+			wg.Go(func() {
+				// The body stays open: headers are no success.
+				if resp, err := tr.RoundTrip(request(t.Context(), "")); err == nil {
+					time.Sleep(10 * time.Second)
+					_, _ = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+				}
+			})
+		}
+		time.Sleep(5 * time.Second)
+		wantState(t, tr.Breaker(key), breaker.HalfOpen)
+		if resp, err := tr.RoundTrip(request(t.Context(), "")); err == nil {
+			_ = resp.Body.Close()
+			t.Error("a third probe was sent")
+		}
+		wg.Wait()
+		if n := sent.Load(); n != 2 {
+			t.Errorf("%d requests sent, want 2", n)
+		}
+		wantState(t, tr.Breaker(key), breaker.Closed)
+	})
+}
+
+func TestAProbeWhoseBodyNobodyClosesDoesNotWedge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := breaker.NewTransport(answer(200, "{}"), breaker.Config{})
+		defer tr.Close()
+		get := func() (*http.Response, error) { return tr.RoundTrip(request(t.Context(), "")) }
+		_, _ = get() //nolint:bodyclose // the subject
+		tr.Breaker(key).Trip()
+		time.Sleep(30 * time.Second)
+		_, _ = get()                                           //nolint:bodyclose // the subject
+		if _, err := get(); !errors.Is(err, breaker.ErrOpen) { //nolint:bodyclose // there is none
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(60 * time.Second)
+		for range 2 {
+			resp, err := get()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		wantState(t, tr.Breaker(key), breaker.Closed)
+	})
+}
+
+func TestAttemptsOfOneCallCountOnceInARun(t *testing.T) {
+	t.Parallel()
+	tr := breaker.NewTransport(answer(500, ""), breaker.Config{MinRequests: 1000})
+	defer tr.Close()
+	send := func(c *call.Call) {
+		t.Helper()
+		resp, err := tr.RoundTrip(request(c, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	poisonous := &call.Call{Context: t.Context()}
+	for range 20 {
+		send(poisonous)
+	}
+	if s := tr.Breaker(key).Snapshot(); s.State != breaker.Closed || s.ConsecutiveFailures != 1 || s.Failures != 20 {
+		t.Fatalf("%+v", s)
+	}
+	for range 4 {
+		send(&call.Call{Context: t.Context()})
+	}
+	wantState(t, tr.Breaker(key), breaker.Open)
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	tr := breaker.NewTransport(answer(204, ""), breaker.Config{MaxKeys: 3})
+	defer tr.Close()
+	use := func(u string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	want := func(names ...string) {
+		t.Helper()
+		var got []string
+		for _, s := range tr.Snapshot() {
+			got = append(got, s.Key)
+		}
+		if !slices.Equal(got, names) {
+			t.Errorf("keys %q, want %q", got, names)
+		}
+	}
+	use("http://A.example/x?y")
+	use("http://a.EXAMPLE:80")
+	use("https://a.example")
+	use("HTTP://me:secret@a.example")
+	want("http://a.example", "http://a.example:80", "https://a.example")
+	if got := tr.Breaker("http://A.example").Snapshot().Totals.Success; got != 2 {
+		t.Errorf("%d successes, want 2", got)
+	}
+	if tr.Breaker("http://b") != nil || tr.Breaker("") != nil {
+		t.Error("a breaker for a key never used")
+	}
+	// :80 was used least recently, but is open.
+	tr.Breaker("http://a.example:80").Trip()
+	use("http://b")
+	want("http://a.example", "http://a.example:80", "http://b")
+	use("http://c")
+	want("http://a.example:80", "http://b", "http://c")
+	for _, s := range tr.Snapshot() {
+		tr.Breaker(s.Key).Trip()
+	}
+	use("http://d")
+	want("http://b", "http://c", "http://d")
+}
+
+func TestKeyOfTheUsers(t *testing.T) {
+	t.Parallel()
+	tr := breaker.NewTransport(answer(204, ""), breaker.Config{Key: func(req *http.Request) string { return req.Method + "://X" }})
+	defer tr.Close()
+	resp, err := tr.RoundTrip(request(t.Context(), "PUT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if tr.Breaker("PUT://X") == nil || tr.Breaker("put://x") != nil {
+		t.Errorf("%+v", tr.Snapshot())
+	}
+}
+
+func TestConcurrentKeys(t *testing.T) {
+	t.Parallel()
+	tr := breaker.NewTransport(answer(204, ""), breaker.Config{MaxKeys: 4, Key: func(req *http.Request) string { return req.Method }})
+	defer tr.Close()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if resp, err := tr.RoundTrip(request(t.Context(), string(rune('A'+i)))); err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(tr.Snapshot()); n != 4 {
+		t.Errorf("%d keys, want 4", n)
+	}
+}
+
+type idleBase struct {
+	baseFunc
+	closed int
+}
+
+func (b *idleBase) CloseIdleConnections() { b.closed++ }
+
+func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
+	t.Parallel()
+	base := &idleBase{}
+	tr := breaker.NewTransport(base, breaker.Config{})
+	defer tr.Close()
+	tr.CloseIdleConnections()
+	if base.closed != 1 {
+		t.Error("it does not")
+	}
+	breaker.NewTransport(baseFunc(nil), breaker.Config{}).CloseIdleConnections()
+}
+
+func TestOverARealServer(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/empty":
+		case "/cut":
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "short")
+		case "/stream":
+			w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+			_, _ = io.WriteString(w, "data: 1\n\n")
+		default:
+			_, _ = io.WriteString(w, "{}")
+		}
+	}))
+	defer srv.Close()
+	for path, want := range map[string]breaker.Totals{"/": success, "/empty": success, "/cut": failure, "/stream": success} {
+		base := srv.Client().Transport.(*http.Transport).Clone()
+		tr := breaker.NewTransport(base, breaker.Config{})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Request != req {
+			t.Error("Response.Request is another request")
+		}
+		_, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if got := tr.Snapshot()[0].Totals; got != want {
+			t.Errorf("%s: %+v, want %+v", path, got, want)
+		}
+		tr.CloseIdleConnections()
+		_ = tr.Close()
+	}
+}
