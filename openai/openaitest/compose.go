@@ -3,6 +3,7 @@ package openaitest
 import (
 	"bytes"
 	"compress/gzip"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -45,9 +46,7 @@ func compose(a Answer, req *Request) message {
 	for key := range a.Trailer {
 		m.header.Add("Trailer", key)
 	}
-	for key, values := range a.Header {
-		m.header[key] = values
-	}
+	maps.Copy(m.header, a.Header)
 	if req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
 		m.pieces = nil
 	}

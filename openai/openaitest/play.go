@@ -75,9 +75,7 @@ func (p *player) play(a Answer, req *Request) error {
 	if err := p.end(m.end); err != nil {
 		return err
 	}
-	for key, values := range a.Trailer {
-		p.w.Header()[key] = values
-	}
+	maps.Copy(p.w.Header(), a.Trailer)
 	return nil
 }
 
@@ -172,6 +170,6 @@ func (p *player) reset() error {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	conn.Close()
+	_ = conn.Close()
 	return nil
 }
