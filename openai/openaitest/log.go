@@ -23,8 +23,8 @@ type Request struct {
 }
 
 // Requests returns the requests seen so far, in the order in which their
-// bodies were complete. Header and Body are shared with the log: they are not
-// to be changed.
+// bodies were complete; the log keeps all of them. Header and Body are shared
+// with it: they are not to be changed.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -84,8 +84,12 @@ func TestScriptThenHealthy(t *testing.T) {
 			status int
 			body   string
 		}{
-			{503, `"type":"server_error"`}, {429, `"code":"rate_limit_exceeded"`}, {400, `"code":"context_length_exceeded"`},
-			{200, "not JSON"}, {200, DefaultText}, {200, DefaultText},
+			{503, `"type":"server_error"`},
+			{429, `"code":"rate_limit_exceeded"`},
+			{400, `"code":"context_length_exceeded"`},
+			{200, "not JSON"},
+			{200, DefaultText},
+			{200, DefaultText},
 		} {
 			status, body, err := ask(t, srv, "/chat/completions", chatCall)
 			if err != nil || status != want.status || !strings.Contains(body, want.body) {
@@ -184,7 +188,7 @@ func TestNumbersFollowTheScript(t *testing.T) {
 				return
 			}
 			resp.Body.Close()
-			if got, want := resp.Header.Get("X-Request-Id"), "req_"+quote(resp.StatusCode-399); got != want {
+			if got, want := resp.Header.Get("X-Request-ID"), "req_"+quote(resp.StatusCode-399); got != want {
 				t.Errorf("status %d for %s", resp.StatusCode, got)
 			}
 		})
