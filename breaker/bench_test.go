@@ -1,6 +1,7 @@
 package breaker_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -11,8 +12,7 @@ import (
 )
 
 func BenchmarkAllowSuccess(b *testing.B) {
-	br := breaker.New(breaker.Config{})
-	defer br.Close()
+	br := newBreaker(b, breaker.Config{})
 	b.Run("alone", func(b *testing.B) {
 		b.ReportAllocs()
 		var p breaker.Permit
@@ -70,7 +70,7 @@ func roundTrip(tb testing.TB, rt http.RoundTripper, req *http.Request, buf []byt
 	for err == nil {
 		_, err = resp.Body.Read(buf)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		tb.Fatal(err)
 	}
 	_ = resp.Body.Close()
@@ -80,7 +80,7 @@ func BenchmarkTransport(b *testing.B) {
 	req, _ := http.NewRequestWithContext(b.Context(), http.MethodPost, "https://api.openai.com/v1/chat/completions", http.NoBody)
 	buf := make([]byte, 2048)
 	transport := breaker.NewTransport(newNothing(), breaker.Config{})
-	defer transport.Close()
+	b.Cleanup(func() { _ = transport.Close() })
 	for _, bench := range []struct {
 		name string
 		rt   http.RoundTripper

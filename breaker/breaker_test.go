@@ -54,13 +54,22 @@ func wantRefusal(t testing.TB, b *breaker.Breaker) *breaker.OpenError {
 	return open
 }
 
+// newBreaker returns a Breaker that is closed with the test.
+func newBreaker(t testing.TB, cfg breaker.Config) *breaker.Breaker {
+	b := breaker.New(cfg)
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
 // virtual runs f in a synctest bubble, with a Breaker made in it.
 func virtual(t *testing.T, cfg breaker.Config, f func(*testing.T, *breaker.Breaker)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := breaker.New(cfg)
-		defer b.Close()
-		f(t, b)
+		f(t, newBreaker(t, cfg))
 	})
 }
 
@@ -134,7 +143,7 @@ func TestClosedOpenHalfOpenClosed(t *testing.T) {
 		if r := wantRefusal(t, b); r.RetryAfter != 1 {
 			t.Errorf("refused for %v", r.RetryAfter)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantState(t, b, breaker.HalfOpen)
 		fail(t, b, 1)
 		wantState(t, b, breaker.Open)
@@ -147,7 +156,7 @@ func TestClosedOpenHalfOpenClosed(t *testing.T) {
 		fail(t, b, 4)
 		wantState(t, b, breaker.Closed)
 
-		at := func(s time.Duration) time.Time { return start.Add(s * time.Second) }
+		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 		want := []breaker.StateChange{
 			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(0), Seq: 1, Reason: "failures_in_a_row"},
 			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(30), Seq: 2, Reason: "open_duration_over"},
@@ -242,7 +251,7 @@ func TestProbesThatAreNeverSettledDoNotWedge(t *testing.T) {
 		b.Trip()
 		time.Sleep(30 * time.Second)
 		slow := admit(t, b)
-		wantRefusal(t, b)
+		_ = wantRefusal(t, b)
 		time.Sleep(60 * time.Second)
 		admit(t, b).Success()
 		wantState(t, b, breaker.HalfOpen)
@@ -260,7 +269,7 @@ func TestAnExpiredProbeDoesNotFreeItsSuccessorsPlace(t *testing.T) {
 		time.Sleep(60 * time.Second)
 		admit(t, b)
 		slow.Ignore()
-		wantRefusal(t, b)
+		_ = wantRefusal(t, b)
 	})
 }
 
@@ -344,7 +353,7 @@ func TestStateWithinOnStateChangeReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b *breaker.Breaker
 		var seqs []uint64
-		b = breaker.New(breaker.Config{OnStateChange: func(c breaker.StateChange) {
+		b = newBreaker(t, breaker.Config{OnStateChange: func(c breaker.StateChange) {
 			seqs = append(seqs, c.Seq)
 			wantState(t, b, c.To)
 			if b.Snapshot().State != c.To {
@@ -354,7 +363,6 @@ func TestStateWithinOnStateChangeReturns(t *testing.T) {
 				b.Reset() // told after this call
 			}
 		}})
-		defer b.Close()
 		fail(t, b, 5)
 		wantState(t, b, breaker.Closed)
 		if !slices.Equal(seqs, []uint64{1, 2}) {
@@ -366,12 +374,11 @@ func TestStateWithinOnStateChangeReturns(t *testing.T) {
 func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {
 	t.Parallel()
 	var told int
-	b := breaker.New(breaker.Config{OnStateChange: func(breaker.StateChange) {
+	b := newBreaker(t, breaker.Config{OnStateChange: func(breaker.StateChange) {
 		if told++; told == 1 {
 			panic("boom")
 		}
 	}})
-	defer b.Close()
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -389,12 +396,11 @@ func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {
 func TestChangesAreToldInOrder(t *testing.T) {
 	t.Parallel()
 	var last atomic.Uint64
-	b := breaker.New(breaker.Config{OnStateChange: func(c breaker.StateChange) {
+	b := newBreaker(t, breaker.Config{OnStateChange: func(c breaker.StateChange) {
 		if !last.CompareAndSwap(c.Seq-1, c.Seq) {
 			t.Errorf("told of %d after %d", c.Seq, last.Load())
 		}
 	}})
-	defer b.Close()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -420,7 +426,7 @@ func TestTripAndReset(t *testing.T) {
 		b.Reset()
 		wantState(t, b, breaker.Closed)
 		admit(t, b).Settle(breaker.Ignored, breaker.Hint{RateLimited: true})
-		wantRefusal(t, b)
+		_ = wantRefusal(t, b)
 		b.Reset()
 		succeed(t, b, 1)
 	})

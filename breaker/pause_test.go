@@ -1,6 +1,7 @@
 package breaker_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -72,10 +73,11 @@ func TestA429PausesUntilItsHint(t *testing.T) {
 
 func TestPausesWithoutAHintDouble(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
-		for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
+			want := time.Duration(seconds) * time.Second
 			admit(t, b).Settle(breaker.Ignored, rateLimited)
-			wantPause(t, b, want*time.Second)
-			time.Sleep(want * time.Second)
+			wantPause(t, b, want)
+			time.Sleep(want)
 		}
 		succeed(t, b, 1)
 		admit(t, b).Settle(breaker.Ignored, rateLimited)
@@ -164,8 +166,9 @@ func TestARateLimitedBatchFinishes(t *testing.T) {
 			wg.Go(func() {
 				for done := 0; done < each; {
 					var p breaker.Permit
-					if err := b.Allow(&p); err != nil {
-						time.Sleep(err.(*breaker.OpenError).RetryAfter)
+					var refused *breaker.OpenError
+					if errors.As(b.Allow(&p), &refused) {
+						time.Sleep(refused.RetryAfter)
 						continue
 					}
 					time.Sleep(100 * time.Millisecond)

@@ -59,10 +59,9 @@ func TestOutcomeOfAStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 				return response(200, &test.body, "Content-Type", "Text/Event-Stream; charset=utf-8"), nil
 			}), breaker.Config{})
-			defer tr.Close()
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
 			if err != nil {
 				t.Fatal(err)
@@ -83,10 +82,9 @@ func TestOutcomeOfAStream(t *testing.T) {
 
 func TestACompressedStreamIsASuccessAtItsFirstByte(t *testing.T) {
 	t.Parallel()
-	tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 		return response(200, &chunks{"\x1f", "\x8b", io.ErrUnexpectedEOF}, "Content-Type", "text/event-stream", "Content-Encoding", "br"), nil
 	}), breaker.Config{})
-	defer tr.Close()
 	resp, err := tr.RoundTrip(request(t.Context(), ""))
 	if err != nil {
 		t.Fatal(err)
@@ -110,14 +108,13 @@ func TestAProviderWhoseStreamsAllDieOpensIt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				sent := 0
-				tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+				tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 					mu.Lock()
 					defer mu.Unlock()
 					sent++
 					return response(200, io.MultiReader(strings.NewReader(event), slow{}, iotest.ErrReader(io.ErrUnexpectedEOF)),
 						"Content-Type", "text/event-stream"), nil
 				}), breaker.Config{})
-				defer tr.Close()
 				var wg sync.WaitGroup
 				for range atATime {
 					wg.Go(func() {
@@ -163,13 +160,12 @@ func TestAStreamEndsARunOnlyWhenItEndsWell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stream := false
-			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 				if !stream {
 					return response(500, http.NoBody), nil
 				}
 				return response(200, &chunks{event, test.end}, "Content-Type", "text/event-stream"), nil
 			}), breaker.Config{})
-			defer tr.Close()
 			for range 3 {
 				resp, err := tr.RoundTrip(request(t.Context(), ""))
 				if err != nil {
@@ -199,10 +195,9 @@ func TestAStreamEndsARunOnlyWhenItEndsWell(t *testing.T) {
 func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
-		defer tr.Close()
 		for i, wait := range []time.Duration{0, 30 * time.Second, 90 * time.Second} {
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
 			if err != nil {
@@ -225,36 +220,36 @@ func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 func TestARevokedProbeCountsInTheNewState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{FailureThreshold: 2})
-		defer tr.Close()
-		begin := func() *http.Response {
+		begin := func() io.Reader {
 			t.Helper()
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = resp.Body.Close() })
 			_, _ = resp.Body.Read(make([]byte, 100))
-			return resp
+			return resp.Body
 		}
 		late := begin()
 		b := tr.Breaker(key)
 		b.Trip()
 		time.Sleep(30 * time.Second)
-		probes := []*http.Response{begin(), begin()}
+		probes := []io.Reader{begin(), begin()}
 		wantState(t, b, breaker.Closed)
-		_, _ = io.ReadAll(late.Body)
-		_, _ = io.ReadAll(probes[0].Body)
+		_, _ = io.ReadAll(late)
+		_, _ = io.ReadAll(probes[0])
 		if s := b.Snapshot(); s.State != breaker.Closed || s.ConsecutiveFailures != 1 || s.Totals.Stale != 1 {
 			t.Errorf("%+v", s)
 		}
-		_, _ = io.ReadAll(probes[1].Body)
+		_, _ = io.ReadAll(probes[1])
 		wantState(t, b, breaker.Open)
 
 		// One that breaks while others are still to probe opens it again.
 		time.Sleep(30 * time.Second)
-		_, _ = io.ReadAll(begin().Body)
+		_, _ = io.ReadAll(begin())
 		wantState(t, b, breaker.Open)
 	})
 }
@@ -327,7 +322,7 @@ func TestObserver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s script
-			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 				resp := response(200, &test.body, "Content-Type", map[bool]string{true: "text/event-stream"}[test.stream])
 				resp.ContentLength = test.length
 				return resp, nil
@@ -338,7 +333,6 @@ func TestObserver(t *testing.T) {
 				s = test.script
 				return breaker.Undecided, &s, breaker.Hint{}
 			}})
-			defer tr.Close()
 			for range 4 {
 				resp, err := tr.RoundTrip(request(t.Context(), http.MethodPut))
 				if err != nil {
@@ -370,10 +364,9 @@ func TestObserver(t *testing.T) {
 func TestTheCallersCancelLeavesAStreamsSuccess(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	tr := breaker.NewTransport(baseFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
 		return response(200, io.MultiReader(strings.NewReader(event), untilDone{req.Context()}), "Content-Type", "text/event-stream"), nil
 	}), breaker.Config{})
-	defer tr.Close()
 	resp, err := tr.RoundTrip(request(ctx, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -392,7 +385,7 @@ func TestCloseDuringRead(t *testing.T) {
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
 		for range 50 {
 			r, w := io.Pipe()
-			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 				resp := response(200, nil, "Content-Type", contentType)
 				resp.Body = r
 				return resp, nil
@@ -411,7 +404,6 @@ func TestCloseDuringRead(t *testing.T) {
 			if got := totals(tr); got != success {
 				t.Errorf("%s: %+v", contentType, got)
 			}
-			_ = tr.Close()
 		}
 	}
 }

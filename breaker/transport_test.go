@@ -44,6 +44,17 @@ func response(code int, body io.Reader, header ...string) *http.Response {
 	return &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(body), ContentLength: -1}
 }
 
+// newTransport returns a Transport that is closed with the test.
+func newTransport(t *testing.T, base http.RoundTripper, cfg breaker.Config) *breaker.Transport {
+	tr := breaker.NewTransport(base, cfg)
+	t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tr
+}
+
 const key = "https://api.example.com"
 
 func request(ctx context.Context, method string) *http.Request {
@@ -105,8 +116,7 @@ func TestOutcomeAtHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := breaker.NewTransport(test.base, breaker.Config{})
-				defer tr.Close()
+				tr := newTransport(t, test.base, breaker.Config{})
 				resp, err := tr.RoundTrip(request(t.Context(), test.method))
 				if (resp == nil) == (err == nil) {
 					t.Errorf("returned %v, %v", resp, err)
@@ -129,34 +139,32 @@ func TestOutcomeAtHeaders(t *testing.T) {
 func TestOutcomeOfABody(t *testing.T) {
 	t.Parallel()
 	broken := io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(syscall.ECONNRESET))
-	of := func(length int64, body io.Reader, header ...string) func() *http.Response {
-		return func() *http.Response {
-			resp := response(200, body, header...)
-			resp.ContentLength = length
-			return resp
-		}
-	}
 	for name, test := range map[string]struct {
-		resp  func() *http.Response
-		read  int  // bytes, by one Read; -1 is all
-		close bool // after that
-		want  breaker.Totals
+		length   int64
+		body     io.Reader
+		encoding string
+		read     int  // bytes, by one Read; -1 is all
+		close    bool // after that
+		want     breaker.Totals
 	}{
-		"read to its end":           {of(-1, strings.NewReader("abcd")), -1, false, success},
-		"read to its last byte":     {of(4, strings.NewReader("abcd")), 4, false, success},
-		"a length of 0 made by had": {of(0, strings.NewReader("abcd")), 2, false, breaker.Totals{}},
-		"not yet":                   {of(4, strings.NewReader("abcd")), 3, false, breaker.Totals{}},
-		"broken":                    {of(-1, broken), -1, false, failure},
-		"closed unread":             {of(-1, strings.NewReader("abcd")), 0, true, ignored},
-		"closed early":              {of(-1, strings.NewReader("abcd")), 2, true, success},
-		"compressed":                {of(-1, strings.NewReader("abcd"), "Content-Encoding", "gzip"), 1, false, success},
-		"compressed as it is":       {of(-1, strings.NewReader("abcd"), "Content-Encoding", "identity"), 1, false, breaker.Totals{}},
-		"neither read nor closed":   {of(-1, strings.NewReader("abcd")), 0, false, breaker.Totals{}},
+		"read to its end":            {-1, strings.NewReader("abcd"), "", -1, false, success},
+		"read to its last byte":      {4, strings.NewReader("abcd"), "", 4, false, success},
+		"a length of 0 made by hand": {0, strings.NewReader("abcd"), "", 2, false, breaker.Totals{}},
+		"not yet":                    {4, strings.NewReader("abcd"), "", 3, false, breaker.Totals{}},
+		"broken":                     {-1, broken, "", -1, false, failure},
+		"closed unread":              {-1, strings.NewReader("abcd"), "", 0, true, ignored},
+		"closed early":               {-1, strings.NewReader("abcd"), "", 2, true, success},
+		"compressed":                 {-1, strings.NewReader("abcd"), "gzip", 1, false, success},
+		"compressed as it is":        {-1, strings.NewReader("abcd"), "identity", 1, false, breaker.Totals{}},
+		"neither read nor closed":    {-1, strings.NewReader("abcd"), "", 0, false, breaker.Totals{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) { return test.resp(), nil }), breaker.Config{})
-			defer tr.Close()
+			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+				resp := response(200, test.body, "Content-Encoding", test.encoding)
+				resp.ContentLength = test.length
+				return resp, nil
+			}), breaker.Config{})
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
 			if err != nil {
 				t.Fatal(err)
@@ -219,8 +227,7 @@ func TestWhoseContextIsOver(t *testing.T) {
 			t.Run(name+"/"+at, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					tr := breaker.NewTransport(base, breaker.Config{})
-					defer tr.Close()
+					tr := newTransport(t, base, breaker.Config{})
 					ctx, cancel := test.end(t.Context())
 					defer cancel()
 					if resp, err := tr.RoundTrip(request(ctx, "")); err == nil {
@@ -259,8 +266,7 @@ func TestWhatLeavesItClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := breaker.NewTransport(test.base, breaker.Config{})
-			defer tr.Close()
+			tr := newTransport(t, test.base, breaker.Config{})
 			panics := 0
 			for range 50 {
 				func() {
@@ -288,8 +294,7 @@ func TestWhatLeavesItClosed(t *testing.T) {
 func TestCountAllErrors(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]breaker.Totals{200: success, 204: success, 302: failure, 400: failure, 429: failure, 500: failure} {
-		tr := breaker.NewTransport(answer(code, "", "Retry-After", "9"), breaker.Config{Observe: breaker.CountAllErrors, FailureThreshold: 1})
-		defer tr.Close()
+		tr := newTransport(t, answer(code, "", "Retry-After", "9"), breaker.Config{Observe: breaker.CountAllErrors, FailureThreshold: 1})
 		resp, err := tr.RoundTrip(request(t.Context(), ""))
 		if err != nil {
 			t.Fatal(err)
@@ -320,11 +325,10 @@ func (b *countingBody) Close() error { b.closed.Add(1); return nil }
 func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	t.Parallel()
 	var sent atomic.Int32
-	tr := breaker.NewTransport(baseFunc(func(*http.Request) (*http.Response, error) {
+	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
 		sent.Add(1)
 		return response(500, http.NoBody), nil
 	}), breaker.Config{})
-	defer tr.Close()
 	for range 5 {
 		resp, err := tr.RoundTrip(request(t.Context(), ""))
 		if err != nil {
@@ -337,7 +341,7 @@ func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	req.Body = body
 	req.URL.User = url.UserPassword("me", "secret")
 	span := &recordingSpan{Span: trace.SpanFromContext(t.Context())}
-	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span)))
+	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span))) //nolint:bodyclose // there is none
 	var open *breaker.OpenError
 	if !errors.As(err, &open) || open.Key != key || open.ErrorType() != "circuit_open" || open.RateLimited {
 		t.Fatalf("returned %v", err)
@@ -370,12 +374,11 @@ func Test64CallersInHalfOpenSendMaxProbes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
-		tr := breaker.NewTransport(baseFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
 			sent.Add(1)
 			time.Sleep(time.Second)
 			return response(200, strings.NewReader("{}")), nil
 		}), breaker.Config{MaxProbes: 2})
-		defer tr.Close()
 		resp, err := tr.RoundTrip(request(t.Context(), ""))
 		if err != nil {
 			t.Fatal(err)
@@ -412,8 +415,7 @@ func Test64CallersInHalfOpenSendMaxProbes(t *testing.T) {
 func TestAProbeWhoseBodyNobodyClosesDoesNotWedge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := breaker.NewTransport(answer(200, "{}"), breaker.Config{})
-		defer tr.Close()
+		tr := newTransport(t, answer(200, "{}"), breaker.Config{})
 		get := func() (*http.Response, error) { return tr.RoundTrip(request(t.Context(), "")) }
 		_, _ = get() //nolint:bodyclose // the subject
 		tr.Breaker(key).Trip()
@@ -437,8 +439,7 @@ func TestAProbeWhoseBodyNobodyClosesDoesNotWedge(t *testing.T) {
 
 func TestAttemptsOfOneCallCountOnceInARun(t *testing.T) {
 	t.Parallel()
-	tr := breaker.NewTransport(answer(500, ""), breaker.Config{MinRequests: 1000})
-	defer tr.Close()
+	tr := newTransport(t, answer(500, ""), breaker.Config{MinRequests: 1000})
 	send := func(c *call.Call) {
 		t.Helper()
 		resp, err := tr.RoundTrip(request(c, ""))
@@ -462,8 +463,7 @@ func TestAttemptsOfOneCallCountOnceInARun(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	tr := breaker.NewTransport(answer(204, ""), breaker.Config{MaxKeys: 3})
-	defer tr.Close()
+	tr := newTransport(t, answer(204, ""), breaker.Config{MaxKeys: 3})
 	use := func(u string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, http.NoBody)
@@ -512,8 +512,7 @@ func TestKeys(t *testing.T) {
 
 func TestKeyOfTheUsers(t *testing.T) {
 	t.Parallel()
-	tr := breaker.NewTransport(answer(204, ""), breaker.Config{Key: func(req *http.Request) string { return req.Method + "://X" }})
-	defer tr.Close()
+	tr := newTransport(t, answer(204, ""), breaker.Config{Key: func(req *http.Request) string { return req.Method + "://X" }})
 	resp, err := tr.RoundTrip(request(t.Context(), "PUT"))
 	if err != nil {
 		t.Fatal(err)
@@ -526,8 +525,7 @@ func TestKeyOfTheUsers(t *testing.T) {
 
 func TestConcurrentKeys(t *testing.T) {
 	t.Parallel()
-	tr := breaker.NewTransport(answer(204, ""), breaker.Config{MaxKeys: 4, Key: func(req *http.Request) string { return req.Method }})
-	defer tr.Close()
+	tr := newTransport(t, answer(204, ""), breaker.Config{MaxKeys: 4, Key: func(req *http.Request) string { return req.Method }})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -554,8 +552,7 @@ func (b *idleBase) CloseIdleConnections() { b.closed++ }
 func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
 	t.Parallel()
 	base := &idleBase{}
-	tr := breaker.NewTransport(base, breaker.Config{})
-	defer tr.Close()
+	tr := newTransport(t, base, breaker.Config{})
 	tr.CloseIdleConnections()
 	if base.closed != 1 {
 		t.Error("it does not")
@@ -581,7 +578,7 @@ func TestOverARealServer(t *testing.T) {
 	defer srv.Close()
 	for path, want := range map[string]breaker.Totals{"/": success, "/empty": success, "/cut": failure, "/stream": success} {
 		base := srv.Client().Transport.(*http.Transport).Clone()
-		tr := breaker.NewTransport(base, breaker.Config{})
+		tr := newTransport(t, base, breaker.Config{})
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -599,6 +596,5 @@ func TestOverARealServer(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
 		}
 		tr.CloseIdleConnections()
-		_ = tr.Close()
 	}
 }
