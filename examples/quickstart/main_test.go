@@ -1,0 +1,89 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/retrip-go/retrip/openai/openaitest"
+)
+
+// TestStory checks that the parts of the story are told, and in this order.
+func TestStory(t *testing.T) {
+	t.Setenv("OPENAI_API_KEY", "")
+	inOrder(t, tell(t),
+		`provider: openaitest`,
+		`attempt 1: 503, .* \(backoff\)`,
+		`attempt 2: 429, .*wait 1(\.\d+)?s \(hint\)`,
+		`answer: "Here I am, at the third attempt."`,
+		`stream: Each word of this .* at once\.\n`,
+		`stream ended well, in 13 pieces`,
+		`call 4: the caller gets a 503, attempts sent: 2, stop reason: attempts`,
+		`breaker: closed → open \(failures_in_a_row\)`,
+		`call 5: the caller gets a 503, attempts sent: 1, stop reason: rejected`,
+		`rejected in \d+µs; errors\.Is\(err, breaker\.ErrOpen\) = true`,
+		`the provider saw of these three: 0`,
+		`breaker: open → half_open`,
+		`breaker: half_open → closed`,
+		`answer: `,
+		`gen_ai\.client\.operation\.duration +5, mean`,
+		`retrip\.breaker\.transitions +from=closed to=open +1\n`,
+		`retrip\.retries +error\.type=429 reason=rate_limited delay_source=hint +1\n`,
+		`retrip\.retries +error\.type=503 reason=overloaded delay_source=backoff +5\n`,
+		`14 operations - 4 rejected \+ 6 retries = 16 attempts`,
+	)
+}
+
+// TestRealProvider lets a second server be the real one.
+func TestRealProvider(t *testing.T) {
+	const key = "sk-never-printed"
+	provider := openaitest.NewServer()
+	defer provider.Close()
+	t.Setenv("OPENAI_API_KEY", key)
+	t.Setenv("OPENAI_BASE_URL", provider.URL)
+	t.Setenv("OPENAI_MODEL", "some-model")
+
+	output := tell(t)
+	inOrder(t, output,
+		`answer: "Hello!`,
+		`stream: Hello! How can I help you today\?\n`,
+		`gen_ai\.client\.operation\.duration +2, mean`,
+		`2 operations - 0 rejected \+ 0 retries = 2 attempts`,
+	)
+	if strings.Contains(output, key) {
+		t.Error("the key is printed")
+	}
+	requests := provider.Requests()
+	if len(requests) != 2 {
+		t.Fatalf("the provider saw %d requests, not 2", len(requests))
+	}
+	for _, r := range requests {
+		if got := r.Header.Get("Authorization"); got != "Bearer "+key {
+			t.Errorf("Authorization is %q", got)
+		}
+		if !strings.Contains(string(r.Body), `"some-model"`) {
+			t.Errorf("the model is not in %s", r.Body)
+		}
+	}
+}
+
+func tell(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	if err := run(t.Context(), &out); err != nil {
+		t.Fatalf("%v, after:\n%s", err, &out)
+	}
+	return out.String()
+}
+
+func inOrder(t *testing.T, output string, patterns ...string) {
+	t.Helper()
+	rest := output
+	for _, pattern := range patterns {
+		found := regexp.MustCompile(pattern).FindStringIndex(rest)
+		if found == nil {
+			t.Fatalf("no %q where it belongs in:\n%s", pattern, output)
+		}
+		rest = rest[found[1]:]
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openai/openai-go/v3"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/openai/openaitest"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// A story is a sequence of calls to one provider.
+type story struct {
+	*timeline
+
+	client   openai.Client
+	model    string
+	provider *openaitest.Server // nil if it is a real one
+}
+
+func (s *story) tell(ctx context.Context) error {
+	acts := []func(context.Context) error{s.plainCall, s.stream}
+	if s.provider != nil {
+		s.line("provider: openaitest, in this process")
+		acts = []func(context.Context) error{s.badStart, s.stream, s.outage, s.recovery}
+	}
+	for _, act := range acts {
+		if err := act(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *story) plainCall(ctx context.Context) error {
+	s.title("A call")
+	return s.answered(ctx, "Say hello in five words.")
+}
+
+func (s *story) badStart(ctx context.Context) error {
+	s.title("A call that meets a 503, then a 429 with Retry-After")
+	s.provider.Script(openaitest.Chat,
+		openaitest.Status(503),
+		openaitest.Status(429).With("Retry-After", "1"),
+		openaitest.Say("Here I am, at the third attempt."),
+	)
+	return s.answered(ctx, "Are you there?")
+}
+
+func (s *story) stream(ctx context.Context) error {
+	s.title("A stream, token by token")
+	if s.provider != nil {
+		s.provider.Script(openaitest.Chat, openaitest.Answer{
+			Text: "Each word of this arrives on its own and is printed at once.",
+			Pace: 50 * time.Millisecond,
+		})
+	}
+	stream := s.client.Chat.Completions.NewStreaming(ctx, s.params("Count from one to ten in words."))
+	defer stream.Close()
+	s.begin("stream: ")
+	tokens := 0
+	for stream.Next() {
+		for _, choice := range stream.Current().Choices {
+			if token := choice.Delta.Content; token != "" {
+				tokens++
+				s.more(token)
+			}
+		}
+	}
+	s.end()
+	if err := stream.Err(); err != nil {
+		return err
+	}
+	s.line("stream ended well, in %d pieces", tokens)
+	return nil
+}
+
+// outage makes calls to a provider that is down: as many as open the breaker,
+// and three more.
+func (s *story) outage(ctx context.Context) error {
+	s.title("An outage: five failed calls in a row open the breaker")
+	s.provider.Always(openaitest.Chat, openaitest.Status(503))
+	hasty := retry.WithMaxAttempts(ctx, 2) // for calls that somebody waits for
+	for n := 1; n <= breaker.DefaultFailureThreshold; n++ {
+		var report retry.Report
+		_, err := s.ask(retry.WithReport(hasty, &report), "Still there?")
+		var status *openai.Error
+		if !errors.As(err, &status) {
+			return fmt.Errorf("call %d: a 503 was expected, not %w", n, err)
+		}
+		s.line("call %d: the caller gets a %d, attempts sent: %d, stop reason: %s", n, status.StatusCode, report.Attempts, report.Stopped)
+	}
+	before := s.provider.Count(openaitest.Chat)
+	for range 3 {
+		start := time.Now()
+		_, err := s.ask(hasty, "And now?")
+		s.line("rejected in %dµs; errors.Is(err, breaker.ErrOpen) = %t", time.Since(start).Microseconds(), errors.Is(err, breaker.ErrOpen))
+	}
+	s.line("requests the provider saw of these three: %d", s.provider.Count(openaitest.Chat)-before)
+	return nil
+}
+
+// recovery heals the provider and calls it once the breaker allows that.
+func (s *story) recovery(ctx context.Context) error {
+	s.title("Recovery: the provider is back, two probes close the breaker")
+	s.provider.Heal()
+	_, err := s.ask(ctx, "Better?")
+	var refused *breaker.OpenError
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("a rejection was expected, not %w", err)
+	}
+	s.line("rejected: the error says when to come back, in %v", refused.RetryAfter.Round(time.Millisecond))
+	select {
+	case <-time.After(refused.RetryAfter):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for range 3 {
+		if err := s.answered(ctx, "Better?"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answered makes a call that is expected to succeed.
+func (s *story) answered(ctx context.Context, prompt string) error {
+	answer, err := s.ask(ctx, prompt)
+	if err == nil {
+		s.line("answer: %q", answer)
+	}
+	return err
+}
+
+func (s *story) ask(ctx context.Context, prompt string) (string, error) {
+	completion, err := s.client.Chat.Completions.New(ctx, s.params(prompt))
+	if err != nil {
+		return "", err
+	}
+	if len(completion.Choices) == 0 {
+		return "", errors.New("the answer has no choices")
+	}
+	return completion.Choices[0].Message.Content, nil
+}
+
+func (s *story) params(prompt string) openai.ChatCompletionNewParams {
+	return openai.ChatCompletionNewParams{
+		Model:    s.model,
+		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(prompt)},
+	}
+}
