@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/measure"
 )
 
 // A State is that of a breaker. The zero value is Closed.
@@ -106,6 +108,7 @@ type Breaker struct {
 	invalid error
 	start   time.Time // the zero of the breaker's clock
 	meters  *meters
+	calls   measure.Counter // of meters
 	label   *label
 	own     bool // the meters are the Breaker's own, to be closed with it
 
@@ -143,7 +146,7 @@ func New(cfg Config) *Breaker {
 }
 
 func newBreaker(key string, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
-	b := &Breaker{key: key, cfg: cfg, invalid: invalid, start: start, meters: meters, label: meters.label(key)}
+	b := &Breaker{key: key, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(key)}
 	b.m = newMachine(cfg)
 	now := b.now()
 	b.m.since = now
@@ -197,11 +200,11 @@ func (b *Breaker) allowSlowly(p *Permit) error {
 		return nil
 	case a.paused:
 		b.paused.Add(1)
-		b.meters.calls.Add(context.Background(), 1, b.label.paused)
+		b.calls.Add(context.Background(), 1, b.label.paused)
 		return &OpenError{Key: b.key, RetryAfter: a.wait + spreadOut(length), RateLimited: true}
 	default:
 		b.rejected.Add(1)
-		b.meters.calls.Add(context.Background(), 1, b.label.rejected)
+		b.calls.Add(context.Background(), 1, b.label.rejected)
 		return &OpenError{Key: b.key, RetryAfter: a.wait}
 	}
 }

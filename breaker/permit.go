@@ -30,8 +30,9 @@ const (
 
 // Success settles the permit: the request succeeded.
 func (p *Permit) Success() {
-	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) {
-		p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
+	// Add asks Enabled too, but this way a counter nobody reads costs least.
+	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) && p.b.calls.Enabled(context.Background()) {
+		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
@@ -54,7 +55,7 @@ func (p *Permit) Settle(o Outcome, h Hint) {
 	switch o {
 	case Success:
 		if p.b.succeed(p, &p.b.plain) {
-			p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
+			p.b.calls.Add(context.Background(), 1, p.b.label.success)
 		}
 	case Failure:
 		p.b.fail(p, h)
@@ -81,14 +82,14 @@ func (p *Permit) confirm() {
 		if p.b.current(p) {
 			p.b.endedWell.Add(1)
 		}
-		p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
+		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
 // keep leaves a provisional success as it is.
 func (p *Permit) keep() {
 	if p.claim(provisional, settled) {
-		p.b.meters.calls.Add(context.Background(), 1, p.b.label.success)
+		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
@@ -187,12 +188,12 @@ func (b *Breaker) failed(counted bool) {
 		return
 	}
 	b.failures.Add(1)
-	b.meters.calls.Add(context.Background(), 1, b.label.failure)
+	b.calls.Add(context.Background(), 1, b.label.failure)
 }
 
 func (b *Breaker) late() {
 	b.stale.Add(1)
-	b.meters.calls.Add(context.Background(), 1, b.label.stale)
+	b.calls.Add(context.Background(), 1, b.label.stale)
 }
 
 func (b *Breaker) ignore(p *Permit) {
@@ -202,7 +203,7 @@ func (b *Breaker) ignore(p *Permit) {
 		b.mu.Unlock()
 	}
 	b.ignored.Add(1)
-	b.meters.calls.Add(context.Background(), 1, b.label.ignored)
+	b.calls.Add(context.Background(), 1, b.label.ignored)
 }
 
 func (b *Breaker) rateLimited(p *Permit, h Hint) {

@@ -87,9 +87,14 @@ func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
 	return c
 }
 
+// Enabled reports whether somebody reads the counter.
+func (c Counter) Enabled(ctx context.Context) bool {
+	return c.instrument != nil && c.instrument.Enabled(ctx)
+}
+
 // Add counts n under the attributes of o.
 func (c Counter) Add(ctx context.Context, n int64, o *Options) {
-	if c.instrument != nil && c.instrument.Enabled(ctx) {
+	if c.Enabled(ctx) {
 		c.add(ctx, n, o)
 	}
 }
