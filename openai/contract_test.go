@@ -1,0 +1,51 @@
+package openai_test
+
+import (
+	"net/http"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/contract"
+	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/retry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	safe := retry.Config{Safe: func(*http.Request) bool { return true }}
+	for name, row := range map[string]struct {
+		wrap    func(http.RoundTripper) http.RoundTripper
+		options []contract.Option
+	}{
+		"the chain": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{})
+		}},
+		"the chain, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{Retry: safe})
+		}, options: []contract.Option{contract.Buffers}},
+		"the chain without its breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{DisableBreaker: true})
+		}},
+		"retry over breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return retry.NewTransport(breaker.NewTransport(base, breaker.Config{}), retry.Config{})
+		}, options: []contract.Option{contract.Buffers}},
+		"breaker over retry": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return breaker.NewTransport(retry.NewTransport(base, retry.Config{}), breaker.Config{})
+		}, options: []contract.Option{contract.Buffers}},
+		"retry over the chain": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return retry.NewTransport(openai.NewTransport(base, openai.Config{}), retry.Config{})
+		}, options: []contract.Option{contract.Buffers}},
+		"attempt metrics": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewMetricsTransport(base, openai.MetricsConfig{})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			contract.Test(t, row.wrap, row.options...)
+		})
+	}
+}
