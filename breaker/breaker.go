@@ -56,8 +56,8 @@ type Snapshot struct {
 	Since time.Time `json:"since"` // when the breaker changed its state, or was made
 	Seq   uint64    `json:"seq"`   // of the last StateChange
 
-	// The outcomes in the window, while the breaker is closed. Successes may
-	// be short of the latest fifteen.
+	// The outcomes in the window, while the breaker is closed. Up to fifteen
+	// successes may be missing: the clock is not read for each.
 	Successes           uint64 `json:"successes"`
 	Failures            uint64 `json:"failures"`
 	ConsecutiveFailures int    `json:"consecutive_failures"`
@@ -173,7 +173,8 @@ func (b *Breaker) tally() tally {
 	return tally{all: plain + b.streams.Load(), enders: plain + b.endedWell.Load()}
 }
 
-// Allow admits a request, or returns an [*OpenError]. An admitted request must
+// Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
+// Config was not valid). An admitted request must
 // settle p with one of its methods; p must not be in use. What p was before
 // does not matter.
 func (b *Breaker) Allow(p *Permit) error {
@@ -259,7 +260,7 @@ func (b *Breaker) Snapshot() Snapshot {
 	if b.m.pause.until > now {
 		s.PausedUntil = b.time(b.m.pause.until)
 	}
-	if b.m.state == Open {
+	if s.State == Open {
 		s.ProbeAt = b.time(b.m.probeAt())
 	}
 	for _, p := range b.m.probes {

@@ -1,7 +1,9 @@
 package breaker_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -430,4 +432,98 @@ func TestTripAndReset(t *testing.T) {
 		b.Reset()
 		succeed(t, b, 1)
 	})
+}
+
+// Whatever happens in whatever order: outcomes add up, probes stay few, changes
+// follow one another, and given time the breaker lets requests through.
+func TestRandomWalk(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			chance := rand.New(rand.NewPCG(seed, 1))
+			last := breaker.StateChange{To: breaker.Closed}
+			b := newBreaker(t, breaker.Config{MaxProbes: 2, OnStateChange: func(c breaker.StateChange) {
+				if c.Seq != last.Seq+1 || c.From != last.To || c.From == c.To || c.At.Before(last.At) {
+					t.Errorf("%+v follows %+v", c, last)
+				}
+				last = c
+			}})
+			var open []*breaker.Permit
+			admitted, refused := uint64(0), uint64(0)
+			outage := false
+			for range 5000 {
+				time.Sleep(time.Duration(chance.IntN(1000)) * time.Millisecond)
+				if chance.IntN(200) == 0 {
+					outage = !outage
+				}
+				if n := chance.IntN(3); n > 0 {
+					p := new(breaker.Permit)
+					if err := b.Allow(p); err == nil {
+						admitted++
+						open = append(open, p)
+					} else if open := err.(*breaker.OpenError); open.RetryAfter <= 0 { //nolint:errorlint // it is nothing else
+						t.Fatalf("refused with %+v", open)
+					} else {
+						refused++
+					}
+				} else if len(open) > 0 {
+					i := chance.IntN(len(open))
+					p := open[i]
+					open = slices.Delete(open, i, i+1)
+					switch n := chance.IntN(20); {
+					case n == 0:
+						p.Ignore()
+					case n == 1:
+						p.Settle(breaker.Ignored, rateLimited)
+					case outage:
+						p.Failure()
+					default:
+						p.Success()
+					}
+				}
+				s := b.Snapshot()
+				settled := s.Totals.Success + s.Totals.Failure + s.Totals.Ignored + s.Totals.Stale
+				if settled+uint64(len(open)) != admitted || s.Totals.Rejected+s.Totals.Paused != refused {
+					t.Fatalf("%+v does not add up to %d admitted, %d outstanding, %d refused", s.Totals, admitted, len(open), refused)
+				}
+				if s.Probes > 2 || s.Probes > 0 && s.State != breaker.HalfOpen {
+					t.Fatalf("probes: %+v", s)
+				}
+			}
+			if last.Seq == 0 {
+				t.Error("the walk went nowhere")
+			}
+			time.Sleep(2 * time.Minute)
+			succeed(t, b, 2)
+			wantState(t, b, breaker.Closed)
+		})
+	}
+}
+
+func TestSnapshotAsJSON(t *testing.T) {
+	virtual(t, breaker.Config{Name: "x"}, func(t *testing.T, b *breaker.Breaker) {
+		succeed(t, b, 3)
+		fail(t, b, 2)
+		admit(t, b).Settle(breaker.Ignored, limited(10*time.Second))
+		const want = `{"key":"x","state":"closed","since":"2000-01-01T00:00:00Z","seq":0,"successes":3,"failures":2,` +
+			`"consecutive_failures":2,"paused_until":"2000-01-01T00:00:10Z","probes":0,` +
+			`"totals":{"success":3,"failure":2,"ignored":1,"stale":0,"rejected":0,"paused":0}}`
+		s := b.Snapshot()
+		s.Since, s.PausedUntil = s.Since.UTC(), s.PausedUntil.UTC()
+		if got, err := json.Marshal(s); err != nil || string(got) != want {
+			t.Errorf("got  %s, %v\nwant %s", got, err, want)
+		}
+	})
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for want, got := range map[string]fmt.Stringer{
+		"closed": breaker.Closed, "open": breaker.Open, "half_open": breaker.HalfOpen, "invalid": breaker.State(9),
+		"undecided": breaker.Undecided, "success": breaker.Success, "failure": breaker.Failure, "ignored": breaker.Ignored,
+	} {
+		if got.String() != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }

@@ -243,6 +243,47 @@ func TestWhoseContextIsOver(t *testing.T) {
 	}
 }
 
+func TestABodyClosedByATimeLimitOfOursIsAFailure(t *testing.T) {
+	t.Parallel()
+	for _, contentType := range []string{"application/json", "text/event-stream"} {
+		tr := newTransport(t, answer(200, event, "Content-Type", contentType), breaker.Config{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		resp, err := tr.RoundTrip(request(ctx, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = resp.Body.Read(make([]byte, 3))
+		cancel(&fault.TimeLimit{Limit: "openai: IdleTimeout", After: time.Second})
+		_ = resp.Body.Close()
+		if got := totals(tr); got != failure {
+			t.Errorf("%s: %+v", contentType, got)
+		}
+	}
+}
+
+func TestClientTimeoutIsTheCallersOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, body := range []bool{false, true} {
+			tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+				if body {
+					return response(200, untilDone{req.Context()}), nil
+				}
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			}), breaker.Config{})
+			client := http.Client{Transport: tr, Timeout: time.Second}
+			if resp, err := client.Do(request(t.Context(), "")); err == nil {
+				_, _ = io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+			}
+			if got := totals(tr); got != ignored {
+				t.Errorf("%+v", got)
+			}
+		}
+	})
+}
+
 // untilDone is a body that ends with its context.
 type untilDone struct{ ctx context.Context } //nolint:containedctx // as net/http's bodies do
 
@@ -508,6 +549,15 @@ func TestKeys(t *testing.T) {
 	}
 	use("http://d")
 	want("http://b", "http://c", "http://d")
+	// A pause is worth keeping, until it is over.
+	for _, name := range []string{"http://b", "http://c"} {
+		tr.Breaker(name).Reset()
+	}
+	admit(t, tr.Breaker("http://b")).Settle(breaker.Ignored, limited(time.Hour))
+	use("http://c")
+	use("http://d")
+	use("http://e")
+	want("http://b", "http://d", "http://e")
 }
 
 func TestKeyOfTheUsers(t *testing.T) {
