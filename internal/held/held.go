@@ -1,0 +1,165 @@
+// Package held reads the beginning of a response body before it is decided
+// what becomes of the response. The bodies of net/http have no deadline: here
+// one short-lived goroutine reads, and a Read that is still pending when time
+// is over is handed on to whoever reads next.
+package held
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+const firstChunk = 4 << 10
+
+var errClosed = errors.New("retrip: the response body was closed")
+
+// A Body is a response body whose beginning may be held: Read returns what is
+// held first, then the rest. Fill is for one goroutine, before the first Read;
+// Close may run at any time.
+type Body struct {
+	src    io.ReadCloser
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	held    []byte
+	taken   int           // how much of held was read
+	err     error         // what src ended with, after held
+	filling chan struct{} // closed when the goroutine has ended; nil without one
+	stop    bool          // the goroutine is to end after its pending Read
+	closed  bool
+}
+
+// New returns a Body over src. cancel ends the attempt that src belongs to, and
+// with it a pending Read.
+func New(src io.ReadCloser, cancel context.CancelCauseFunc) *Body {
+	return &Body{src: src, cancel: cancel}
+}
+
+// Fill holds the body until it ends, until limit bytes are held, until enough,
+// which may be nil, says so of what was added, or until wait is over; a wait of
+// 0 is for ever. It returns how the body ended: io.EOF, another error, or nil
+// if there may be more. A body of known size is held in one allocation.
+func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
+	if size > 0 && size < int64(limit) {
+		// One byte more, so that the Read that finds the end has room.
+		b.held = slices.Grow(b.held, int(size)+1)
+	}
+	if wait <= 0 {
+		b.fill(limit, enough)
+		return b.err
+	}
+	done := make(chan struct{})
+	b.filling = done
+	go func() {
+		defer b.filled(done)
+		b.fill(limit, enough)
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stop = true
+	return b.err
+}
+
+func (b *Body) fill(limit int, enough func(added []byte) bool) {
+	for {
+		room := b.room(limit)
+		if room == nil {
+			return
+		}
+		n, err := b.src.Read(room)
+		b.mu.Lock()
+		b.held, b.err = b.held[:len(b.held)+n], err
+		b.mu.Unlock()
+		if n > 0 && enough != nil && enough(room[:n]) {
+			return
+		}
+	}
+}
+
+// room returns where the next Read goes, or nil if there is to be none.
+func (b *Body) room(limit int) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil || b.stop || b.closed || len(b.held) >= limit {
+		return nil
+	}
+	if len(b.held) == cap(b.held) {
+		b.held = slices.Grow(b.held, firstChunk)
+	}
+	return b.held[len(b.held):min(cap(b.held), limit)]
+}
+
+// filled ends the goroutine. It closes src if that was asked for meanwhile: a
+// body is never closed while it is read here.
+func (b *Body) filled(done chan struct{}) {
+	b.mu.Lock()
+	b.filling = nil
+	closed := b.closed
+	b.mu.Unlock()
+	close(done)
+	if closed {
+		_ = b.src.Close()
+	}
+}
+
+// Held returns what is held and was not yet read. It is valid until the next
+// Read.
+func (b *Body) Held() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held[b.taken:]
+}
+
+// Read returns what is held, then waits for a Read that is still pending, then
+// reads on.
+func (b *Body) Read(p []byte) (int, error) {
+	for {
+		b.mu.Lock()
+		n := copy(p, b.held[b.taken:])
+		b.taken += n
+		if b.taken == len(b.held) && b.filling == nil {
+			b.held, b.taken = nil, 0
+		}
+		filling, closed, err := b.filling, b.closed, b.err
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return 0, errClosed
+		case n > 0 || len(p) == 0:
+			return n, nil
+		case filling != nil:
+			<-filling
+		case err != nil:
+			return 0, err
+		default:
+			return b.src.Read(p)
+		}
+	}
+}
+
+// Close closes the body, or, if it is being read by the goroutine of Fill, ends
+// the attempt and leaves closing it to that.
+func (b *Body) Close() error {
+	b.mu.Lock()
+	again := b.closed
+	b.closed, b.held, b.taken = true, nil, 0
+	filling := b.filling
+	b.mu.Unlock()
+	switch {
+	case filling == nil:
+		return b.src.Close()
+	case !again:
+		b.cancel(errClosed)
+	}
+	return nil
+}
