@@ -1,0 +1,97 @@
+package openai_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/openai/openaitest"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// chat prints the status of a chat call, as an SDK would make it.
+func chat(client *http.Client, baseURL string) {
+	payload := strings.NewReader(`{"model":"gpt-5-mini","messages":[{"role":"user","content":"Hello!"}]}`)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, baseURL+"/chat/completions", payload)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Proto, resp.Status)
+}
+
+func ExampleNewTransport() {
+	srv := openaitest.NewServer()
+	defer srv.Close()
+	srv.Script(openaitest.Chat, openaitest.Status(503).With("Retry-After", "0"))
+
+	transport := openai.NewTransport(nil, openai.Config{}) // one for the whole service
+	defer transport.Close()
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+
+	chat(client, srv.URL)
+	for _, b := range transport.Snapshot() {
+		fmt.Println("breaker:", b.State)
+	}
+	fmt.Println("requests:", srv.Count(openaitest.Chat))
+	// Output:
+	// HTTP/1.1 200 OK
+	// breaker: closed
+	// requests: 2
+}
+
+func ExampleNewClient() {
+	srv := openaitest.NewServer()
+	defer srv.Close()
+	srv.Script(openaitest.Chat, openaitest.Status(429).With("Retry-After-Ms", "5"))
+
+	client := openai.NewClient(openai.Config{Retry: retry.Config{
+		OnRetry: func(e retry.Event) {
+			fmt.Printf("%s of %s: %s, waits by %s\n", e.Endpoint, e.Model, e.Reason, e.DelaySource)
+		},
+	}})
+	defer client.CloseIdleConnections()
+
+	chat(client, srv.URL)
+	// Output:
+	// chat of gpt-5-mini: rate_limited, waits by hint
+	// HTTP/1.1 200 OK
+}
+
+// A base may be changed before its first use: here it trusts the certificate
+// of a server of one's own.
+func ExampleBaseTransport() {
+	srv := openaitest.NewTLSServer()
+	defer srv.Close()
+
+	base := openai.BaseTransport()
+	base.TLSClientConfig.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	base.MaxConnsPerHost = 50
+	client := &http.Client{Transport: openai.NewTransport(base, openai.Config{})}
+	defer client.CloseIdleConnections()
+
+	chat(client, srv.URL)
+	// Output: HTTP/2.0 200 OK
+}
+
+// The attempts of a client that has retries of its own.
+func ExampleNewMetricsTransport() {
+	srv := openaitest.NewServer()
+	defer srv.Close()
+
+	client := &http.Client{Transport: openai.NewMetricsTransport(nil, openai.MetricsConfig{})}
+	defer client.CloseIdleConnections()
+
+	chat(client, srv.URL) // recorded as retrip.client.attempt.duration
+	// Output: HTTP/1.1 200 OK
+}
