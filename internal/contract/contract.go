@@ -17,12 +17,12 @@ import (
 type Option int
 
 const (
-	// Buffers: the wrapper reads the payload of a request that may be repeated
+	// Buffers means that the wrapper reads the payload of a request that may be repeated
 	// (PUT, or POST with an Idempotency-Key) before it sends anything, so that
 	// it owns the caller's body from then on.
 	Buffers Option = iota + 1
 
-	// AddsHeaders: the base may see header fields the caller has not set.
+	// AddsHeaders means that the base may see header fields the caller has not set.
 	AddsHeaders
 )
 

@@ -245,9 +245,9 @@ func replies(status int, content string, header ...string) step {
 }
 
 // sends replies with what body returns, made anew for each attempt.
-func sends(status int, body func() *download, header ...string) step {
+func sends(status int, body func() *download) step {
 	return step{then: func(a *attempt) (*http.Response, error) {
-		return a.respond(status, body(), header...), nil
+		return a.respond(status, body()), nil
 	}}
 }
 
@@ -278,7 +278,7 @@ func panics() step {
 // A download is a response's body. Like net/http's it ends with its attempt's context.
 type download struct {
 	s   *scene
-	ctx context.Context //nolint:containedctx // as net/http's bodies have it
+	ctx context.Context // as net/http's bodies have it
 
 	data    []byte
 	chunk   int             // at most so many bytes a Read; 0: as many as fit

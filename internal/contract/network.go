@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// soon is how long something may take over a loopback connection.
-const soon = 5 * time.Second
+// soon is how long something may take over a loopback connection; the suite's
+// own tests, which must wait for it often, shorten it.
+var soon = 5 * time.Second
 
 // A site is a real server and the wrapper over a real transport to it.
 type site struct {
@@ -38,7 +39,7 @@ func (st *site) request(k kind, body io.ReadCloser, length int64) *http.Request 
 func (st *site) trip(req *http.Request) (*http.Response, error) {
 	var resp *http.Response
 	var err error
-	if late := st.within(soon, "RoundTrip", func() { resp, err = st.rt.RoundTrip(req) }); late != nil { //nolint:bodyclose // the rules close it
+	if late := st.within(soon, "RoundTrip", func() { resp, err = st.rt.RoundTrip(req) }); late != nil {
 		return nil, late
 	}
 	return resp, err
@@ -64,7 +65,7 @@ func (x *exam) online(http2 bool, handler http.HandlerFunc, f func(st *site) err
 		if err != nil {
 			return err
 		}
-		base := srv.Client().Transport.(*http.Transport) //nolint:errcheck,forcetypeassert // as documented
+		base := srv.Client().Transport.(*http.Transport)
 		st.host, st.scheme, st.rt = u.Host, u.Scheme, x.wrap(base)
 		defer func() {
 			base.CloseIdleConnections()
@@ -85,6 +86,7 @@ func labelled(f func() error) (left func() (int, string), err error) {
 	err = <-done
 	return func() (n int, stacks string) {
 		var all bytes.Buffer
+		var found strings.Builder
 		if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
 			return 0, err.Error()
 		}
@@ -94,10 +96,10 @@ func labelled(f func() error) (left func() (int, string), err error) {
 				if c, err := strconv.Atoi(count); err == nil {
 					n += c
 				}
-				stacks += record + "\n\n"
+				found.WriteString(record + "\n\n")
 			}
 		}
-		return n, stacks
+		return n, found.String()
 	}, err
 }
 
@@ -111,6 +113,16 @@ type plain struct {
 
 func (p *plain) Close() error {
 	p.closes.Add(1)
+	return nil
+}
+
+// closed waits for the Close: net/http's HTTP/2 may close a body after the answer is read.
+func (p *plain) closed() error {
+	for deadline := time.Now().Add(soon); p.closes.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errors.New("the caller's body is left open")
+		}
+	}
 	return nil
 }
 
@@ -139,7 +151,7 @@ func networkRules() []rule {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
-	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck,gosec // only HTTP/1 needs it
+	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // only HTTP/1 needs it
 	if r.ContentLength > 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
@@ -161,11 +173,10 @@ func (x *exam) eachOnline(http2 bool, handler http.HandlerFunc, f func(st *site,
 
 func echoed(x *exam, http2 bool) error {
 	return x.eachOnline(http2, echo, func(st *site, k kind) error {
-		for _, length := range []int64{200 << 10, -1} {
-			payload := pattern(200 << 10)
+		for _, length := range []int64{100 << 10, -1} {
+			payload := pattern(100 << 10)
 			body := &plain{Reader: bytes.NewReader(payload)}
-			req := st.request(k, body, length)
-			resp, err := st.trip(req)
+			resp, err := st.trip(st.request(k, body, length))
 			if err != nil {
 				return err
 			}
@@ -176,14 +187,11 @@ func echoed(x *exam, http2 bool) error {
 			if (resp.ProtoMajor == 2) != http2 {
 				return fmt.Errorf("answered over %s", resp.Proto)
 			}
-			if resp.Request != req {
-				return errors.New("Response.Request is not the caller's request")
-			}
 			if err := same("the echo", got, payload); err != nil {
 				return err
 			}
-			if body.closes.Load() == 0 {
-				return errors.New("the caller's body is left open")
+			if err := body.closed(); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -225,38 +233,47 @@ func (f atEnd) Read([]byte) (int, error) {
 }
 
 func earlyAnswer(x *exam, http2 bool) error {
-	const size = 8 << 20 // more than sockets and windows hold
+	large := make([]byte, 4<<20)
+	if http2 {
+		large = large[:3<<19] // more than the windows allow
+	}
 	goOn := make(chan struct{}, 1)
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		rc.EnableFullDuplex() //nolint:errcheck,gosec // only HTTP/1 needs it
+		rc.EnableFullDuplex() //nolint:errcheck // only HTTP/1 needs it
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Write([]byte("early")) //nolint:errcheck // the client notices
-		rc.Flush()               //nolint:errcheck,gosec // the client notices
+		rc.Flush()               //nolint:errcheck // the client notices
 		select {
 		case <-goOn:
 		case <-r.Context().Done():
 			return
 		}
 		n, err := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n, err)
+		fmt.Fprint(w, n, err) //nolint:errcheck // the client notices
 	}
 	return x.eachOnline(http2, handler, func(st *site, k kind) error {
-		resp, err := st.trip(st.request(k, &plain{Reader: bytes.NewReader(pattern(size))}, size))
+		if k.key != "" || k.path == "/v1/chat/completions" {
+			return nil // the others show as much
+		}
+		resp, err := st.trip(st.request(k, &plain{Reader: bytes.NewReader(large)}, int64(len(large))))
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
 		early := make([]byte, 5)
-		if late := st.within(soon, "reading the early answer", func() { _, err = io.ReadFull(resp.Body, early) }); late != nil || err != nil {
-			return errors.Join(late, err)
+		if late := st.within(soon, "reading the early answer", func() { _, err = io.ReadFull(resp.Body, early) }); late != nil {
+			return late
+		}
+		if err != nil {
+			return err
 		}
 		goOn <- struct{}{}
 		rest, err := st.finish(resp)
 		if err != nil {
 			return err
 		}
-		return same("the answer", append(early, rest...), fmt.Append([]byte("early"), size, nil))
+		return same("the answer", append(early, rest...), fmt.Append([]byte("early"), len(large), nil))
 	})
 }
 
@@ -294,8 +311,8 @@ func held(answer string) (handler http.HandlerFunc, begun, over chan struct{}) {
 		io.Copy(io.Discard, r.Body) //nolint:errcheck // the client notices
 		if answer != "" {
 			w.Header().Set("Content-Type", "application/octet-stream")
-			io.WriteString(w, answer)              //nolint:errcheck // the client notices
-			http.NewResponseController(w).Flush() //nolint:errcheck,gosec // the client notices
+			io.WriteString(w, answer)             //nolint:errcheck // the client notices
+			http.NewResponseController(w).Flush() //nolint:errcheck // the client notices
 		}
 		begun <- struct{}{}
 		<-r.Context().Done()
@@ -443,7 +460,7 @@ func upgraded(x *exam, http2 bool) error {
 		}
 		defer conn.Close()
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n") //nolint:errcheck // the client notices
-		io.Copy(conn, rw)                                                                                       //nolint:errcheck // the client notices
+		io.Copy(conn, rw)                                                                                        //nolint:errcheck // the client notices
 	}
 	return x.online(http2, handler, func(st *site) error {
 		req := st.request(kind{method: http.MethodGet, path: "/v1/realtime"}, nil, 0)

@@ -17,7 +17,7 @@ import (
 // A snapshot is all that is exported of a request, and its context.
 type snapshot struct {
 	req    *http.Request
-	ctx    context.Context //nolint:containedctx // it is compared
+	ctx    context.Context
 	fields map[string]any
 	deep   map[string]any // copies of what fields refer to
 }

@@ -147,14 +147,15 @@ type outcome struct {
 }
 
 // call makes the round trip. Its error says that there is no outcome.
-func (s *scene) call(rt http.RoundTripper, req *http.Request) (o outcome, err error) {
+func (s *scene) call(rt http.RoundTripper, req *http.Request) (outcome, error) {
+	var o outcome // not to be looked at before RoundTrip has returned
 	start := time.Now()
-	err = s.within(limit, "RoundTrip", func() {
+	late := s.within(limit, "RoundTrip", func() {
 		defer func() { o.panicked = recover() }()
-		o.resp, o.err = rt.RoundTrip(req) //nolint:bodyclose // the rules close it
+		o.resp, o.err = rt.RoundTrip(req)
 	})
-	if err != nil {
-		return outcome{}, err
+	if late != nil {
+		return outcome{}, late
 	}
 	o.took = time.Since(start)
 	switch {
@@ -186,7 +187,9 @@ func (s *scene) answer(rt http.RoundTripper, req *http.Request) (*http.Response,
 }
 
 // finish reads the response to its end and closes it.
-func (s *scene) finish(resp *http.Response) (content []byte, err error) {
+func (s *scene) finish(resp *http.Response) ([]byte, error) {
+	var content []byte
+	var err error
 	late := s.within(limit, "reading the response", func() {
 		content, err = io.ReadAll(resp.Body)
 		err = errors.Join(err, resp.Body.Close())

@@ -65,7 +65,9 @@ func sending(send func(base http.RoundTripper, req *http.Request) (*http.Respons
 
 // changing is thin that sends another request than the caller's.
 func changing(change func(req *http.Request) *http.Request) func(http.RoundTripper) http.RoundTripper {
-	return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) { return base.RoundTrip(change(req)) })
+	return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		return base.RoundTrip(change(req))
+	})
 }
 
 // answering is thin with a flaw on the way up.
