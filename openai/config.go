@@ -1,9 +1,9 @@
 package openai
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
@@ -11,20 +11,42 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
+// DefaultIdleTimeout is what the zero value of Config.IdleTimeout stands for.
+const DefaultIdleTimeout = 5 * time.Minute
+
 // A Config says how a Transport deals with a provider. The zero value is safe
 // for production. A Transport copies it.
 type Config struct {
 	// Retry is the Config of the retry layer. Safe, BudgetKey and Budget
 	// replace what this package would set: the endpoints that may be repeated,
-	// and a budget for each host and model.
+	// and a budget for each host and model. Inspect runs after this package's
+	// own, on attempts in which that found nothing wrong.
 	Retry retry.Config
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
-	// package would set: a breaker for each scheme, host and model.
+	// package would set: a breaker for each scheme, host and model. Observe
+	// runs after this package's own; unless it is Undecided without an
+	// Observer, its verdict takes the place of that.
 	Breaker breaker.Config
 
 	// DisableBreaker leaves the breaker layer out.
 	DisableBreaker bool
+
+	// Delivery says when RoundTrip returns a response. The zero value is
+	// FromFirstEvent.
+	Delivery Delivery
+
+	// FirstEventTimeout bounds the time from a stream's headers to its first
+	// useful event; comments and openers don't count. The attempt then fails,
+	// and is retried if its response was still held. 0 means no limit: a model
+	// may think for long. Negative is an error.
+	FirstEventTimeout time.Duration
+
+	// IdleTimeout bounds the silence between two Reads' bytes of a 2xx body,
+	// after its first byte, or a stream's first useful event; comments count as
+	// life. The body then ends with ErrStalled. Only time spent waiting in a
+	// Read counts. 0 means DefaultIdleTimeout, negative turns it off.
+	IdleTimeout time.Duration
 
 	// Logger is handed to Retry and Breaker where those have none. Nil logs
 	// nothing.
@@ -39,9 +61,16 @@ type Config struct {
 	Backend string
 }
 
-// Validate returns an error that names the first field out of its range and
-// unwraps to a *retry.ConfigError or *breaker.ConfigError; else nil.
+// Validate returns an error that names the first field out of its range: a
+// *ConfigError, or one that unwraps to a *retry.ConfigError or
+// *breaker.ConfigError; else nil.
 func (c Config) Validate() error {
+	switch {
+	case c.Delivery < FromFirstEvent || c.Delivery > Whole:
+		return &ConfigError{"Delivery", c.Delivery, "FromFirstEvent, Immediate or Whole"}
+	case c.FirstEventTimeout < 0:
+		return &ConfigError{"FirstEventTimeout", c.FirstEventTimeout, "0 for none, or more"}
+	}
 	if err := c.Retry.Validate(); err != nil {
 		return invalid("Retry", err)
 	}
@@ -51,12 +80,26 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// A ConfigError names a field of a Config that is out of its range.
+type ConfigError struct {
+	Field   string // the field's name
+	Value   any    // what it was set to
+	Allowed string // what it may be
+}
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("openai: Config.%s is %v: it may be %s", e.Field, e.Value, e.Allowed)
+}
+
 func invalid(part string, err error) error {
 	return fmt.Errorf("openai: Config.%s: %w", part, err)
 }
 
 // normalised returns c with what its parts inherit.
 func (c Config) normalised() Config {
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = DefaultIdleTimeout
+	}
 	if c.Retry.Logger == nil {
 		c.Retry.Logger = c.Logger
 	}
@@ -81,10 +124,10 @@ func (c Config) normalised() Config {
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel
 	}
+	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
+	c.Breaker.Observe = observers(c.Breaker.Observe)
 	if c.Breaker.Key == nil {
 		c.Breaker.Key = originAndModel
 	}
 	return c
 }
-
-var errNoURL = errors.New("openai: the request has no URL")

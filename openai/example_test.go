@@ -13,7 +13,7 @@ import (
 
 // chat prints the status of a chat call, as an SDK would make it.
 func chat(client *http.Client, baseURL string) {
-	payload := strings.NewReader(`{"model":"gpt-5-mini","messages":[{"role":"user","content":"Hello!"}]}`)
+	payload := strings.NewReader(`{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hello!"}]}`)
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, baseURL+"/chat/completions", payload)
 	if err != nil {
 		fmt.Println(err)
@@ -64,7 +64,7 @@ func ExampleNewClient() {
 
 	chat(client, srv.URL)
 	// Output:
-	// chat of gpt-5-mini: rate_limited, waits by hint
+	// chat of gpt-5.4-mini: rate_limited, waits by hint
 	// HTTP/1.1 200 OK
 }
 

@@ -37,6 +37,24 @@ func members(data []byte, visit func(key, value []byte)) bool {
 	}
 }
 
+// elements calls visit for each element of the JSON array in data, in order.
+func elements(data []byte, visit func(value []byte)) {
+	s := lookup{data: data}
+	if !s.take('[') || s.take(']') {
+		return
+	}
+	for {
+		value, ok := s.value()
+		if !ok {
+			return
+		}
+		visit(value)
+		if !s.take(',') {
+			return
+		}
+	}
+}
+
 // text returns the string that a JSON string stands for; "" if it is none.
 func text(value []byte) string {
 	if len(value) < 2 || value[0] != '"' {

@@ -38,7 +38,10 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	}
 	t.cfg = cfg.normalised()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
-	var next http.RoundTripper = NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider})
+	var next http.RoundTripper = &watcher{
+		base: NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}),
+		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout,
+	}
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker

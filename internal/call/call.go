@@ -51,6 +51,10 @@ type Attempt struct {
 	context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
 
 	Cancel context.CancelCauseFunc
+
+	// Answer is what a layer below has wrapped the response in, for the layers
+	// above that have to know more of it than its Body shows.
+	Answer any
 }
 
 type attemptKey struct{}

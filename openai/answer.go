@@ -1,0 +1,252 @@
+package openai
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// watcher is the layer below the breaker. It wraps the body of each 2xx in an
+// answer, which knows what passes.
+type watcher struct {
+	base             http.RoundTripper
+	idle, firstEvent time.Duration
+}
+
+// RoundTrip returns what the base returns.
+func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
+	response, err := w.base.RoundTrip(req)
+	if err != nil || !hasAnswer(req, response) {
+		return response, err
+	}
+	attempt := call.AttemptFrom(req.Context())
+	endpoint := call.From(req.Context()).Endpoint
+	a := &answer{src: response.Body, kind: kindOf(response, endpoint)}
+	a.clock.cancel, a.clock.idle = attempt.Cancel, w.idle
+	if a.kind == streamAnswer {
+		a.stream.shape = shapeOf(endpoint)
+		a.clock.awaitFirst(w.firstEvent)
+	}
+	attempt.Answer = a
+	response.Body = a
+	return response, nil
+}
+
+// CloseIdleConnections closes those of the base, if it has any.
+func (w *watcher) CloseIdleConnections() {
+	if base, ok := w.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+// hasAnswer reports whether the response has a body that says something.
+func hasAnswer(req *http.Request, response *http.Response) bool {
+	return response.StatusCode >= 200 && response.StatusCode < 300 && response.StatusCode != http.StatusNoContent &&
+		req.Method != http.MethodHead && response.Body != http.NoBody && response.ContentLength != 0
+}
+
+// An answerKind is how much of a body can be understood.
+type answerKind int
+
+const (
+	opaqueAnswer answerKind = iota // compressed, audio, anything else
+	jsonAnswer                     // one JSON value of a known endpoint
+	streamAnswer                   // server-sent events
+)
+
+func kindOf(response *http.Response, endpoint string) answerKind {
+	if response.Header.Get("Content-Encoding") != "" {
+		return opaqueAnswer
+	}
+	switch mediaType(response.Header) {
+	case "text/event-stream":
+		return streamAnswer
+	case "application/json":
+		switch endpoint {
+		case "chat", "completions", "embeddings", "moderations", "responses":
+			return jsonAnswer
+		}
+	}
+	return opaqueAnswer
+}
+
+// mediaType returns the media type without its parameters.
+func mediaType(h http.Header) string {
+	value := h.Get("Content-Type")
+	switch {
+	case value == "application/json" || value == "text/event-stream":
+		return value
+	case strings.IndexByte(value, ';') < 0:
+		return strings.ToLower(strings.TrimSpace(value))
+	}
+	media, _, _ := mime.ParseMediaType(value)
+	return media
+}
+
+// An answer is the body of a 2xx. It passes the bytes on as they come and
+// follows what they say; it ends a body that falls silent, and a stream that
+// is cut off. It is the breaker's Observer of its own bytes.
+type answer struct {
+	src   io.ReadCloser
+	kind  answerKind
+	clock clock
+
+	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
+	stream stream
+	json   jsonCheck
+	any    bool // a byte was read
+
+	useful atomic.Bool                 // the first useful event was seen
+	over   atomic.Bool                 // nothing more is to be learned
+	failed atomic.Pointer[answerError] // what is wrong with it, if anything is
+	early  atomic.Bool                 // it failed before anything useful
+}
+
+// Read returns the next bytes of the body.
+func (a *answer) Read(p []byte) (int, error) {
+	a.clock.begin()
+	n, err := a.src.Read(p)
+	stalled := a.clock.end()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n > 0 {
+		a.any = true
+		a.follow(p[:n])
+		if a.kind != streamAnswer || a.useful.Load() {
+			a.clock.alive()
+		}
+	}
+	if err != nil {
+		err = a.finish(err, stalled)
+	}
+	return n, err
+}
+
+// Close closes the body.
+func (a *answer) Close() error {
+	a.clock.stop()
+	return a.src.Close()
+}
+
+// follow looks at the bytes that pass.
+func (a *answer) follow(p []byte) {
+	switch a.kind {
+	case jsonAnswer:
+		a.json.feed(p)
+	case streamAnswer:
+		a.stream.feed(p)
+		for m, ok := a.stream.next(); ok; m, ok = a.stream.next() {
+			a.event(m)
+		}
+	}
+}
+
+// event notes what one event of a stream means.
+func (a *answer) event(m meaning) {
+	switch m {
+	case failed:
+		api := parseAPIError(a.stream.data())
+		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, text: "the stream brought an error", api: api})
+		if a.stream.shape == responsesShape {
+			// The provider has said its last word: nothing is cut off.
+			a.stream.done = true
+		}
+	case corrupt:
+		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, text: "the stream brought an event that is no JSON"})
+	case content, terminal:
+		a.useful.Store(true)
+	}
+	if a.stream.complete() {
+		a.over.Store(true)
+	}
+}
+
+// fail notes what is wrong with the answer; the first failure counts, and none
+// after the end of a complete stream: that is the caller's to see, no more.
+func (a *answer) fail(err *answerError) {
+	if a.failed.Load() != nil || a.kind == streamAnswer && a.stream.complete() {
+		return
+	}
+	a.early.Store(!a.useful.Load())
+	a.failed.Store(err)
+	a.over.Store(true)
+}
+
+// finish notes how the body ended, and returns what the reader is to be told.
+func (a *answer) finish(err error, stalled error) error {
+	a.clock.stop()
+	defer a.over.Store(true)
+	switch {
+	case stalled != nil:
+		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, text: "the answer stalled", cause: stalled})
+		return stalled
+	case !errors.Is(err, io.EOF):
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Type(err), text: "the connection was lost in the answer", cause: err})
+	case a.kind == jsonAnswer && !a.json.whole():
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the answer is no whole JSON value"})
+	case a.kind == jsonAnswer && a.json.failed:
+		a.fail(&answerError{reason: retry.ReasonServerError, errorType: fault.StreamError, text: "the answer is an error"})
+	case a.kind == streamAnswer:
+		return a.finishStream()
+	}
+	return err
+}
+
+// finishStream notes the end of a stream that its connection did not cut.
+func (a *answer) finishStream() error {
+	if a.stream.scanner.Pending() {
+		// The last event counts without its blank line.
+		a.follow([]byte("\n\n"))
+	}
+	switch {
+	case a.stream.cut():
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the stream was cut off", cause: ErrTruncated})
+		return ErrTruncated
+	case !a.useful.Load():
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the stream ended before its first event"})
+	}
+	return io.EOF
+}
+
+// Data tells the breaker what is known after the bytes that it has just seen.
+func (a *answer) Data([]byte) breaker.Outcome {
+	switch {
+	case a.failed.Load() != nil:
+		return breaker.Failure
+	case a.kind == streamAnswer && a.useful.Load():
+		return breaker.Success
+	}
+	return breaker.Undecided
+}
+
+// End tells the breaker what came of the answer. A body of known length is at
+// its end before its reader has seen io.EOF.
+func (a *answer) End(err error) breaker.Outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	isStream := a.kind == streamAnswer
+	switch {
+	case a.failed.Load() != nil:
+		return breaker.Failure
+	case isStream && a.stream.complete():
+		return breaker.Success
+	case errors.Is(err, breaker.ErrBodyClosed):
+		if !isStream && a.any {
+			return breaker.Success
+		}
+		return breaker.Undecided
+	case err != nil, isStream && (a.stream.cut() || !a.useful.Load()), !isStream && (!a.json.whole() || a.json.failed):
+		return breaker.Failure
+	}
+	return breaker.Success
+}

@@ -1,0 +1,117 @@
+package openai
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
+)
+
+// A clock ends an attempt in whose body nothing comes: by its context, since
+// the bodies of net/http have no deadline. Only the time that somebody waits
+// in a Read counts: a reader who takes his time is no silence of the provider.
+type clock struct {
+	cancel context.CancelCauseFunc
+	idle   time.Duration // 0 is off
+
+	base    time.Time    // set once a limit is on
+	reading atomic.Int64 // when the pending Read began, since base and plus 1; 0 if there is none
+	verdict atomic.Pointer[error]
+
+	mu      sync.Mutex
+	limit   time.Duration // the one that is on
+	first   bool          // it is FirstEventTimeout; written by the reader only
+	timer   *time.Timer
+	stopped bool
+}
+
+// awaitFirst sets a limit on the time until alive is first called.
+func (c *clock) awaitFirst(limit time.Duration) {
+	if limit > 0 {
+		c.set(limit, true)
+	}
+}
+
+// alive says that the body lives: from now on IdleTimeout is the limit.
+func (c *clock) alive() {
+	switch {
+	case c.idle > 0 && (c.base.IsZero() || c.first):
+		c.set(c.idle, false)
+	case c.first:
+		c.stop()
+		c.first = false
+	}
+}
+
+func (c *clock) set(limit time.Duration, first bool) {
+	if c.base.IsZero() {
+		c.base = time.Now()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	c.limit, c.first = limit, first
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.timer = time.AfterFunc(limit, c.check)
+}
+
+// begin says that a Read begins.
+func (c *clock) begin() {
+	if !c.base.IsZero() {
+		c.reading.Store(int64(time.Since(c.base)) + 1)
+	}
+}
+
+// end says that it has ended, and returns the limit that ended it, if one did.
+func (c *clock) end() error {
+	if c.base.IsZero() {
+		return nil
+	}
+	c.reading.Store(0)
+	if err := c.verdict.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// stop says that no limit holds any more.
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// check runs when the limit may be over.
+func (c *clock) check() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	began := c.reading.Load()
+	if began == 0 {
+		c.timer.Reset(c.limit)
+		return
+	}
+	if waited := time.Since(c.base) - time.Duration(began-1); waited < c.limit && !c.first {
+		c.timer.Reset(c.limit - waited)
+		return
+	}
+	c.stopped = true
+	limit := &fault.TimeLimit{Limit: "openai: Config.IdleTimeout", After: c.limit}
+	err := ErrStalled
+	if c.first {
+		limit.Limit, err = "openai: Config.FirstEventTimeout", limit
+	}
+	c.verdict.Store(&err)
+	c.cancel(limit)
+}

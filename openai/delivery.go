@@ -1,0 +1,122 @@
+package openai
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// A Delivery says when RoundTrip returns a response. The longer it is held,
+// the more of what can go wrong is retried and never seen.
+type Delivery int
+
+const (
+	// FromFirstEvent returns a stream when its first useful event is there,
+	// its end or its failure is certain, or 30 s have brought neither; and a
+	// JSON answer of up to 16 MiB when it is whole. Nothing is held after that.
+	// A failure until then is retried.
+	FromFirstEvent Delivery = iota
+
+	// Immediate returns every response at its headers.
+	Immediate
+
+	// Whole returns a stream when it has ended, so that one that is cut,
+	// stalls or brings an error is retried as a whole: for agents and jobs,
+	// which have no use for half an answer. A stream above 64 MiB, or any
+	// while 512 MiB are held by the Transport, is handed over as it comes.
+	// All else is as FromFirstEvent has it.
+	Whole
+)
+
+// String returns the name of d.
+func (d Delivery) String() string {
+	switch d {
+	case FromFirstEvent:
+		return "from_first_event"
+	case Immediate:
+		return "immediate"
+	case Whole:
+		return "whole"
+	}
+	return "invalid"
+}
+
+const (
+	maxFirstEvent     = 1 << 20 // of a stream without a useful event
+	maxFirstEventWait = 30 * time.Second
+	maxJSON           = 16 << 20
+	maxWhole          = 64 << 20  // of one stream
+	maxWholeAll       = 512 << 20 // of all streams of a Transport
+)
+
+// delivery holds responses, as the retry layer's Inspect.
+type delivery struct {
+	mode  Delivery
+	whole atomic.Int64 // bytes of the streams that are being held
+}
+
+// inspect holds the attempt's response as long as mode says, and returns what
+// is wrong with it.
+func (d *delivery) inspect(a *retry.Attempt) error {
+	attempt := call.AttemptFrom(a.Request.Context())
+	answer, ok := attempt.Answer.(*answer)
+	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
+		return nil
+	}
+	body := held.New(a.Response.Body, attempt.Cancel)
+	a.Response.Body = body
+	switch {
+	case answer.kind == jsonAnswer:
+		_ = body.Fill(maxJSON, a.Response.ContentLength, 0, nil)
+	case d.mode == Whole:
+		d.holdWhole(body, answer)
+	default:
+		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, func([]byte) bool {
+			return answer.useful.Load() || answer.over.Load()
+		})
+		if !answer.early.Load() {
+			return nil
+		}
+	}
+	if err := answer.failed.Load(); err != nil {
+		return d.failure(err, a.Response, body)
+	}
+	return nil
+}
+
+// inspectors returns an Inspect that asks own and then user's, which may be nil.
+func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error {
+	if user == nil {
+		return own
+	}
+	return func(a *retry.Attempt) error {
+		if err := own(a); err != nil {
+			return err
+		}
+		return user(a)
+	}
+}
+
+// holdWhole holds a stream to its end, as far as there is room.
+func (d *delivery) holdWhole(body *held.Body, answer *answer) {
+	var held int64
+	_ = body.Fill(maxWhole, -1, 0, func(added []byte) bool {
+		held += int64(len(added))
+		return d.whole.Add(int64(len(added))) > maxWholeAll || answer.over.Load()
+	})
+	d.whole.Add(-held)
+}
+
+// failure completes err with what the body of a JSON answer says.
+func (d *delivery) failure(err *answerError, response *http.Response, body *held.Body) error {
+	if mediaType(response.Header) == "application/json" && err.api == nil {
+		complete := *err
+		complete.api = parseAPIError(body.Held())
+		return &complete
+	}
+	return err
+}

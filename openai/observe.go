@@ -1,0 +1,33 @@
+package openai
+
+import (
+	"net/http"
+
+	"github.com/retrip-go/retrip/breaker"
+)
+
+// observe is the breaker's Observe: the answers of this package know best what
+// they come to, all else is judged as plain HTTP.
+func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+	if response != nil {
+		if a, ok := response.Body.(*answer); ok && a.kind != opaqueAnswer {
+			return breaker.Undecided, a, breaker.Hint{}
+		}
+	}
+	return breaker.DefaultObserve(response, err)
+}
+
+// observers returns an Observe that asks this package's own and then user's,
+// which may be nil.
+func observers(user func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint)) func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+	if user == nil {
+		return observe
+	}
+	return func(response *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+		outcome, observer, hint := observe(response, err)
+		if o, w, h := user(response, err); o != breaker.Undecided || w != nil {
+			return o, w, h
+		}
+		return outcome, observer, hint
+	}
+}
