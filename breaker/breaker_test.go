@@ -103,8 +103,8 @@ func TestOpening(t *testing.T) {
 		"less than half fail":             {steps: []step{{"ssfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
 		"a lower ratio":                   {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssssf", 0}, {"sf", 1000 * ms}, {"f", 0}}, want: breaker.Open},
 		"ratio off":                       {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
-		"all out of the window":           {steps: []step{{"ssssssssssssssssssss", 0}, {"i", 61 * time.Second}, {"fffff", 0}}, want: breaker.Open},
-		"the ratio forgets":               {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 61 * time.Second}, {"fsssssssssss", 0}}, want: breaker.Closed},
+		"all out of the window":           {steps: []step{{"ssssssssssssssssssss", 0}, {"i", 75 * time.Second}, {"fffff", 0}}, want: breaker.Open},
+		"the ratio forgets":               {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssssf", 0}}, want: breaker.Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, test.cfg, func(t *testing.T, b *breaker.Breaker) {
@@ -416,6 +416,21 @@ func TestChangesAreToldInOrder(t *testing.T) {
 	if s := b.Snapshot(); s.Seq != last.Load() {
 		t.Errorf("told up to %d of %d", last.Load(), s.Seq)
 	}
+}
+
+func TestAStateKnowsNothingOfTheOneBefore(t *testing.T) {
+	virtual(t, breaker.Config{FailureThreshold: -1, MinRequests: 10}, func(t *testing.T, b *breaker.Breaker) {
+		succeed(t, b, 3)
+		fail(t, b, 3)
+		time.Sleep(time.Second)
+		fail(t, b, 3)
+		b.Reset()
+		fail(t, b, 9)
+		wantState(t, b, breaker.Closed)
+		if s := b.Snapshot(); s.Successes != 0 || s.Failures != 9 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 func TestTripAndReset(t *testing.T) {

@@ -105,7 +105,6 @@ func (s *keys) forget(all map[key]*keyed) {
 		}
 	}
 	delete(all, oldest.key)
-	s.latest.CompareAndSwap(oldest, nil)
 }
 
 // each calls f with every breaker, in no order.

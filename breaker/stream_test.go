@@ -380,6 +380,89 @@ func TestTheCallersCancelLeavesAStreamsSuccess(t *testing.T) {
 	}
 }
 
+func TestAnObserverIsHeardWhenAStreamIsCancelledAndClosed(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, answer(200, "a", "Content-Type", "text/event-stream"), breaker.Config{
+		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+			return breaker.Undecided, &script{end: breaker.Success}, breaker.Hint{}
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	resp, err := tr.RoundTrip(request(ctx, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_ = resp.Body.Close()
+	if got := totals(tr); got != success {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestALateStreamCountsOnce(t *testing.T) {
+	t.Parallel()
+	for _, end := range []error{io.EOF, syscall.ECONNRESET} {
+		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			return response(200, &chunks{event, end}, "Content-Type", "text/event-stream"), nil
+		}), breaker.Config{})
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.Breaker(key).Trip()
+		_, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if got, want := totals(tr), (breaker.Totals{Stale: 1}); got != want {
+			t.Errorf("%v: %+v, want %+v", end, got, want)
+		}
+	}
+}
+
+// latch is a body whose Read waits for Close, and whose Close waits until the
+// failed Read has passed the wrapper.
+type latch struct {
+	reading, closing, passed chan struct{}
+}
+
+func (l *latch) Read([]byte) (int, error) {
+	close(l.reading)
+	<-l.closing
+	return 0, errors.New("read on a closed body")
+}
+
+func (l *latch) Close() error {
+	close(l.closing)
+	<-l.passed
+	return nil
+}
+
+func TestAReadThatFailsForACloseIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for _, contentType := range []string{"application/json", "text/event-stream"} {
+		l := &latch{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			resp := response(200, nil, "Content-Type", contentType)
+			resp.Body = l
+			return resp, nil
+		}), breaker.Config{})
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, _ = resp.Body.Read(make([]byte, 1))
+			close(l.passed)
+		})
+		<-l.reading
+		_ = resp.Body.Close()
+		wg.Wait()
+		if got := totals(tr); got != ignored {
+			t.Errorf("%s: %+v", contentType, got)
+		}
+	}
+}
+
 func TestCloseDuringRead(t *testing.T) {
 	t.Parallel()
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
