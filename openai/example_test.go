@@ -35,7 +35,7 @@ func ExampleNewTransport() {
 	srv.Script(openaitest.Chat, openaitest.Status(503).With("Retry-After", "0"))
 
 	transport := openai.NewTransport(nil, openai.Config{}) // one for the whole service
-	defer transport.Close()
+	defer func() { _ = transport.Close() }()
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 

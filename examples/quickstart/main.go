@@ -62,8 +62,8 @@ func run(ctx context.Context, w io.Writer) error {
 		cfg.Breaker.OpenDuration = openDuration
 	}
 
-	transport := retrip.NewTransport(nil, cfg)
-	defer transport.Close()
+	transport := retrip.NewTransport(nil, cfg) //nolint:contextcheck // it outlives every context
+	defer transport.Close() //nolint:errcheck // nobody collects any more
 	defer transport.CloseIdleConnections()
 	options = append(options,
 		option.WithHTTPClient(&http.Client{Transport: transport}),
@@ -73,7 +73,7 @@ func run(ctx context.Context, w io.Writer) error {
 	s := story{
 		timeline: out,
 		client:   openai.NewClient(options...),
-		model:    cmp.Or(os.Getenv("OPENAI_MODEL"), openai.ChatModelGPT5Mini),
+		model:    cmp.Or(os.Getenv("OPENAI_MODEL"), openai.ChatModelGPT5_4Mini),
 		provider: provider,
 	}
 	if err := s.tell(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -37,7 +38,7 @@ func printMetrics(ctx context.Context, out *timeline, reader metric.Reader) erro
 	out.title("Metrics")
 	table := tabwriter.NewWriter(out.w, 0, 0, 3, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", r.metric, r.labels, r.text)
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", r.metric, r.labels, r.text)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -73,11 +74,11 @@ func rowsOf(m metricdata.Metrics) []row {
 		}
 	case metricdata.Sum[int64]:
 		for _, p := range data.DataPoints {
-			add(p.Attributes, p.Value, fmt.Sprint(p.Value))
+			add(p.Attributes, p.Value, strconv.FormatInt(p.Value, 10))
 		}
 	case metricdata.Gauge[int64]:
 		for _, p := range data.DataPoints {
-			add(p.Attributes, p.Value, fmt.Sprint(p.Value))
+			add(p.Attributes, p.Value, strconv.FormatInt(p.Value, 10))
 		}
 	}
 	return rows

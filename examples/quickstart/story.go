@@ -60,7 +60,7 @@ func (s *story) stream(ctx context.Context) error {
 		})
 	}
 	stream := s.client.Chat.Completions.NewStreaming(ctx, s.params("Count from one to ten in words."))
-	defer stream.Close()
+	defer stream.Close() //nolint:errcheck // stream.Err tells what went wrong
 	s.begin("stream: ")
 	tokens := 0
 	for stream.Next() {

@@ -38,7 +38,7 @@ func (t *timeline) end()             { t.printf("\n") }
 func (t *timeline) printf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.w, format, args...)
+	_, _ = fmt.Fprintf(t.w, format, args...)
 }
 
 // retry is a retry.Config's OnRetry.
