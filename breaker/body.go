@@ -195,7 +195,7 @@ func contextVerdict(req *http.Request) Outcome {
 			return Undecided
 		}
 	}
-	var limit *fault.TimeLimit
+	var limit *fault.TimeLimitError
 	if errors.As(context.Cause(ctx), &limit) {
 		return Failure
 	}

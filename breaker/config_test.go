@@ -53,7 +53,7 @@ func TestBadConfig(t *testing.T) {
 			body := &countingBody{Reader: strings.NewReader("x")}
 			req := request(t.Context(), http.MethodPost)
 			req.Body = body
-			_, err := tr.RoundTrip(req) //nolint:bodyclose // there is none
+			_, err := tr.RoundTrip(req)
 			want(err)
 			if n := body.closed.Load(); n != 1 {
 				t.Errorf("body closed %d times", n)

@@ -194,7 +194,7 @@ func TestOutcomeOfABody(t *testing.T) {
 
 func TestWhoseContextIsOver(t *testing.T) {
 	t.Parallel()
-	limit := &fault.TimeLimit{Limit: "retry: AttemptTimeout", After: time.Second}
+	limit := &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: time.Second}
 	for name, test := range map[string]struct {
 		end  func(context.Context) (context.Context, context.CancelFunc)
 		want breaker.Totals
@@ -253,7 +253,7 @@ func TestABodyClosedByATimeLimitOfOursIsAFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = resp.Body.Read(make([]byte, 3))
-		cancel(&fault.TimeLimit{Limit: "openai: IdleTimeout", After: time.Second})
+		cancel(&fault.TimeLimitError{Limit: "openai: IdleTimeout", After: time.Second})
 		_ = resp.Body.Close()
 		if got := totals(tr); got != failure {
 			t.Errorf("%s: %+v", contentType, got)
@@ -285,7 +285,7 @@ func TestClientTimeoutIsTheCallersOwn(t *testing.T) {
 }
 
 // untilDone is a body that ends with its context.
-type untilDone struct{ ctx context.Context } //nolint:containedctx // as net/http's bodies do
+type untilDone struct{ ctx context.Context }
 
 func (r untilDone) Read([]byte) (int, error) {
 	<-r.ctx.Done()
@@ -297,7 +297,7 @@ func TestWhatLeavesItClosed(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, test := range map[string]struct {
-		ctx  context.Context //nolint:containedctx // a parameter
+		ctx  context.Context
 		base baseFunc
 	}{
 		"cancelled":                        {canceled, func(req *http.Request) (*http.Response, error) { return nil, req.Context().Err() }},
@@ -382,7 +382,7 @@ func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	req.Body = body
 	req.URL.User = url.UserPassword("me", "secret")
 	span := &recordingSpan{Span: trace.SpanFromContext(t.Context())}
-	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span))) //nolint:bodyclose // there is none
+	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span)))
 	var open *breaker.OpenError
 	if !errors.As(err, &open) || open.Key != key || open.ErrorType() != "circuit_open" || open.RateLimited {
 		t.Fatalf("returned %v", err)
@@ -458,11 +458,11 @@ func TestAProbeWhoseBodyNobodyClosesDoesNotWedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, answer(200, "{}"), breaker.Config{})
 		get := func() (*http.Response, error) { return tr.RoundTrip(request(t.Context(), "")) }
-		_, _ = get() //nolint:bodyclose // the subject
+		_, _ = get()
 		tr.Breaker(key).Trip()
 		time.Sleep(30 * time.Second)
-		_, _ = get()                                           //nolint:bodyclose // the subject
-		if _, err := get(); !errors.Is(err, breaker.ErrOpen) { //nolint:bodyclose // there is none
+		_, _ = get()
+		if _, err := get(); !errors.Is(err, breaker.ErrOpen) {
 			t.Errorf("got %v", err)
 		}
 		time.Sleep(60 * time.Second)

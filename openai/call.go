@@ -68,12 +68,8 @@ func joinModel(key string, req *http.Request) string {
 
 // deployment returns NAME of a path with /deployments/NAME/.
 func deployment(path string) string {
-	const mark = "/deployments/"
-	i := strings.Index(path, mark)
-	if i < 0 {
-		return ""
-	}
-	name, _, ok := strings.Cut(path[i+len(mark):], "/")
+	_, rest, _ := strings.Cut(path, "/deployments/")
+	name, _, ok := strings.Cut(rest, "/")
 	if !ok || len(name) > maxModel {
 		return ""
 	}

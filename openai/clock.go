@@ -107,7 +107,7 @@ func (c *clock) check() {
 		return
 	}
 	c.stopped = true
-	limit := &fault.TimeLimit{Limit: "openai: Config.IdleTimeout", After: c.limit}
+	limit := &fault.TimeLimitError{Limit: "openai: Config.IdleTimeout", After: c.limit}
 	err := ErrStalled
 	if c.first {
 		limit.Limit, err = "openai: Config.FirstEventTimeout", limit

@@ -125,7 +125,7 @@ func (c Config) normalised() Config {
 		c.Retry.BudgetKey = hostAndModel
 	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
-	c.Breaker.Observe = observers(c.Breaker.Observe)
+	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
 	if c.Breaker.Key == nil {
 		c.Breaker.Key = originAndModel
 	}

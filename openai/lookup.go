@@ -110,7 +110,7 @@ func (s *lookup) value() ([]byte, bool) {
 		return nil, false
 	}
 	start := s.at
-	ok := true
+	var ok bool
 	switch s.data[s.at] {
 	case '"':
 		ok = s.str()

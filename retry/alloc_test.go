@@ -53,7 +53,7 @@ func TestALargePayloadIsBufferedOnce(t *testing.T) { //nolint:paralleltest // se
 		payload uint64
 	}{
 		"of known length": {func() *http.Request {
-			req := keyed(t, t.Context(), io.NopCloser(bytes.NewReader(data)))
+			req := keyed(t.Context(), t, io.NopCloser(bytes.NewReader(data)))
 			req.ContentLength = large
 			return req
 		}, large},

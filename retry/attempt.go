@@ -42,10 +42,10 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 			a.ctx.Cancel(errGivenUp)
 		}
 	}()
-	var limit *fault.TimeLimit
+	var limit *fault.TimeLimitError
 	var timer *time.Timer
 	if timeout > 0 {
-		limit = &fault.TimeLimit{Limit: "retry: AttemptTimeout", After: timeout}
+		limit = &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: timeout}
 		timer = time.AfterFunc(timeout, func() { a.ctx.Cancel(limit) })
 	}
 	response, err := base.RoundTrip(&a.request)

@@ -20,7 +20,7 @@ func (answer) RoundTrip(req *http.Request) (*http.Response, error) {
 func small(t testing.TB) (*Transport, func() *http.Request) {
 	payload := make([]byte, 1<<10)
 	ctx := t.Context()
-	return NewTransport(answer{}, Config{}), func() *http.Request { return keyed(t, ctx, bytes.NewReader(payload)) }
+	return NewTransport(answer{}, Config{}), func() *http.Request { return keyed(ctx, t, bytes.NewReader(payload)) }
 }
 
 func send(t testing.TB, over http.RoundTripper, req *http.Request) {

@@ -24,7 +24,7 @@ func serverAnswering(statuses ...int) *httptest.Server {
 			w.Header().Set("Retry-After", "0")
 		}
 		w.WriteHeader(status)
-		fmt.Fprintf(w, "request %d brought %d bytes", n, len(body))
+		_, _ = fmt.Fprintf(w, "request %d brought %d bytes", n, len(body))
 	}))
 }
 

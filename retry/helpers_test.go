@@ -76,7 +76,7 @@ func failure(err error) func(*http.Request) (*http.Response, error) {
 }
 
 // keyed returns a POST that may be repeated.
-func keyed(t testing.TB, ctx context.Context, body io.Reader) *http.Request {
+func keyed(ctx context.Context, t testing.TB, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, testURL, body)
 	if err != nil {

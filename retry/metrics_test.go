@@ -56,7 +56,7 @@ func TestMetrics(t *testing.T) {
 			answers(reject(0, false)),
 		} {
 			transport := NewTransport(base, cfg)
-			resp, err := transport.RoundTrip(keyed(t, t.Context(), nil))
+			resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
 			if err == nil {
 				readAll(t, resp)
 			}

@@ -173,7 +173,7 @@ func errorDecision(a *Attempt) Decision {
 }
 
 func isOurTimeout(err error) bool {
-	var limit *fault.TimeLimit
+	var limit *fault.TimeLimitError
 	return errors.As(err, &limit)
 }
 

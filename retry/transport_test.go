@@ -36,7 +36,7 @@ func TestStatusesAreRetriedIfRetryable(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				base := answers(status(code), status(200))
-				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t, t.Context(), strings.NewReader("payload")))
+				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, strings.NewReader("payload")))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -71,15 +71,15 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 		{"no such host", dial(&net.DNSError{IsNotFound: true}), false},
 		{"certificate", x509.UnknownAuthorityError{}, false},
 		{"scheme", http.ErrSchemeMismatch, false},
-		{"timeout awaiting headers", &headerTimeout{}, false},
+		{"timeout awaiting headers", &headerTimeoutError{}, false},
 		{"a read that takes too long", read(timeoutError{}), false},
-		{"our own time limit", &fault.TimeLimit{}, false},
+		{"our own time limit", &fault.TimeLimitError{}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				base := answers(failure(row.err), status(200))
-				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t, t.Context(), nil))
+				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 				if row.retry {
 					if err != nil || base.calls != 2 {
 						t.Fatalf("%d requests, error %v; want 2 and none", base.calls, err)
@@ -100,10 +100,10 @@ type timeoutError struct{}
 func (timeoutError) Error() string { return "i/o timeout" }
 func (timeoutError) Timeout() bool { return true }
 
-// headerTimeout is as net/http's.
-type headerTimeout struct{ timeoutError }
+// headerTimeoutError is as net/http's.
+type headerTimeoutError struct{ timeoutError }
 
-func (*headerTimeout) Is(err error) bool { return err == context.DeadlineExceeded } //nolint:errorlint // this is Is
+func (*headerTimeoutError) Is(err error) bool { return err == context.DeadlineExceeded }
 
 func TestMalformedRequestsAreNotRepeated(t *testing.T) {
 	t.Parallel()
@@ -116,7 +116,7 @@ func TestMalformedRequestsAreNotRepeated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			req := keyed(t, t.Context(), nil)
+			req := keyed(t.Context(), t, nil)
 			change(req)
 			base := answers(failure(errors.New("net/http: malformed")))
 			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 1 {
@@ -137,11 +137,11 @@ func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 		return req
 	}
 	for name, request := range map[string]func(*testing.T) *http.Request{
-		"in memory":         func(t *testing.T) *http.Request { return keyed(t, t.Context(), bytes.NewReader(data)) },
-		"an opaque reader":  func(t *testing.T) *http.Request { return keyed(t, t.Context(), opaque(data)) },
+		"in memory":         func(t *testing.T) *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) },
+		"an opaque reader":  func(t *testing.T) *http.Request { return keyed(t.Context(), t, opaque(data)) },
 		"shared by request": shared,
 		"an opaque reader of known length": func(t *testing.T) *http.Request {
-			req := keyed(t, t.Context(), opaque(data))
+			req := keyed(t.Context(), t, opaque(data))
 			req.ContentLength = int64(len(data))
 			return req
 		},
@@ -189,7 +189,7 @@ func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
 		Safe:   func(*http.Request) bool { return false },
 		Policy: func(*Attempt) Decision { return After(0, ReasonServerSaysYes) },
 	})
-	resp, err := transport.RoundTrip(keyed(t, t.Context(), strings.NewReader("x")))
+	resp, err := transport.RoundTrip(keyed(t.Context(), t, strings.NewReader("x")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestUnsafeRequestsWithAnIdempotencyKeyGetNoGetBody(t *testing.T) {
 		got = r
 		return response(200, ""), nil
 	})
-	req := keyed(t, t.Context(), strings.NewReader("x"))
+	req := keyed(t.Context(), t, strings.NewReader("x"))
 	resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
 	for _, length := range []int64{-1, 100} {
 		base := answers(status(503))
 		body := opaque(bytes.Repeat([]byte("x"), 100))
-		req := keyed(t, t.Context(), body)
+		req := keyed(t.Context(), t, body)
 		req.ContentLength = length
 		resp, err := NewTransport(base, Config{MaxReplayBytes: 64}).RoundTrip(req)
 		if err != nil {
@@ -239,7 +239,7 @@ func TestWrongContentLengthIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 	for _, length := range []int64{5, 9} {
 		base := answers(status(200))
 		body := opaque([]byte("1234567"))
-		req := keyed(t, t.Context(), body)
+		req := keyed(t.Context(), t, body)
 		req.ContentLength = length
 		_, err := NewTransport(base, Config{}).RoundTrip(req)
 		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.calls != 0 || body.closed != 1 {
@@ -270,7 +270,7 @@ func TestHints(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				base := answers(status(429, row.header()...), status(200))
 				start := time.Now()
-				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t, t.Context(), nil))
+				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -302,7 +302,7 @@ func TestNoWaitPassesADeadline(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), row.timeout)
 				defer cancel()
 				start := time.Now()
-				resp, err := NewTransport(answers(row.answer), row.cfg).RoundTrip(keyed(t, ctx, nil))
+				resp, err := NewTransport(answers(row.answer), row.cfg).RoundTrip(keyed(ctx, t, nil))
 				if err != nil || time.Since(start) != 0 {
 					t.Fatalf("error %v after %v; want the response at once", err, time.Since(start))
 				}
@@ -321,7 +321,7 @@ func TestExhaustionReturnsTheLastResponseWhole(t *testing.T) {
 		base := answers(status(503), status(502), status(500), func(*http.Request) (*http.Response, error) {
 			return response(504, strings.Repeat("z", 1<<20)), nil
 		})
-		resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t, WithReport(t.Context(), &report), nil))
+		resp, err := NewTransport(base, Config{}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +338,7 @@ func TestExhaustionWithoutAResponseUnwrapsToTheBasesError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(failure(&net.OpError{Op: "read", Err: syscall.ECONNRESET}))
-		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t, t.Context(), nil))
+		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 		var ours *Error
 		if !errors.As(err, &ours) || ours.Attempts != 4 || !errors.Is(err, syscall.ECONNRESET) || ours.Timeout() || ours.ErrorType() != "connection_error" {
 			t.Errorf("error %v", err)
@@ -367,7 +367,7 @@ func TestTheEndOfTheContextEndsAWait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				req := keyed(t, ctx, nil)
+				req := keyed(ctx, t, nil)
 				if name == "context" {
 					time.AfterFunc(time.Second, func() { row.end(req, cancel) })
 				} else {
@@ -403,7 +403,7 @@ func TestAttemptTimeoutIsNotRepeated(t *testing.T) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})
-		_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t, t.Context(), nil))
+		_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
 		var timeout interface{ Timeout() bool }
 		if !errors.As(err, &timeout) || !timeout.Timeout() || base.calls != 1 || !strings.Contains(err.Error(), "AttemptTimeout") {
 			t.Errorf("%d requests, error %v", base.calls, err)
@@ -419,7 +419,7 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 			<-req.Context().Done()
 			return &http.Response{StatusCode: 200, Body: body}, nil
 		})
-		if _, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t, t.Context(), nil)); err == nil || body.closed != 1 {
+		if _, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil)); err == nil || body.closed != 1 {
 			t.Errorf("error %v, body closed %d times", err, body.closed)
 		}
 	})
@@ -430,7 +430,7 @@ func TestWithMaxAttempts(t *testing.T) {
 	for n, want := range map[int]int{-1: 4, 0: 4, 1: 1, 2: 2, 6: 6} {
 		synctest.Test(t, func(t *testing.T) {
 			base := answers(status(503))
-			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t, WithMaxAttempts(t.Context(), n), nil))
+			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(WithMaxAttempts(t.Context(), n), t, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -453,7 +453,7 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				base := answers(func(*http.Request) (*http.Response, error) { return response(503, first), nil }, second)
-				req := keyed(t, t.Context(), nil)
+				req := keyed(t.Context(), t, nil)
 				resp, err := NewTransport(base, Config{}).RoundTrip(req)
 				if err != nil {
 					t.Fatal(err)
@@ -472,7 +472,7 @@ func TestAResponseTooLargeToKeepIsReplacedByTheRejection(t *testing.T) {
 		base := answers(func(*http.Request) (*http.Response, error) {
 			return response(503, strings.Repeat("x", maxDrainBytes+1)), nil
 		}, reject(0, false))
-		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t, t.Context(), nil))
+		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 		if _, ok := fault.AsRejection(err); !ok {
 			t.Errorf("error %v", err)
 		}
@@ -487,7 +487,7 @@ func TestAnEndlessErrorBodyDelaysNothing(t *testing.T) {
 			return &http.Response{StatusCode: 503, Body: &endlessBody{req.Context(), closed}}, nil
 		}, status(200))
 		start := time.Now()
-		resp, err := NewTransport(base, Config{Backoff: steady(time.Second)}).RoundTrip(keyed(t, t.Context(), nil))
+		resp, err := NewTransport(base, Config{Backoff: steady(time.Second)}).RoundTrip(keyed(t.Context(), t, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -506,7 +506,7 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 			var events []Event
 			base := answers(reject(3*time.Second, true), reject(time.Second, true), status(200))
 			body := opaque([]byte("payload"))
-			req := keyed(t, t.Context(), body)
+			req := keyed(t.Context(), t, body)
 			transport := NewTransport(base, Config{
 				MaxAttempts: 1, Safe: func(*http.Request) bool { return safe },
 				OnRetry: func(e Event) { events = append(events, e) },
@@ -550,7 +550,7 @@ func TestInspectMakesAFailureOfAResponse(t *testing.T) {
 			numbers = append(numbers, a.Number)
 			return errTorn
 		}, MaxAttempts: 3})
-		resp, err := transport.RoundTrip(keyed(t, t.Context(), nil))
+		resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -572,7 +572,7 @@ func TestABaseThatMisbehaves(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: body}, http.ErrSchemeMismatch
 		}, "HTTP"},
 	} {
-		if _, err := NewTransport(answers(row.answer), Config{}).RoundTrip(keyed(t, t.Context(), nil)); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := NewTransport(answers(row.answer), Config{}).RoundTrip(keyed(t.Context(), t, nil)); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -586,7 +586,7 @@ func TestBackoffStopEndsTheCall(t *testing.T) {
 	var report Report
 	base := answers(status(503))
 	transport := NewTransport(base, Config{Backoff: func() backoff.BackOff { return &backoff.StopBackOff{} }})
-	resp, err := transport.RoundTrip(keyed(t, WithReport(t.Context(), &report), nil))
+	resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -615,7 +615,7 @@ func TestInvalidConfigFailsBeforeAnythingIsSent(t *testing.T) {
 	} {
 		base := answers(status(200))
 		body := opaque(nil)
-		_, err := NewTransport(base, cfg).RoundTrip(keyed(t, t.Context(), body))
+		_, err := NewTransport(base, cfg).RoundTrip(keyed(t.Context(), t, body))
 		var invalid *ConfigError
 		if !errors.As(err, &invalid) || invalid.Field != field || !errors.As(cfg.Validate(), &invalid) || base.calls != 0 || body.closed != 1 {
 			t.Errorf("%s: error %v, %d requests, closed %d times", field, err, base.calls, body.closed)
@@ -634,7 +634,7 @@ func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {
 		var last Report
 		for range 3 {
 			last = Report{}
-			resp, err := transport.RoundTrip(keyed(t, WithReport(t.Context(), &last), nil))
+			resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &last), t, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -682,7 +682,7 @@ func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
 		budget := NewBudget(100, 0)
 		for range 50 {
 			transport := NewTransport(answers(status(503), status(200)), Config{Budget: budget})
-			resp, err := transport.RoundTrip(keyed(t, t.Context(), nil))
+			resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
 			if err != nil || resp.StatusCode != 200 {
 				t.Fatal(resp, err)
 			}
@@ -691,7 +691,7 @@ func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
 		transport := NewTransport(answers(status(503)), Config{Budget: budget, Backoff: steady(time.Hour), MaxElapsed: -1})
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Hour, errors.New("over"))
 		time.AfterFunc(time.Minute, cancel)
-		if _, err := transport.RoundTrip(keyed(t, ctx, nil)); !errors.Is(err, context.Canceled) {
+		if _, err := transport.RoundTrip(keyed(ctx, t, nil)); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		if got := budget.buckets["api.example.com"].tokens; got != 100 {

@@ -23,23 +23,23 @@ const (
 	Other           = "_OTHER"
 )
 
-// A TimeLimit is the cause with which a layer of ours ends an attempt. It
+// A TimeLimitError is the cause with which a layer of ours ends an attempt. It
 // tells our own limits from the caller's context.
-type TimeLimit struct {
+type TimeLimitError struct {
 	Limit string // the Config field that set it, as "retry: AttemptTimeout"
 	After time.Duration
 }
 
-func (e *TimeLimit) Error() string { return e.Limit + " of " + e.After.String() + " is over" }
+func (e *TimeLimitError) Error() string { return e.Limit + " of " + e.After.String() + " is over" }
 
-// Timeout makes a TimeLimit a timeout for net.Error and url.Error.
-func (e *TimeLimit) Timeout() bool { return true }
+// Timeout makes a TimeLimitError a timeout for net.Error and url.Error.
+func (e *TimeLimitError) Timeout() bool { return true }
 
 // Temporary completes net.Error.
-func (e *TimeLimit) Temporary() bool { return false }
+func (e *TimeLimitError) Temporary() bool { return false }
 
 // ErrorType returns the value of the error.type attribute.
-func (e *TimeLimit) ErrorType() string { return Timeout }
+func (e *TimeLimitError) ErrorType() string { return Timeout }
 
 // A Rejection is an error of a breaker: the attempt was never sent.
 type Rejection interface {

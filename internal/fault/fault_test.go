@@ -47,7 +47,7 @@ func TestEveryErrorHasATypeOfTheClosedSet(t *testing.T) {
 		{"a file's deadline", os.ErrDeadlineExceeded, Timeout},
 		{"a network timeout", op("read", timeout(true)), Timeout},
 		{"a dial that took too long", op("dial", timeout(true)), Timeout},
-		{"our own limit", &TimeLimit{Limit: "x", After: time.Second}, Timeout},
+		{"our own limit", &TimeLimitError{Limit: "x", After: time.Second}, Timeout},
 		{"a network error that is no timeout", timeout(false), ConnectionError},
 		{"refused", op("dial", syscall.ECONNREFUSED), ConnectionError},
 		{"reset", op("read", os.NewSyscallError("read", syscall.ECONNRESET)), ConnectionError},
@@ -121,8 +121,8 @@ func TestTimeoutsAreTimeoutsOfAnyLayer(t *testing.T) {
 		context.DeadlineExceeded,
 		os.ErrDeadlineExceeded,
 		timeout(true),
-		&TimeLimit{},
-		&url.Error{Op: "Get", URL: "http://x", Err: &TimeLimit{}},
+		&TimeLimitError{},
+		&url.Error{Op: "Get", URL: "http://x", Err: &TimeLimitError{}},
 		fmt.Errorf("no timeout: %w, but below: %w", timeout(false), context.DeadlineExceeded),
 	} {
 		if !IsTimeout(err) {
@@ -139,7 +139,7 @@ func TestTimeoutsAreTimeoutsOfAnyLayer(t *testing.T) {
 func TestATimeLimitIsANetworkTimeoutThatNamesItsField(t *testing.T) {
 	t.Parallel()
 	var err net.Error
-	limit := &TimeLimit{Limit: "retry: AttemptTimeout", After: 1500 * time.Millisecond}
+	limit := &TimeLimitError{Limit: "retry: AttemptTimeout", After: 1500 * time.Millisecond}
 	if !errors.As(fmt.Errorf("wrapped: %w", limit), &err) || !err.Timeout() {
 		t.Errorf("%v is no net.Error with a timeout", limit)
 	}
