@@ -23,11 +23,17 @@ type attempt struct {
 	request   http.Request
 	reader    payload.Reader
 	body      body
+	reach     *reach // nil unless it matters how far the request got
 }
 
-// begin makes the attempt's request from the caller's.
-func (a *attempt) begin(parent context.Context, req *http.Request) {
+// begin makes the attempt's request from the caller's. With trace it finds out
+// how far the request gets.
+func (a *attempt) begin(parent context.Context, req *http.Request, trace bool) {
 	ctx, cancel := context.WithCancelCause(parent)
+	if trace {
+		a.reach = new(reach)
+		ctx = a.reach.watch(ctx)
+	}
 	a.ctx = call.Attempt{Context: ctx, Cancel: cancel}
 	a.request = *req.WithContext(&a.ctx)
 	a.Request = &a.request

@@ -45,10 +45,19 @@ type Config struct {
 	Policy Policy
 
 	// Safe reports whether a request may be sent more than once. What it
-	// refuses is sent once, whatever Policy says. Nil means the idempotent
+	// refuses is sent once, whatever Policy says, but see Repeatable. Nil means the idempotent
 	// methods (RFC 9110, section 9.2.2) and requests that carry an
 	// Idempotency-Key or X-Idempotency-Key, as net/http has it.
 	Safe func(*http.Request) bool
+
+	// Repeatable is asked about an attempt that Policy would repeat, of a
+	// request that Safe refused: true sends it again, because this attempt
+	// proves that nothing came of it. Attempt.NotSent, which is found out more
+	// exactly then, is one such proof. It changes nothing where the payload
+	// can't be sent again: one that is not Safe is not kept, unless it comes
+	// from NewRequest or an outer layer, but after NotSent it is still unread.
+	// Nil repeats none.
+	Repeatable func(*Attempt) bool
 
 	// Inspect looks at each attempt before Policy does. It may read
 	// Attempt.Response.Body if it puts another body in its place that starts

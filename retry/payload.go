@@ -68,6 +68,9 @@ func (o *outgoing) stream(body io.ReadCloser) {
 	o.replayable = false
 }
 
+// unread reports whether a streamed body can still be sent whole.
+func (o *outgoing) unread() bool { return o.once != nil && o.once.Unread() }
+
 // attach gives an attempt its own reader over the payload. It reports false if
 // a streamed body is already used up.
 func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {

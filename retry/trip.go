@@ -77,7 +77,7 @@ func (c *trip) try() *attempt {
 
 // send puts the attempt on its way and looks at what came back.
 func (c *trip) send(a *attempt) {
-	a.begin(c.call, c.req)
+	a.begin(c.call, c.req, !c.safe && c.t.cfg.Repeatable != nil)
 	if !c.out.attach(&a.request, &a.reader) {
 		a.Err = errStreamUsed
 		return
@@ -87,7 +87,7 @@ func (c *trip) send(a *attempt) {
 	if a.Response != nil && c.t.cfg.Inspect != nil {
 		a.Err = c.t.cfg.Inspect(&a.Attempt)
 	}
-	a.NotSent = a.Response == nil && notSent(a.Err)
+	a.NotSent = a.Response == nil && (notSent(a.Err) || a.reach.nowhere())
 }
 
 // plan decides what follows an attempt: a wait, or none and the reason for it.
@@ -102,7 +102,7 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	}
 	c.reason, c.failed = d.reason, a.errorType()
 	switch {
-	case !c.safe || !c.out.replayable:
+	case !c.mayRepeat(a):
 		return wait{}, StopNotReplayable
 	case c.sent >= c.maxAttempts:
 		return wait{}, StopAttempts
@@ -128,6 +128,16 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	}
 	c.reserved = cost
 	return next, NotRetryable
+}
+
+// mayRepeat reports whether the request may be sent again, and can be.
+func (c *trip) mayRepeat(a *attempt) bool {
+	if c.safe {
+		return c.out.replayable
+	}
+	repeatable := c.t.cfg.Repeatable
+	// Once connected, net/http may begin to read a streamed body at any time.
+	return repeatable != nil && (c.out.replayable || a.NotSent && c.out.unread()) && repeatable(&a.Attempt)
 }
 
 // planPause decides what follows a rejection: nothing was sent, so that a

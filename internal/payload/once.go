@@ -45,6 +45,13 @@ func (o *Once) Close() error {
 	return nil
 }
 
+// Unread reports whether nothing was read of the body yet.
+func (o *Once) Unread() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.read
+}
+
 // Again makes the body ready for another attempt, if nothing was read of it.
 func (o *Once) Again() bool {
 	o.mu.Lock()

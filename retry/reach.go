@@ -1,0 +1,30 @@
+package retry
+
+import (
+	"context"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// A reach is how far a request got on its way to the server, as net/http tells
+// through httptrace. A base that tells nothing proves nothing.
+type reach struct {
+	sought    atomic.Bool // a connection was asked for
+	connected atomic.Bool // one was got: from here on anything may have been written
+}
+
+// watch returns a context whose request is watched. The caller's own trace
+// goes on to be told.
+func (r *reach) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { r.sought.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { r.connected.Store(true) },
+	})
+}
+
+// nowhere reports whether it is certain that nothing was written: net/http
+// looked for a connection and got none. That covers what the errors don't
+// show, as a handshake that was cut off.
+func (r *reach) nowhere() bool {
+	return r != nil && r.sought.Load() && !r.connected.Load()
+}
