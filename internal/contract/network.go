@@ -250,7 +250,7 @@ func earlyAnswer(x *exam, http2 bool) error {
 			return
 		}
 		n, err := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n, err) //nolint:errcheck // the client notices
+		fmt.Fprint(w, n, err)
 	}
 	return x.eachOnline(http2, handler, func(st *site, k kind) error {
 		if k.key != "" || k.path == "/v1/chat/completions" {
