@@ -52,7 +52,7 @@ func (w *watcher) CloseIdleConnections() {
 // hasAnswer reports whether the response has a body that says something.
 func hasAnswer(req *http.Request, response *http.Response) bool {
 	return response.StatusCode >= 200 && response.StatusCode < 300 && response.StatusCode != http.StatusNoContent &&
-		req.Method != http.MethodHead && response.Body != http.NoBody && response.ContentLength != 0
+		req.Method != http.MethodHead && response.Body != http.NoBody
 }
 
 // An answerKind is how much of a body can be understood.
