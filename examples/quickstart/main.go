@@ -63,7 +63,7 @@ func run(ctx context.Context, w io.Writer) error {
 	}
 
 	transport := retrip.NewTransport(nil, cfg) //nolint:contextcheck // it outlives every context
-	defer transport.Close() //nolint:errcheck // nobody collects any more
+	defer transport.Close()                    //nolint:errcheck // nobody collects any more
 	defer transport.CloseIdleConnections()
 	options = append(options,
 		option.WithHTTPClient(&http.Client{Transport: transport}),
