@@ -51,6 +51,9 @@ type Rejection interface {
 
 // AsRejection returns the Rejection in err's tree, if there is one.
 func AsRejection(err error) (Rejection, bool) {
+	if err == nil {
+		return nil, false // before what errors.As needs is allocated
+	}
 	var r Rejection
 	ok := errors.As(err, &r)
 	return r, ok
@@ -64,11 +67,12 @@ func IsTimeout(err error) bool {
 
 // Type returns the error.type of err. Errors of this module name their own.
 func Type(err error) string {
+	if err == nil {
+		return "" // before what errors.As needs is allocated
+	}
 	var typed interface{ ErrorType() string }
 	var network net.Error
 	switch {
-	case err == nil:
-		return ""
 	case errors.As(err, &typed):
 		return typed.ErrorType()
 	case errors.Is(err, context.Canceled):
