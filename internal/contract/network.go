@@ -235,7 +235,7 @@ func (f atEnd) Read([]byte) (int, error) {
 func earlyAnswer(x *exam, http2 bool) error {
 	large := make([]byte, 4<<20)
 	if http2 {
-		large = large[:3<<19] // more than the windows allow
+		large = large[:2<<20] // more than the windows allow
 	}
 	goOn := make(chan struct{}, 1)
 	handler := func(w http.ResponseWriter, r *http.Request) {
