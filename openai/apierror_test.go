@@ -1,0 +1,219 @@
+package openai
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// secret stands for what must never leave a body.
+const secret = "sk-planted"
+
+// errorShapes are the errors of providers as they are on the wire.
+var errorShapes = []struct {
+	name, body string
+	want       *apiError
+}{
+	{"OpenAI", `{"error":{"message":"sk-planted","type":"requests","param":null,"code":"rate_limit_exceeded"}}`, &apiError{code: "rate_limit_exceeded", kind: "requests"}},
+	{"OpenAI, no code", `{"error":{"message":"sk-planted","type":"server_error","param":null,"code":null}}`, &apiError{kind: "server_error"}},
+	{"OpenAI, a quota", `{"error":{"message":"sk-planted","type":"insufficient_quota","code":"project_spend_limit_exceeded"}}`, &apiError{code: "project_spend_limit_exceeded", kind: "insufficient_quota"}},
+	{"Azure", `{"error":{"code":"429","message":"sk-planted"}}`, &apiError{code: "429"}},
+	{"Azure, content filter", `{"error":{"message":"sk-planted","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{}}}}`, &apiError{code: "content_filter", inner: "ResponsibleAIPolicyViolation"}},
+	{"OpenRouter", `{"error":{"code":429,"message":"sk-planted","metadata":{"raw":"sk-planted","provider_name":"X","code":"nested"}},"user_id":"u"}`, &apiError{code: "429"}},
+	{"OpenRouter, in a stream", `{"id":"c","object":"chat.completion.chunk","error":{"code":"server_error","message":"sk-planted"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}`, &apiError{code: "server_error"}},
+	{"vLLM", `{"error":{"message":"sk-planted","type":"BadRequestError","param":null,"code":400}}`, &apiError{code: "400", kind: "BadRequestError"}},
+	{"vLLM before 0.10.1", `{"object":"error","message":"sk-planted","type":"BadRequestError","param":null,"code":400}`, &apiError{code: "400", kind: "BadRequestError"}},
+	{"Ollama", `{"error":"sk-planted"}`, &apiError{}},
+	{"TGI", `{"error":"sk-planted","error_type":"overloaded"}`, &apiError{kind: "overloaded"}},
+	{"Responses, event", `{"type":"error","sequence_number":1,"code":"server_error","message":"sk-planted","param":null}`, &apiError{code: "server_error"}},
+	{"Responses, event of the other kind", `{"type":"error","error":{"type":"tokens","code":"rate_limit_exceeded","message":"sk-planted"}}`, &apiError{code: "rate_limit_exceeded", kind: "tokens"}},
+	{"Responses, failed", `{"type":"response.failed","sequence_number":1,"response":{"id":"r","status":"failed","error":{"code":"server_error","message":"sk-planted"},"output":[]}}`, &apiError{code: "server_error"}},
+	{"Anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"sk-planted"}}`, &apiError{kind: "overloaded_error"}},
+	{"Gemini", `[{"error":{"code":429,"message":"sk-planted","status":"RESOURCE_EXHAUSTED"}}]`, &apiError{code: "429", kind: "RESOURCE_EXHAUSTED"}},
+	{"white space", " \r\n\t{ \"error\" : { \"code\" : \"x\" } }\n", &apiError{code: "x"}},
+	{"escaped", `{"\u0065rror":{"c\u006fde":"insufficient\u005fquota"}}`, &apiError{code: "insufficient_quota"}},
+	{"the last of several", `{"error":{"code":"a"},"error":{"code":"b"}}`, &apiError{code: "b"}},
+
+	{"a sentence is no code", `{"error":{"code":"key sk-planted is wrong","type":"sk-planted@example"}}`, &apiError{}},
+	{"nor is a very long one", `{"error":{"code":"` + strings.Repeat("x", 65) + `"}}`, &apiError{}},
+	{"nor an object", `{"error":{"code":{"sk-planted":1},"type":["sk-planted"]}}`, &apiError{}},
+
+	{"cut in the message", `{"error":{"code":"insufficient_quota","type":"t","message":"sk-plan`, &apiError{code: "insufficient_quota", kind: "t"}},
+	{"cut in the code", `{"error":{"type":"t","code":"insufficient_qu`, &apiError{kind: "t"}},
+	{"cut in a number", `{"error":{"type":"t","code":42`, &apiError{kind: "t"}},
+	{"cut in a nested code", `{"error":{"innererror":{"code":"a","x":[1`, &apiError{inner: "a"}},
+	{"cut in a key", `{"error":{"code":"a","ty`, &apiError{code: "a"}},
+	{"cut in a failed response", `{"type":"response.failed","response":{"error":{"code":"a"},"outp`, &apiError{code: "a"}},
+
+	{"no error: null", `{"id":"resp_1","status":"completed","error":null,"code":"x"}`, nil},
+	{"no error: an answer", `{"id":"c","object":"chat.completion","choices":[{"message":{"content":"{\"error\":1}"}}]}`, nil},
+	{"no error: an event", `{"type":"response.created","response":{"id":"r","error":null}}`, nil},
+	{"no error: a list", `[1,2]`, nil},
+	{"no error: text", `upstream connect error`, nil},
+	{"no error: HTML", `<html>{"error":{}}</html>`, nil},
+	{"nothing", ``, nil},
+	{"half of nothing", `{"error":`, nil},
+}
+
+func TestErrorsOfAllShapesAreRead(t *testing.T) {
+	t.Parallel()
+	for _, row := range errorShapes {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			got := parseAPIError([]byte(row.body))
+			if (got == nil) != (row.want == nil) || got != nil && *got != *row.want {
+				t.Errorf("parseAPIError = %+v, want %+v", got, row.want)
+			}
+		})
+	}
+}
+
+func TestAnErrorsTextHoldsNothingOfTheBodyButCodes(t *testing.T) {
+	t.Parallel()
+	for _, row := range errorShapes {
+		if text := parseAPIError([]byte(row.body)).Error(); strings.Contains(text, secret) {
+			t.Errorf("%s: %s", row.name, text)
+		}
+	}
+	const want = "the provider reported an error, code 429, type requests, inner code a"
+	if got := (&apiError{code: "429", kind: "requests", inner: "a"}).Error(); got != want {
+		t.Errorf("Error() = %q, want %q", got, want)
+	}
+}
+
+func TestErrorTypeIsTheStatusOrThatOfAStream(t *testing.T) {
+	t.Parallel()
+	for want, e := range map[string]*apiError{"stream_error": {code: "x"}, "429": {status: 429}} {
+		if got := e.ErrorType(); got != want {
+			t.Errorf("ErrorType() = %q, want %q", got, want)
+		}
+	}
+	if got := (*apiError)(nil).ErrorType(); got != "stream_error" {
+		t.Errorf("ErrorType() of nothing = %q", got)
+	}
+}
+
+func TestQuotaCodes(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"insufficient_quota": true, "credit_balance_exhausted": true,
+		"billing_hard_limit_reached": true, "billing_not_active": true,
+		"organization_spend_limit_exceeded": true, "project_spend_limit_exceeded": true,
+		"organization_usage_limit_exceeded": true, "usage_limit_exceeded": true,
+		"Insufficient_Quota": true,
+
+		"rate_limit_exceeded": false, "context_length_exceeded": false, "429": false, "": false,
+		"insufficient_quota_of_patience": false,
+	} {
+		for _, e := range []*apiError{{code: code}, {kind: code}, {code: "429", inner: code}} {
+			if got := e.isQuota(); got != want {
+				t.Errorf("isQuota of %+v = %v", e, got)
+			}
+		}
+	}
+	if (*apiError)(nil).isQuota() {
+		t.Error("nothing is a quota")
+	}
+}
+
+func TestReasonsOfErrorsInAnswers(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		e       *apiError
+		reason  retry.Reason
+		known   bool
+		outcome breaker.Outcome
+	}{
+		"server_error":         {&apiError{code: "server_error"}, retry.ReasonServerError, true, breaker.Failure},
+		"a type alone":         {&apiError{kind: "overloaded_error"}, retry.ReasonOverloaded, true, breaker.Failure},
+		"in capitals":          {&apiError{kind: "InternalServerError"}, retry.ReasonServerError, true, breaker.Failure},
+		"the code is exacter":  {&apiError{code: "rate_limit_exceeded", kind: "invalid_request_error"}, retry.ReasonRateLimited, true, breaker.Ignored},
+		"an unknown code":      {&apiError{code: "e1234", kind: "timeout"}, retry.ReasonTimeout, true, breaker.Failure},
+		"a status":             {&apiError{code: "504"}, retry.ReasonTimeout, true, breaker.Failure},
+		"a proxy's status":     {&apiError{code: "522"}, retry.ReasonConnection, true, breaker.Failure},
+		"a final status":       {&apiError{code: "400", kind: "x"}, retry.NotRetryable, true, breaker.Ignored},
+		"no status":            {&apiError{code: "1302"}, retry.NotRetryable, false, breaker.Failure},
+		"content_filter":       {&apiError{code: "content_filter"}, retry.NotRetryable, true, breaker.Ignored},
+		"the inner code first": {&apiError{code: "500", inner: "ResponsibleAIPolicyViolation"}, retry.ReasonServerError, true, breaker.Failure},
+		"a wrong request":      {&apiError{code: "x", kind: "invalid_request_error"}, retry.NotRetryable, true, breaker.Ignored},
+		"by its beginning":     {&apiError{code: "invalid_image_url"}, retry.NotRetryable, true, breaker.Ignored},
+		"by its end":           {&apiError{code: "misalignment_policy_violation"}, retry.NotRetryable, true, breaker.Ignored},
+		"a quota":              {&apiError{code: "rate_limit_exceeded", kind: "insufficient_quota"}, retry.NotRetryable, true, breaker.Ignored},
+		"unknown":              {&apiError{code: "brand_new", kind: "brand_new_error"}, retry.NotRetryable, false, breaker.Failure},
+		"without codes":        {&apiError{}, retry.NotRetryable, false, breaker.Failure},
+		"none":                 {nil, retry.NotRetryable, false, breaker.Failure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if reason, known := row.e.reason(); reason != row.reason || known != row.known {
+				t.Errorf("reason = %q, %v, want %q, %v", reason, known, row.reason, row.known)
+			}
+			if got := row.e.outcome(); got != row.outcome {
+				t.Errorf("outcome = %v, want %v", got, row.outcome)
+			}
+		})
+	}
+}
+
+func TestTheTablesOfCodesAreInLowerCase(t *testing.T) {
+	t.Parallel()
+	for code := range answerCodes {
+		if code != strings.ToLower(code) || isQuotaCode(code) {
+			t.Errorf("%q is never found", code)
+		}
+	}
+	for code := range quotaCodes {
+		if code != strings.ToLower(code) {
+			t.Errorf("%q is never found", code)
+		}
+	}
+	for code := range statusReasons {
+		if retry.IsRetryableStatus(code) || code > 520 {
+			continue
+		}
+		t.Errorf("%d is retryable", code)
+	}
+	for code := range 600 {
+		if _, ok := statusReason(code); retry.IsRetryableStatus(code) && !ok {
+			t.Errorf("%d %s is not retryable", code, http.StatusText(code))
+		}
+	}
+}
+
+func FuzzParseAPIError(f *testing.F) {
+	for _, row := range errorShapes {
+		f.Add([]byte(row.body))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e := parseAPIError(data)
+		for _, c := range e.Error() {
+			if c > 'z' || c < ' ' {
+				t.Fatalf("Error() = %q", e.Error())
+			}
+		}
+		e.reason()
+		e.isQuota()
+		if e != nil && len(e.code)+len(e.kind)+len(e.inner) > 3*maxLabel {
+			t.Errorf("long labels: %+v", e)
+		}
+		// What encoding/json finds is found too.
+		var known struct {
+			Error *struct {
+				Code string `json:"code"`
+			} `json:"error"`
+		}
+		if json.Unmarshal(data, &known) != nil || known.Error == nil || label([]byte(`"`+known.Error.Code+`"`)) == "" {
+			return
+		}
+		if strings.Count(strings.ToLower(string(data)), "rror") > 1 || strings.Count(strings.ToLower(string(data)), "ode") > 1 || strings.Contains(string(data), `\`) {
+			return // encoding/json ignores case and merges
+		}
+		if strings.Contains(string(data), `"error"`) && strings.Contains(string(data), `"code"`) && (e == nil || e.code != known.Error.Code) {
+			t.Errorf("found %+v, want the code %q", e, known.Error.Code)
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package openai
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// An SDKRetries says how a Transport gets along with an SDK above it that
+// repeats failed calls on its own account, as the official ones do twice by
+// default: each repetition would be a call with MaxAttempts of its own. Turn
+// them off where you can (openai-go: option.WithMaxRetries(0)); where you can't,
+// the zero value keeps the two from multiplying.
+type SDKRetries int
+
+// How to get along with an SDK's retries.
+const (
+	// StopSDKRetries, the default, marks a failure that is returned after the
+	// last attempt with "x-should-retry: false", which SDKs obey. Errors have
+	// no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
+	// more is the SDK repeating a call that had been given up, and gets one
+	// attempt. The first one is logged as a warning.
+	StopSDKRetries SDKRetries = iota
+
+	// StopSDKRetriesAlways does the same. And where a breaker refuses a call,
+	// it is answered with a response in place of an error, which SDKs would
+	// repeat: a 503 with the code "circuit_open" for an open circuit, a 429
+	// with the code "rate_limit_exceeded" for a pause too long to wait out,
+	// each with a Retry-After.
+	StopSDKRetriesAlways
+
+	// IgnoreSDKRetries leaves headers, requests and errors as they are.
+	IgnoreSDKRetries
+)
+
+// String returns the name of the constant.
+func (s SDKRetries) String() string {
+	switch s {
+	case StopSDKRetries:
+		return "StopSDKRetries"
+	case StopSDKRetriesAlways:
+		return "StopSDKRetriesAlways"
+	case IgnoreSDKRetries:
+		return "IgnoreSDKRetries"
+	default:
+		return "SDKRetries(" + strconv.Itoa(int(s)) + ")"
+	}
+}
+
+func (s SDKRetries) valid() bool { return s >= StopSDKRetries && s <= IgnoreSDKRetries }
+
+// An sdkGuard applies an SDKRetries to the calls of one Transport.
+type sdkGuard struct {
+	mode   SDKRetries
+	logger *slog.Logger // nil logs nothing
+	warned atomic.Bool
+}
+
+// limit returns the context for a call: one attempt, if it is an SDK's
+// repetition of another.
+func (g *sdkGuard) limit(ctx context.Context, h http.Header) context.Context {
+	if g.mode == IgnoreSDKRetries || !isSDKRetry(h) {
+		return ctx
+	}
+	if g.logger != nil && !g.warned.Swap(true) {
+		g.logger.LogAttrs(ctx, slog.LevelWarn, "sdk retries on top of retrip",
+			slog.String("effect", "its repetitions get one attempt each"),
+			slog.String("advice", "turn the SDK's retries off; openai-go: option.WithMaxRetries(0)"))
+	}
+	return retry.WithMaxAttempts(ctx, 1)
+}
+
+// isSDKRetry reports whether the request is a repetition: SDKs made by
+// Stainless, the official ones among them, count them from 0.
+func isSDKRetry(h http.Header) bool {
+	values := h["X-Stainless-Retry-Count"]
+	if len(values) == 0 {
+		return false
+	}
+	n, err := strconv.ParseUint(values[0], 10, 64)
+	return err == nil && n > 0
+}
+
+// mark tells an SDK that a response is final.
+func (g *sdkGuard) mark(response *http.Response) {
+	if g.mode == IgnoreSDKRetries || !isSDKRetryable(response) {
+		return
+	}
+	// The base may still hold the map, or hand it out again.
+	if response.Header = maps.Clone(response.Header); response.Header == nil {
+		response.Header = http.Header{}
+	}
+	response.Header["X-Should-Retry"] = []string{"false"}
+}
+
+// isSDKRetryable reports whether openai-go, openai-python and openai-node would
+// repeat the call: a 409 too, and all of 5xx.
+func isSDKRetryable(response *http.Response) bool {
+	code, advised := response.StatusCode, adviceOf(response.Header)
+	switch {
+	case code < http.StatusBadRequest, advised == stopAdvised:
+		return false
+	case advised == retryAdvised, code >= http.StatusInternalServerError,
+		code == http.StatusRequestTimeout, code == http.StatusConflict, code == http.StatusTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// answer returns what a failed call is answered with: err, or the response
+// that stands for it.
+func (g *sdkGuard) answer(req *http.Request, err error) (*http.Response, error) {
+	var refused *breaker.OpenError
+	if g.mode != StopSDKRetriesAlways || req.Context().Err() != nil || !errors.As(err, &refused) {
+		return nil, err
+	}
+	return refusalResponse(req, refused), nil
+}
+
+// A refusal is what a breaker's refusal looks like as a provider's error.
+type refusal struct {
+	status              int
+	errType, code, text string
+}
+
+var (
+	openCircuit = refusal{
+		http.StatusServiceUnavailable, "server_error", "circuit_open",
+		"Not sent: the circuit to the provider is open after failures.",
+	}
+	pausedCircuit = refusal{
+		http.StatusTooManyRequests, "requests", "rate_limit_exceeded",
+		"Not sent: the provider's rate limit is exhausted, and it takes too long to wait for it.",
+	}
+)
+
+// refusalResponse returns a response that was never sent by any server.
+func refusalResponse(req *http.Request, err *breaker.OpenError) *http.Response {
+	r := openCircuit
+	if err.RateLimited {
+		r = pausedCircuit
+	}
+	body := `{"error":{"message":"` + r.text + `","type":"` + r.errType + `","param":null,"code":"` + r.code + `"}}`
+	response := &http.Response{
+		Status:     strconv.Itoa(r.status) + " " + http.StatusText(r.status),
+		StatusCode: r.status,
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type":   {"application/json"},
+			"Content-Length": {strconv.Itoa(len(body))},
+			"Retry-After":    {wholeSeconds(err.RetryAfter)},
+			"X-Should-Retry": {"false"},
+		},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(strings.NewReader(body)),
+		Request:       req,
+	}
+	if req.Method == http.MethodHead {
+		response.Body = http.NoBody
+	}
+	return response
+}
+
+// wholeSeconds rounds up: who comes back earlier comes for nothing.
+func wholeSeconds(d time.Duration) string {
+	n := max(d, 0) / time.Second
+	if d > n*time.Second {
+		n++
+	}
+	return strconv.FormatInt(max(int64(n), 1), 10)
+}
