@@ -266,7 +266,7 @@ func (m *brokenMeter) Int64ObservableGauge(string, ...metric.Int64ObservableGaug
 }
 
 func (m *brokenMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
-	if m.stop != nil {
+	if m.instruments != "" {
 		return brokenRegistration{err: m.stop}, nil
 	}
 	return nil, m.fail()
