@@ -21,23 +21,24 @@ import (
 type watcher struct {
 	base             http.RoundTripper
 	idle, firstEvent time.Duration
+	metrics          *operationRecorder
 }
 
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := call.From(req.Context())
+	c.Answer = nil
 	response, err := w.base.RoundTrip(req)
 	if err != nil || !hasAnswer(req, response) {
 		return response, err
 	}
-	attempt := call.AttemptFrom(req.Context())
-	endpoint := call.From(req.Context()).Endpoint
-	a := &answer{src: response.Body, kind: kindOf(response, endpoint)}
-	a.clock.cancel, a.clock.idle = attempt.Cancel, w.idle
+	a := &answer{src: response.Body, request: req, metrics: w.metrics, kind: kindOf(response, c.Endpoint)}
+	a.clock.cancel, a.clock.idle = call.AttemptFrom(req.Context()).Cancel, w.idle
 	if a.kind == streamAnswer {
-		a.stream.shape = shapeOf(endpoint)
+		a.stream.shape = shapeOf(c.Endpoint)
 		a.clock.awaitFirst(w.firstEvent)
 	}
-	attempt.Answer = a
+	c.Answer = a
 	response.Body = a
 	return response, nil
 }
@@ -97,19 +98,24 @@ func mediaType(h http.Header) string {
 // follows what they say; it ends a body that falls silent, and a stream that
 // is cut off. It is the breaker's Observer of its own bytes.
 type answer struct {
-	src   io.ReadCloser
-	kind  answerKind
-	clock clock
+	src     io.ReadCloser
+	request *http.Request // of the attempt
+	metrics *operationRecorder
+	kind    answerKind
+	clock   clock
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	stream stream
 	json   jsonCheck
-	any    bool // a byte was read
+	any    bool      // a byte was read
+	first  time.Time // when the first useful event was seen
 
 	useful atomic.Bool                 // the first useful event was seen
 	over   atomic.Bool                 // nothing more is to be learned
 	failed atomic.Pointer[answerError] // what is wrong with it, if anything is
 	early  atomic.Bool                 // it failed before anything useful
+
+	counted atomic.Bool // as a stream that is over
 }
 
 // Read returns the next bytes of the body.
@@ -117,11 +123,20 @@ func (a *answer) Read(p []byte) (int, error) {
 	a.clock.begin()
 	n, err := a.src.Read(p)
 	stalled := a.clock.end()
+	n, err = a.took(p[:n], err, stalled)
+	if err != nil {
+		a.ended()
+	}
+	return n, err
+}
+
+// took follows what a Read brought.
+func (a *answer) took(p []byte, err, stalled error) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n > 0 {
+	if len(p) > 0 {
 		a.any = true
-		a.follow(p[:n])
+		a.follow(p)
 		if a.kind != streamAnswer || a.useful.Load() {
 			a.clock.alive()
 		}
@@ -129,13 +144,35 @@ func (a *answer) Read(p []byte) (int, error) {
 	if err != nil {
 		err = a.finish(err, stalled)
 	}
-	return n, err
+	return len(p), err
 }
 
 // Close closes the body.
 func (a *answer) Close() error {
 	a.clock.stop()
-	return a.src.Close()
+	err := a.src.Close()
+	a.ended()
+	return err
+}
+
+// ended counts a stream, once.
+func (a *answer) ended() {
+	if a.kind == streamAnswer && !a.counted.Swap(true) {
+		a.metrics.streamOver(a.request, a.outcome())
+	}
+}
+
+// outcome returns how a stream ended.
+func (a *answer) outcome() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch err := a.failed.Load(); {
+	case err != nil:
+		return err.outcome
+	case a.stream.complete():
+		return "complete"
+	}
+	return "closed_by_caller"
 }
 
 // follow looks at the bytes that pass.
@@ -156,15 +193,18 @@ func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
 		api := parseAPIError(a.stream.data())
-		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, text: "the stream brought an error", api: api})
+		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, outcome: "error_event", text: "the stream brought an error", api: api})
 		if a.stream.shape == responsesShape {
 			// The provider has said its last word: nothing is cut off.
 			a.stream.done = true
 		}
 	case corrupt:
-		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, text: "the stream brought an event that is no JSON"})
+		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, outcome: "error_event", text: "the stream brought an event that is no JSON"})
 	case content, terminal:
-		a.useful.Store(true)
+		if !a.useful.Load() {
+			a.first = time.Now()
+			a.useful.Store(true)
+		}
 	}
 	if a.stream.complete() {
 		a.over.Store(true)
@@ -183,15 +223,17 @@ func (a *answer) fail(err *answerError) {
 }
 
 // finish notes how the body ended, and returns what the reader is to be told.
-func (a *answer) finish(err error, stalled error) error {
+func (a *answer) finish(err, stalled error) error {
 	a.clock.stop()
 	defer a.over.Store(true)
 	switch {
 	case stalled != nil:
-		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, text: "the answer stalled", cause: stalled})
+		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, outcome: "stalled", text: "the answer stalled", cause: stalled})
 		return stalled
 	case !errors.Is(err, io.EOF):
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Type(err), text: "the connection was lost in the answer", cause: err})
+		if a.request.Context().Err() == nil {
+			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Type(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
+		}
 	case a.kind == jsonAnswer && !a.json.whole():
 		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the answer is no whole JSON value"})
 	case a.kind == jsonAnswer && a.json.failed:
@@ -210,10 +252,13 @@ func (a *answer) finishStream() error {
 	}
 	switch {
 	case a.stream.cut():
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the stream was cut off", cause: ErrTruncated})
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, outcome: "truncated", text: "the stream was cut off", cause: ErrTruncated})
 		return ErrTruncated
 	case !a.useful.Load():
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the stream ended before its first event"})
+		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, outcome: "truncated", text: "the stream ended before its first event"})
+	default:
+		// A stream of unknown shape is complete when it ends.
+		a.stream.done = true
 	}
 	return io.EOF
 }
@@ -249,4 +294,24 @@ func (a *answer) End(err error) breaker.Outcome {
 		return breaker.Failure
 	}
 	return breaker.Success
+}
+
+// told is what an answer said that is worth recording.
+type told struct {
+	facts
+
+	first time.Duration // from start to the first useful event; 0 if there was none
+}
+
+func (a *answer) told(start time.Time) told {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := told{facts: a.json.facts}
+	if a.kind == streamAnswer {
+		t.facts = a.stream.facts
+		if !a.first.IsZero() {
+			t.first = a.first.Sub(start)
+		}
+	}
+	return t
 }

@@ -29,15 +29,20 @@ func CallFrom(ctx context.Context) (Call, bool) {
 // maxModel bounds the model's name where it becomes part of a key or a label.
 const maxModel = 128
 
+// bounded cuts the name of a model.
+func bounded(model string) string {
+	if len(model) > maxModel {
+		return strings.ToValidUTF8(model[:maxModel], "")
+	}
+	return model
+}
+
 // readPayload fills in what the payload says.
 func readPayload(c *call.Call, payload []byte) {
 	members(payload, func(key, value []byte) {
 		switch {
 		case isKey(key, "model"):
-			c.Model = text(value)
-			if len(c.Model) > maxModel {
-				c.Model = strings.ToValidUTF8(c.Model[:maxModel], "")
-			}
+			c.Model = bounded(text(value))
 		case isKey(key, "stream"):
 			c.Stream = string(value) == "true"
 		}

@@ -62,12 +62,12 @@ type delivery struct {
 // inspect holds the attempt's response as long as mode says, and returns what
 // is wrong with it.
 func (d *delivery) inspect(a *retry.Attempt) error {
-	attempt := call.AttemptFrom(a.Request.Context())
-	answer, ok := attempt.Answer.(*answer)
+	ctx := a.Request.Context()
+	answer, ok := call.From(ctx).Answer.(*answer)
 	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
 		return nil
 	}
-	body := held.New(a.Response.Body, attempt.Cancel)
+	body := held.New(a.Response.Body, call.AttemptFrom(ctx).Cancel)
 	a.Response.Body = body
 	switch {
 	case answer.kind == jsonAnswer:

@@ -40,6 +40,7 @@ func (e *bodyError) Temporary() bool   { return false }
 type answerError struct {
 	reason    retry.Reason
 	errorType string
+	outcome   string // of a stream, as retrip.stream.outcome has it
 	text      string
 	api       *apiError // what the provider said, if it did
 	cause     error

@@ -1,8 +1,8 @@
 package openai
 
 // A jsonCheck follows a JSON value piece by piece, as it passes. It finds out
-// whether the value is whole, and whether it is an object with an error at its
-// top level; nothing else. The zero value is ready.
+// whether the value is whole, whether it is an object with an error at its top
+// level, and the facts that stand there. The zero value is ready.
 type jsonCheck struct {
 	depth    int
 	begun    bool // something other than white space was seen
@@ -10,57 +10,77 @@ type jsonCheck struct {
 	broken   bool // there is more, or it does not begin or end as it should
 	inString bool
 	escaped  bool
+	failed   bool // the value of "error" says something
+	facts    facts
 
 	// The top level of an object: keys alternate with values.
-	object   bool
-	inKey    bool
-	key      [len(errorKey)]byte
-	keyLen   int
-	afterKey bool // the value of the key "error" comes next
-	failed   bool // that value is an object or a string
+	object bool
+	inKey  bool
+	key    [maxKey]byte
+	keyLen int    // above maxKey for a key that is none of ours
+	value  []byte // of a key that is, without white space outside of strings
 }
 
-const errorKey = "error"
+const (
+	maxKey   = 5       // of "error", "model" and "usage"
+	maxValue = 4 << 10 // what is looked at of their values
+)
 
 // feed looks at the next bytes.
 func (c *jsonCheck) feed(p []byte) {
 	for i := 0; i < len(p); i++ {
-		if c.inString {
-			i = c.str(p, i)
-			continue
+		switch {
+		case !c.inString:
+			c.token(p[i])
+		case c.inKey:
+			c.keyByte(p[i])
+		default:
+			i = c.skip(p, i)
 		}
-		c.token(p[i])
 	}
 }
 
-// str follows a string from p[i], and returns the index it has looked at.
-func (c *jsonCheck) str(p []byte, i int) int {
-	if !c.inKey && !c.escaped {
-		for p[i] != '"' && p[i] != '\\' {
-			if i++; i == len(p) {
-				return i
-			}
+// skip follows a string that is no key from p[i], and returns the index of the
+// last byte it has looked at.
+func (c *jsonCheck) skip(p []byte, i int) int {
+	from := i
+	for ; i < len(p); i++ {
+		switch {
+		case c.escaped:
+			c.escaped = false
+			continue
+		case p[i] == '\\':
+			c.escaped = true
+			continue
+		case p[i] != '"':
+			continue
 		}
+		c.inString = false
+		c.keep(p[from : i+1]...)
+		c.end()
+		return i
 	}
-	switch b := p[i]; {
+	c.keep(p[from:]...)
+	return i
+}
+
+// keyByte follows a key of the top level. One with an escape is none of ours.
+func (c *jsonCheck) keyByte(b byte) {
+	switch {
 	case c.escaped:
 		c.escaped = false
-		c.keyLen = len(c.key) + 1 // an escaped key is not taken for ours
 	case b == '\\':
 		c.escaped = true
+		c.keyLen = maxKey + 1
 	case b == '"':
 		c.inString = false
-		if c.inKey {
-			c.afterKey = c.keyLen == len(c.key) && string(c.key[:]) == errorKey
-		}
-		c.end()
-	case c.inKey:
-		if c.keyLen < len(c.key) {
-			c.key[c.keyLen] = b
-		}
-		c.keyLen = min(c.keyLen+1, len(c.key)+1)
+		c.value = c.value[:0]
+	case c.keyLen < maxKey:
+		c.key[c.keyLen] = b
+		c.keyLen++
+	default:
+		c.keyLen = maxKey + 1
 	}
-	return i
 }
 
 // token looks at a byte outside of strings.
@@ -70,51 +90,85 @@ func (c *jsonCheck) token(b byte) {
 		return
 	}
 	c.broken = c.broken || c.done
-	switch b {
-	case '{', '[':
-		if !c.begun {
-			c.object, c.inKey = b == '{', b == '{'
+	if !c.begun {
+		c.begun = true
+		c.object, c.inKey = b == '{', b == '{'
+		c.broken = b != '{' && b != '['
+	}
+	top := c.depth == 1 && c.object
+	switch {
+	case b == '"':
+		c.inString = true
+		if top && c.inKey {
+			c.keyLen = 0
+			return
 		}
-		c.value(b == '{')
+	case b == '{' || b == '[':
 		c.depth++
-	case '}', ']':
+		if c.depth == 1 {
+			return
+		}
+	case b == '}' || b == ']':
+		if top {
+			c.member()
+		}
 		c.depth--
 		c.broken = c.broken || c.depth < 0
+		c.keep(b)
 		c.end()
-	case '"':
-		c.inString, c.keyLen = true, 0
-		if c.depth != 1 || !c.object || !c.inKey {
-			c.value(true)
-		}
-	case ':':
-		if c.depth == 1 {
-			c.inKey = false
-		}
-	case ',':
-		if c.depth == 1 {
-			c.inKey, c.afterKey = c.object, false
-		}
+		return
+	case b == ':' && top && c.inKey:
+		c.inKey = false
+		return
+	case b == ',' && top:
+		c.member()
+		c.inKey = true
+		return
+	}
+	c.keep(b)
+}
+
+// ours reports whether the value that follows is looked at.
+func (c *jsonCheck) ours() bool {
+	if !c.object || c.inKey || c.keyLen != maxKey {
+		return false
+	}
+	switch string(c.key[:]) {
+	case "error", "model", "usage":
+		return true
+	}
+	return false
+}
+
+func (c *jsonCheck) keep(p ...byte) {
+	switch {
+	case c.depth == 0 || !c.ours():
+	case len(c.value)+len(p) <= maxValue:
+		c.value = append(c.value, p...)
 	default:
-		c.value(false)
-	}
-	c.begun = true
-}
-
-// value notes that a value begins; a failure is one that says something.
-func (c *jsonCheck) value(says bool) {
-	if c.depth == 1 && c.afterKey && !c.inKey {
-		c.failed = c.failed || says
-		c.afterKey = false
+		// Half a value tells nothing, but that it is an error.
+		if string(c.key[:]) == "error" {
+			c.member()
+		}
+		c.keyLen = maxKey + 1
 	}
 }
 
-// end notes the end of a string, object or array.
-func (c *jsonCheck) end() {
-	if c.depth == 0 {
-		c.done = true
+// member takes what a member of the top level says.
+func (c *jsonCheck) member() {
+	if !c.ours() || len(c.value) == 0 {
+		return
 	}
+	if string(c.key[:]) == "error" {
+		c.failed = c.failed || c.value[0] == '{' || c.value[0] == '"'
+	} else {
+		c.facts.member([]byte(`"`+string(c.key[:])+`"`), c.value)
+	}
+	c.value = c.value[:0]
 }
 
-// whole reports whether what was seen is one value. A bare number or literal
-// is never an answer of these APIs, and counts as broken.
+func (c *jsonCheck) end() { c.done = c.done || c.depth == 0 }
+
+// whole reports whether what was seen is one object or array. A bare string,
+// number or literal is never an answer of these APIs, and counts as broken.
 func (c *jsonCheck) whole() bool { return c.done && !c.broken }

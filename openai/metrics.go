@@ -20,32 +20,47 @@ import (
 // those of OpenTelemetry's semantic conventions v1.41.
 const (
 	metricOperationDuration = "gen_ai.client.operation.duration"
+	metricFirstChunk        = "gen_ai.client.operation.time_to_first_chunk"
+	metricTokens            = "gen_ai.client.token.usage"
+	metricStreamOutcomes    = "retrip.client.stream.outcomes"
 	metricAttemptDuration   = "retrip.client.attempt.duration"
 
 	attrOperation = "gen_ai.operation.name"
 	attrProvider  = "gen_ai.provider.name"
 	attrModel     = "gen_ai.request.model"
+	attrAnswered  = "gen_ai.response.model"
+	attrTokenType = "gen_ai.token.type"
+	attrOutcome   = "retrip.stream.outcome"
 	attrAddress   = "server.address"
 	attrPort      = "server.port"
 	attrStatus    = "http.response.status_code"
 	attrErrorType = "error.type"
 )
 
-// maxModels bounds the values of gen_ai.request.model.
+// maxModels bounds the pairs of gen_ai.request.model and gen_ai.response.model.
 const maxModels = 64
+
+// models are what was asked for and what answered.
+type models struct{ asked, answered string }
 
 // labels are what tells one series of this package from another.
 type labels struct {
-	operation, model string
-	address, port    string
-	status           int
-	errorType        string
+	operation     string
+	models        models
+	address, port string
+	status        int
+	errorType     string
+	tokenType     string
+	outcome       string
 }
 
 func (l labels) attributes() []attribute.KeyValue {
 	attrs := []attribute.KeyValue{attribute.String(attrOperation, l.operation)}
 	attrs = measure.Append(attrs, attrProvider, providerOf(l.address))
-	attrs = measure.Append(attrs, attrModel, l.model)
+	attrs = measure.Append(attrs, attrModel, l.models.asked)
+	attrs = measure.Append(attrs, attrAnswered, l.models.answered)
+	attrs = measure.Append(attrs, attrTokenType, l.tokenType)
+	attrs = measure.Append(attrs, attrOutcome, l.outcome)
 	attrs = measure.Append(attrs, attrAddress, l.address)
 	if port, err := strconv.Atoi(l.port); err == nil {
 		attrs = append(attrs, attribute.Int(attrPort, port))
@@ -58,20 +73,27 @@ func (l labels) attributes() []attribute.KeyValue {
 
 // A labeller makes labels whose number is bounded.
 type labeller struct {
-	addresses, models *measure.Labels
-	options           *measure.Cache[labels]
+	addresses *measure.Labels
+	models    *measure.Bound[models]
+	options   *measure.Cache[labels]
 }
 
 func newLabeller() labeller {
 	return labeller{
 		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewLabels(maxModels),
+		models:    measure.NewBound[models](maxModels),
 		options:   measure.NewCache(labels.attributes),
 	}
 }
 
-func (b *labeller) labels(operation, model string, u *url.URL) labels {
-	l := labels{operation: operation, model: b.models.Bound(model), address: b.addresses.Bound(u.Hostname())}
+func (b *labeller) labels(operation string, m models, u *url.URL) labels {
+	if !b.models.Admit(m) {
+		m.asked = measure.Other
+		if m.answered != "" {
+			m.answered = measure.Other
+		}
+	}
+	l := labels{operation: operation, models: m, address: b.addresses.Bound(u.Hostname())}
 	if l.address != measure.Other {
 		l.port = portOf(u)
 	}
@@ -82,21 +104,51 @@ func (b *labeller) labels(operation, model string, u *url.URL) labels {
 type operationRecorder struct {
 	labeller
 
-	duration measure.Histogram
+	duration   measure.Histogram
+	firstChunk measure.Histogram
+	tokens     measure.IntHistogram
+	streams    measure.Counter
 }
 
 func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 	m := measure.Meter(provider, "openai")
 	return &operationRecorder{
-		labeller: newLabeller(),
-		duration: measure.NewHistogram(m, metricOperationDuration, "s", "Time from the start of a call to the last byte of its answer.", measure.SecondsBounds),
+		labeller:   newLabeller(),
+		duration:   measure.NewHistogram(m, metricOperationDuration, "s", "Time from the start of a call to the last byte of its answer.", measure.SecondsBounds),
+		firstChunk: measure.NewHistogram(m, metricFirstChunk, "s", "Time from the start of a call to the first useful event of its stream.", measure.SecondsBounds),
+		tokens:     measure.NewIntHistogram(m, metricTokens, "{token}", "Tokens as the provider counted them.", measure.TokenBounds),
+		streams:    measure.NewCounter(m, metricStreamOutcomes, "{stream}", "Streams by how they ended."),
 	}
 }
 
-func (r *operationRecorder) record(c *call.Call, took time.Duration, kind *endpoint, u *url.URL, failure string) {
-	l := r.labels(kind.operation, c.Model, u)
+// record records an operation that is over. told is what its answer said, if
+// it had one.
+func (r *operationRecorder) record(o *operation, told told, failure string) {
+	l := r.labels(o.kind.operation, models{o.call.Model, told.model}, o.url)
+	if told.first > 0 {
+		r.firstChunk.Record(&o.call, told.first.Seconds(), r.options.Get(l))
+	}
+	if told.usage.hasInput {
+		r.tokens.Record(&o.call, told.usage.input, r.options.Get(l.ofTokens("input")))
+	}
+	if told.usage.hasOutput {
+		r.tokens.Record(&o.call, told.usage.output, r.options.Get(l.ofTokens("output")))
+	}
 	l.errorType = failure
-	r.duration.Record(c, took.Seconds(), r.options.Get(l))
+	r.duration.Record(&o.call, time.Since(o.start).Seconds(), r.options.Get(l))
+}
+
+func (l labels) ofTokens(kind string) labels {
+	l.tokenType = kind
+	return l
+}
+
+// streamOver counts a stream by how it ended.
+func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
+	c := call.From(req.Context())
+	l := r.labels(endpointOf(req.URL.Path).operation, models{asked: c.Model}, req.URL)
+	l.outcome = outcome
+	r.streams.Add(c, 1, r.options.Get(l))
 }
 
 // A MetricsConfig says where a MetricsTransport records. The zero value is
@@ -165,7 +217,7 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	if c := call.From(ctx); c != nil {
 		model = c.Model
 	}
-	l := t.labels(endpointOf(req.URL.Path).operation, model, req.URL)
+	l := t.labels(endpointOf(req.URL.Path).operation, models{asked: model}, req.URL)
 	if response != nil {
 		l.status, l.errorType = response.StatusCode, fault.StatusType(response.StatusCode)
 	} else {

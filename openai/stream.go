@@ -23,6 +23,7 @@ type stream struct {
 	scanner sse.Scanner
 	shape   shape
 
+	facts    facts
 	known    bool   // an event of the endpoint's shape was seen
 	done     bool   // a terminal event was seen
 	open     uint64 // choices begun and not finished, a bit each; higher ones share the last
@@ -108,8 +109,9 @@ func (s *stream) readChunk(data []byte) meaning {
 		case isKey(key, "choices") && m != failed:
 			recognised = true
 			m = s.readChoices(value)
-		case isKey(key, "usage"):
-			recognised = true
+		default:
+			recognised = recognised || isKey(key, "usage")
+			s.facts.member(key, value)
 		}
 	})
 	switch {
@@ -181,6 +183,7 @@ func isOpener(delta []byte) bool {
 // readResponse reads an event of the Responses API.
 func (s *stream) readResponse(data []byte) meaning {
 	m, typed := content, false
+	var response []byte
 	whole := members(data, func(key, value []byte) {
 		switch {
 		case isKey(key, "error") && !isNull(value):
@@ -188,6 +191,8 @@ func (s *stream) readResponse(data []byte) meaning {
 		case isKey(key, "type"):
 			typed = true
 			m = responseMeaning(string(value), m)
+		case isKey(key, "response"):
+			response = value
 		}
 	})
 	switch {
@@ -196,8 +201,13 @@ func (s *stream) readResponse(data []byte) meaning {
 	case typed:
 		s.known = true
 	}
+	if m == terminal || m == failed {
+		s.facts.member(responseKey, response)
+	}
 	return m
 }
+
+var responseKey = []byte(`"response"`)
 
 func responseMeaning(typ string, otherwise meaning) meaning {
 	switch typ {

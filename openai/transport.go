@@ -40,7 +40,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	var next http.RoundTripper = &watcher{
 		base: NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}),
-		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout,
+		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout, metrics: t.metrics,
 	}
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
@@ -52,7 +52,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 
 // NewClient returns an http.Client with a Transport over BaseTransport(). It
 // has no Timeout, since that would end healthy streams: bound a call by its
-// request's context.
+// request's context. For Close and Snapshot, make the client around
+// NewTransport, or assert client.Transport.(*Transport).
 func NewClient(cfg Config) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, cfg)}
 }
@@ -211,7 +212,11 @@ func (o *operation) over(err error, code int) {
 	if err != nil {
 		failure = fault.Type(err)
 	}
-	o.metrics.record(&o.call, time.Since(o.start), o.kind, o.url, failure)
+	var told told
+	if a, ok := o.call.Answer.(*answer); ok {
+		told = a.told(o.start)
+	}
+	o.metrics.record(o, told, failure)
 }
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.

@@ -13,17 +13,20 @@ import (
 // response's body closed: net/http may still be sending it when a response
 // arrives. An empty payload is http.NoBody. It fails as
 // http.NewRequestWithContext does.
-func NewRequest(ctx context.Context, method, url string, body []byte) (*http.Request, error) {
+func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
-	if err != nil || len(body) == 0 {
+	if err != nil || len(payload) == 0 {
 		return req, err
 	}
-	source := payload.NewSource(body)
+	source := newSource(payload)
 	req.GetBody = source.Open
 	req.Body, _ = source.Open()
-	req.ContentLength = int64(len(body))
+	req.ContentLength = int64(len(payload))
 	return req, nil
 }
+
+// newSource keeps the package's name apart from the parameter's.
+var newSource = payload.NewSource
 
 // An outgoing payload is what the attempts of one call send: nothing, a
 // buffered payload, or a body that is streamed through once.

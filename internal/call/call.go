@@ -9,13 +9,19 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but CountedRun are set before the first attempt and then only read.
+// fields but Answer and CountedRun are set before the first attempt and then
+// only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
 	Endpoint string // "chat", "embeddings", …; "" if nobody named it
 	Model    string // as requested; "" if unknown
 	Stream   bool   // the caller asked for a stream
+
+	// Answer is what the layer below the breaker wrapped the latest response
+	// in, for the layers above that have to know more of it than its Body
+	// shows. It is set before that layer returns, and read after.
+	Answer any
 
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
@@ -51,10 +57,6 @@ type Attempt struct {
 	context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
 
 	Cancel context.CancelCauseFunc
-
-	// Answer is what a layer below has wrapped the response in, for the layers
-	// above that have to know more of it than its Body shows.
-	Answer any
 }
 
 type attemptKey struct{}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -74,12 +73,15 @@ func Guard(f func() error) {
 // A Counter is an Int64Counter that never panics; the zero value counts nothing.
 type Counter struct{ instrument metric.Int64Counter }
 
+// nowhere is the context of what belongs to no call.
+var nowhere = context.Background()
+
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
 	Guard(func() error {
 		instrument, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 		if err == nil && instrument != nil {
-			instrument.Enabled(context.Background()) // one that panics here is not used
+			instrument.Enabled(nowhere) // one that panics here is not used
 			c.instrument = instrument
 		}
 		return err
@@ -211,36 +213,48 @@ const Other = "_OTHER"
 // MaxAddresses bounds the values of server.address.
 const MaxAddresses = 64
 
-// Labels bounds the values of one attribute: the first ones keep their names,
-// the rest are Other. It is safe for concurrent use.
-type Labels struct {
+// A Bound lets a limited number of distinct values through. It is safe for
+// concurrent use.
+type Bound[K comparable] struct {
 	limit int
 	mu    sync.RWMutex
-	seen  map[string]struct{}
+	seen  map[K]struct{}
 }
 
-// NewLabels returns Labels that let limit values through.
-func NewLabels(limit int) *Labels {
-	return &Labels{limit: limit, seen: make(map[string]struct{})}
+// NewBound returns a Bound for limit values.
+func NewBound[K comparable](limit int) *Bound[K] {
+	return &Bound[K]{limit: limit, seen: make(map[K]struct{})}
 }
+
+// Admit reports whether value is one of the first. It keeps value.
+func (b *Bound[K]) Admit(value K) bool {
+	b.mu.RLock()
+	_, known := b.seen[value]
+	full := len(b.seen) >= b.limit
+	b.mu.RUnlock()
+	if known || full {
+		return known
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known = b.seen[value]; !known && len(b.seen) >= b.limit {
+		return false
+	}
+	b.seen[value] = struct{}{}
+	return true
+}
+
+// Labels bounds the values of one attribute: the first ones keep their names,
+// the rest are Other.
+type Labels struct{ bound *Bound[string] }
+
+// NewLabels returns Labels that let limit values through.
+func NewLabels(limit int) *Labels { return &Labels{NewBound[string](limit)} }
 
 // Bound returns value, or Other if there were too many before it.
 func (l *Labels) Bound(value string) string {
-	l.mu.RLock()
-	_, known := l.seen[value]
-	full := len(l.seen) >= l.limit
-	l.mu.RUnlock()
-	switch {
-	case known || value == "":
+	if value == "" || l.bound.Admit(value) {
 		return value
-	case full:
-		return Other
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, known = l.seen[value]; !known && len(l.seen) >= l.limit {
-		return Other
-	}
-	l.seen[strings.Clone(value)] = struct{}{}
-	return value
+	return Other
 }
