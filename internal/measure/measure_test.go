@@ -183,6 +183,7 @@ func TestABrokenMetricsLibraryFailsNothing(t *testing.T) {
 		"the instruments panic":        {brokenProvider{meter: &brokenMeter{instruments: "no record"}}, "no record"},
 		"the instruments can't be off": {brokenProvider{meter: &brokenMeter{instruments: "enabled?"}}, "enabled?"},
 		"unregistering fails":          {brokenProvider{meter: &brokenMeter{instruments: "no record", stop: errors.New("stuck")}}, ""},
+		"unregistering panics":         {brokenProvider{meter: &brokenMeter{instruments: "no record", panics: "no way out"}}, "no way out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -267,7 +268,7 @@ func (m *brokenMeter) Int64ObservableGauge(string, ...metric.Int64ObservableGaug
 
 func (m *brokenMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
 	if m.instruments != "" {
-		return brokenRegistration{err: m.stop}, nil
+		return brokenRegistration{panics: m.panics, err: m.stop}, nil
 	}
 	return nil, m.fail()
 }
@@ -275,10 +276,16 @@ func (m *brokenMeter) RegisterCallback(metric.Callback, ...metric.Observable) (m
 type brokenRegistration struct {
 	noop.Registration
 
-	err error
+	panics string
+	err    error
 }
 
-func (r brokenRegistration) Unregister() error { return r.err }
+func (r brokenRegistration) Unregister() error {
+	if r.panics != "" {
+		panic(r.panics)
+	}
+	return r.err
+}
 
 type brokenCounter struct {
 	noop.Int64Counter

@@ -43,7 +43,10 @@ func Observe(m metric.Meter, f func(metric.Observer), instruments ...metric.Obse
 			return nil
 		}, instruments...)
 		if err == nil && registration != nil {
-			stop = registration.Unregister
+			stop = func() error {
+				defer guard(nil)
+				return registration.Unregister()
+			}
 		}
 		return err
 	})
