@@ -2,6 +2,7 @@ package openai_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -195,6 +196,27 @@ func TestAnOperationLastsFromItsStartToTheLastByteOfItsAnswer(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A JSON decoder stops at the end of the value and does not ask for more.
+func TestAReaderWhoStopsAtTheLastByteEndsTheOperation(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []openai.Delivery{openai.FromFirstEvent, openai.Immediate, openai.Whole} {
+		reader, provider := newReader()
+		srv := newServer(t)
+		tr := overNetwork(t, openai.Config{MeterProvider: provider, Delivery: mode})
+		resp, err := tr.RoundTrip(request(t, t.Context(), http.MethodPost, srv.URL+"/chat/completions", hello))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.NewDecoder(resp.Body).Decode(new(any)); err != nil {
+			t.Error(err)
+		}
+		if n := collect(t, reader).count(operationDuration); n != 1 {
+			t.Errorf("%v: %d operations recorded before Close, want 1", mode, n)
+		}
+		_ = resp.Body.Close()
 	}
 }
 

@@ -121,7 +121,9 @@ func (b *Body) Held() []byte {
 }
 
 // Read returns what is held, then waits for a Read that is still pending, then
-// reads on.
+// reads on. The last of a body that is held whole comes with io.EOF, as from
+// net/http: a reader who knows where to stop, as a JSON decoder, need not ask
+// again for the call to be over.
 func (b *Body) Read(p []byte) (int, error) {
 	for {
 		b.mu.Lock()
@@ -131,10 +133,13 @@ func (b *Body) Read(p []byte) (int, error) {
 			b.held, b.taken = nil, 0
 		}
 		filling, closed, err := b.filling, b.closed, b.err
+		last := n > 0 && len(b.held) == 0 && errors.Is(err, io.EOF)
 		b.mu.Unlock()
 		switch {
 		case closed:
 			return 0, errClosed
+		case last:
+			return n, io.EOF
 		case n > 0 || len(p) == 0:
 			return n, nil
 		case filling != nil:
