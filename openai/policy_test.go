@@ -109,7 +109,7 @@ func TestDecisions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			response := made(row.code, row.body, row.header...)
-			peekError(response, noCancel)
+			_ = peekError(response, noCancel)
 			defer func() { _ = response.Body.Close() }()
 			if got := policy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
 				t.Errorf("policy = %+v, want %+v", got, row.want)
@@ -142,7 +142,7 @@ func (r *replies) RoundTrip(*http.Request) (*http.Response, error) {
 }
 
 func inspect(a *retry.Attempt) error {
-	peekError(a.Response, noCancel)
+	_ = peekError(a.Response, noCancel)
 	return nil
 }
 
@@ -256,7 +256,7 @@ func TestOnlyWhatCouldChangeADecisionIsPeeked(t *testing.T) {
 		"a base that misbehaves": {&http.Response{StatusCode: 429, Header: http.Header{}}, false},
 	} {
 		before := row.response.Body
-		peekError(row.response, noCancel)
+		_ = peekError(row.response, noCancel)
 		if _, peeked := row.response.Body.(*peekedBody); peeked != row.want || !peeked && row.response.Body != before {
 			t.Errorf("%s: peeked %v, want %v", name, peeked, row.want)
 		}

@@ -173,9 +173,9 @@ func refusalResponse(req *http.Request, err *breaker.OpenError) *http.Response {
 
 // wholeSeconds rounds up: who comes back earlier comes for nothing.
 func wholeSeconds(d time.Duration) string {
-	n := max(d, 0) / time.Second
-	if d > n*time.Second {
+	n := int64(max(d, 0) / time.Second)
+	if d%time.Second > 0 {
 		n++
 	}
-	return strconv.FormatInt(max(int64(n), 1), 10)
+	return strconv.FormatInt(max(n, 1), 10)
 }

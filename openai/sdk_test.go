@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func TestAFinalFailureTellsTheSDKToStop(t *testing.T) {
 			response := made(row.code, "", row.header...)
 			before, kept := response.Header, response.Header.Clone()
 			(&sdkGuard{mode: row.mode}).mark(response)
-			if got := response.Header.Get("x-should-retry"); got != row.want {
+			if got := response.Header.Get("X-Should-Retry"); got != row.want {
 				t.Errorf("x-should-retry is %q, want %q", got, row.want)
 			}
 			if fmt.Sprint(before) != fmt.Sprint(kept) {
@@ -63,9 +64,21 @@ var retryCounts = []struct {
 	value string
 	want  bool
 }{
-	{"0", false}, {"1", true}, {"2", true}, {"17", true}, {"01", true}, {"4294967296", true},
-	{"", false}, {"-1", false}, {"+1", false}, {"one", false}, {"1.5", false}, {" ", false}, {"00", false},
-	{"99999999999999999999999", false}, {"18700000000000000000A", false},
+	{"0", false},
+	{"1", true},
+	{"2", true},
+	{"17", true},
+	{"01", true},
+	{"4294967296", true},
+	{"", false},
+	{"-1", false},
+	{"+1", false},
+	{"one", false},
+	{"1.5", false},
+	{" ", false},
+	{"00", false},
+	{"99999999999999999999999", false},
+	{"18700000000000000000A", false},
 }
 
 func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
@@ -183,7 +196,7 @@ func TestABreakersRefusalMayBecomeAResponse(t *testing.T) {
 			if response.StatusCode != row.code || response.Status != fmt.Sprintf("%d %s", row.code, http.StatusText(row.code)) || response.Request != req {
 				t.Errorf("%+v", response)
 			}
-			if h := response.Header; h.Get("Retry-After") != row.after || h.Get("X-Should-Retry") != "false" || h.Get("Content-Length") != fmt.Sprint(response.ContentLength) {
+			if h := response.Header; h.Get("Retry-After") != row.after || h.Get("X-Should-Retry") != "false" || h.Get("Content-Length") != strconv.FormatInt(response.ContentLength, 10) {
 				t.Errorf("header %v", h)
 			}
 			if row.says == "" {

@@ -72,7 +72,7 @@ func TestWhatWasProvenNeverSentIsRepeatedIfAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			transport := NewTransport(base, Config{MaxAttempts: 3, Backoff: steady(time.Millisecond), Repeatable: row.repeatable})
-			resp, err := transport.RoundTrip(req) //nolint:bodyclose // there is none
+			resp, err := transport.RoundTrip(req)
 			if err == nil {
 				t.Fatalf("a response: %v", resp)
 			}
@@ -94,7 +94,7 @@ func TestABaseWithoutHooksProvesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := transport.RoundTrip(req); err == nil || base.calls != 1 { //nolint:bodyclose // there is none
+	if _, err := transport.RoundTrip(req); err == nil || base.calls != 1 {
 		t.Errorf("%d calls, %v", base.calls, err)
 	}
 }
