@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 )
 
 // An Option says what kind of wrapper is examined.
@@ -51,21 +52,28 @@ func Test(t *testing.T, wrap func(base http.RoundTripper) http.RoundTripper, opt
 // Rules returns the rules that hold for a wrapper of the kind opts say.
 func Rules(opts ...Option) []Rule {
 	var rules []Rule
+	for _, r := range rulesFor(opts) {
+		rules = append(rules, Rule{
+			Name: r.name,
+			Check: func(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) error {
+				return r.check(&exam{t: t, wrap: wrap, opts: opts, soon: 5 * time.Second})
+			},
+		})
+	}
+	return rules
+}
+
+func rulesFor(opts []Option) []rule {
+	var rules []rule
 	for _, group := range [][]rule{
 		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
 		responseRules, bodyRules, givenUpRules, baseRules,
 		contextRules, clientRules, concurrencyRules, networkRules(),
 	} {
 		for _, r := range group {
-			if r.buffers && !slices.Contains(opts, Buffers) {
-				continue
+			if !r.buffers || slices.Contains(opts, Buffers) {
+				rules = append(rules, r)
 			}
-			rules = append(rules, Rule{
-				Name: r.name,
-				Check: func(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) error {
-					return r.check(&exam{t: t, wrap: wrap, opts: opts})
-				},
-			})
 		}
 	}
 	return rules
@@ -82,6 +90,7 @@ type exam struct {
 	t    *testing.T
 	wrap func(http.RoundTripper) http.RoundTripper
 	opts []Option
+	soon time.Duration // how long something may take in real time
 }
 
 func (x *exam) is(o Option) bool { return slices.Contains(x.opts, o) }

@@ -17,10 +17,6 @@ import (
 	"time"
 )
 
-// soon is how long something may take over a loopback connection; the suite's
-// own tests, which must wait for it often, shorten it.
-var soon = 5 * time.Second
-
 // A site is a real server and the wrapper over a real transport to it.
 type site struct {
 	*scene
@@ -39,7 +35,7 @@ func (st *site) request(k kind, body io.ReadCloser, length int64) *http.Request 
 func (st *site) trip(req *http.Request) (*http.Response, error) {
 	var resp *http.Response
 	var err error
-	if late := st.within(soon, "RoundTrip", func() { resp, err = st.rt.RoundTrip(req) }); late != nil {
+	if late := st.within(st.soon, "RoundTrip", func() { resp, err = st.rt.RoundTrip(req) }); late != nil {
 		return nil, late
 	}
 	return resp, err
@@ -70,7 +66,7 @@ func (x *exam) online(http2 bool, handler http.HandlerFunc, f func(st *site) err
 		defer func() {
 			base.CloseIdleConnections()
 			srv.CloseClientConnections()
-			if late := s.within(soon, "the server's Close", srv.Close); late != nil && err == nil {
+			if late := s.within(s.soon, "the server's Close", srv.Close); late != nil && err == nil {
 				err = late
 			}
 		}()
@@ -117,7 +113,7 @@ func (p *plain) Close() error {
 }
 
 // closed waits for the Close: net/http's HTTP/2 may close a body after the answer is read.
-func (p *plain) closed() error {
+func (p *plain) closed(soon time.Duration) error {
 	for deadline := time.Now().Add(soon); p.closes.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return errors.New("the caller's body is left open")
@@ -190,7 +186,7 @@ func echoed(x *exam, http2 bool) error {
 			if err := same("the echo", got, payload); err != nil {
 				return err
 			}
-			if err := body.closed(); err != nil {
+			if err := body.closed(st.soon); err != nil {
 				return err
 			}
 		}
@@ -233,9 +229,9 @@ func (f atEnd) Read([]byte) (int, error) {
 }
 
 func earlyAnswer(x *exam, http2 bool) error {
-	large := make([]byte, 4<<20)
+	large := make([]byte, 16<<20) // more than sockets hold, or windows
 	if http2 {
-		large = large[:2<<20] // more than the windows allow
+		large = large[:2<<20]
 	}
 	goOn := make(chan struct{}, 1)
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -262,7 +258,7 @@ func earlyAnswer(x *exam, http2 bool) error {
 		}
 		defer resp.Body.Close()
 		early := make([]byte, 5)
-		if late := st.within(soon, "reading the early answer", func() { _, err = io.ReadFull(resp.Body, early) }); late != nil {
+		if late := st.within(st.soon, "reading the early answer", func() { _, err = io.ReadFull(resp.Body, early) }); late != nil {
 			return late
 		}
 		if err != nil {
@@ -321,13 +317,13 @@ func held(answer string) (handler http.HandlerFunc, begun, over chan struct{}) {
 }
 
 func (st *site) happens(what string, ch <-chan struct{}) error {
-	timer := time.NewTimer(soon)
+	timer := time.NewTimer(st.soon)
 	defer timer.Stop()
 	select {
 	case <-ch:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%s: not after %v", what, soon)
+		return fmt.Errorf("%s: not after %v", what, st.soon)
 	}
 }
 
@@ -390,7 +386,7 @@ func closeEndsRead(x *exam, http2 bool) error {
 			}
 		}()
 		time.Sleep(5 * time.Millisecond)
-		if err := st.within(soon, "Close", func() { resp.Body.Close() }); err != nil {
+		if err := st.within(st.soon, "Close", func() { resp.Body.Close() }); err != nil {
 			return err
 		}
 		return errors.Join(st.happens("the end of the Read", ended), st.happens("the end at the server", over))
@@ -428,7 +424,7 @@ func noneLeft(x *exam, http2 bool) error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(soon)
+	deadline := time.Now().Add(x.soon)
 	for {
 		n, stacks := left()
 		if n == 0 {

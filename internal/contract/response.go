@@ -348,10 +348,10 @@ var bodyRules = []rule{
 					read <- err
 				}()
 				time.Sleep(time.Duration(i%5) * 200 * time.Microsecond)
-				if err := s.within(soon, "Close beside a Read", func() { o.resp.Body.Close() }); err != nil {
+				if err := s.within(s.soon, "Close beside a Read", func() { o.resp.Body.Close() }); err != nil {
 					return err
 				}
-				timer := time.NewTimer(soon)
+				timer := time.NewTimer(s.soon)
 				select {
 				case err := <-read:
 					if err == nil {
@@ -369,12 +369,8 @@ var bodyRules = []rule{
 
 // awake checks f in real time: what waits for a mutex stops virtual time.
 func (x *exam) awake(f func(s *scene) error) error {
-	s := &scene{wrap: x.wrap, over: make(chan struct{})}
-	err := f(s)
-	close(s.over)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return errors.Join(append([]error{err}, s.faults...)...)
+	s := &scene{wrap: x.wrap, soon: x.soon, over: make(chan struct{})}
+	return s.verdict(s.play(f))
 }
 
 var givenUpRules = []rule{

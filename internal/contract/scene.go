@@ -30,6 +30,7 @@ var (
 // A scene is the world of one check: a bubble of virtual time and the fakes in it.
 type scene struct {
 	wrap func(http.RoundTripper) http.RoundTripper
+	soon time.Duration // how long something may take in real time
 	over chan struct{} // closed when the check is done, so that no fake blocks for ever
 
 	mu     sync.Mutex
@@ -62,18 +63,28 @@ func bubble(t *testing.T, f func(s *scene) error) error {
 	}
 }
 
-func (s *scene) run(f func(s *scene) error) (err error) {
+func (s *scene) run(f func(s *scene) error) error {
+	err := s.play(f)
+	synctest.Wait()
+	return s.verdict(err)
+}
+
+// play runs f, whose panic is an error, and ends the scene.
+func (s *scene) play(f func(s *scene) error) (err error) {
+	defer close(s.over)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
-		close(s.over)
-		synctest.Wait()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err = errors.Join(append([]error{err}, s.faults...)...)
 	}()
 	return f(s)
+}
+
+// verdict adds to err what the fakes have seen.
+func (s *scene) verdict(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(append([]error{err}, s.faults...)...)
 }
 
 // fault notes what a fake has seen and cannot return.
@@ -93,16 +104,22 @@ func (s *scene) settle() {
 
 // within runs f and returns an error if it has not come back after d.
 func (s *scene) within(d time.Duration, what string, f func()) error {
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
+		var err error
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("%s: panic: %v\n%s", what, p, debug.Stack())
+			}
+			done <- err
+		}()
 		f()
 	}()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-done:
-		return nil
+	case err := <-done:
+		return err
 	case <-timer.C:
 		return fmt.Errorf("%s has not returned after %v", what, d)
 	}
