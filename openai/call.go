@@ -39,7 +39,9 @@ func bounded(model string) string {
 
 // readPayload fills in what the payload says.
 func readPayload(c *call.Call, payload []byte) {
-	members(payload, func(key, value []byte) {
+	var store storeScan
+	whole := members(payload, func(key, value []byte) {
+		store.member(key, value)
 		switch {
 		case isKey(key, "model"):
 			c.Model = bounded(text(value))
@@ -47,6 +49,7 @@ func readPayload(c *call.Call, payload []byte) {
 			c.Stream = string(value) == "true"
 		}
 	})
+	c.Stateless = store.stateless(whole)
 }
 
 // hostAndModel is the default BudgetKey of the retry layer.

@@ -17,10 +17,11 @@ const DefaultIdleTimeout = 5 * time.Minute
 // A Config says how a Transport deals with a provider. The zero value is safe
 // for production. A Transport copies it.
 type Config struct {
-	// Retry is the Config of the retry layer. Safe, BudgetKey and Budget
-	// replace what this package would set: the endpoints that may be repeated,
-	// and a budget for each host and model. Inspect runs after this package's
-	// own, on attempts in which that found nothing wrong.
+	// Retry is the Config of the retry layer. Safe, Repeatable, Policy,
+	// BudgetKey and Budget replace what this package would set: the endpoints
+	// that may be repeated, a Policy that knows the provider's error codes and
+	// headers, and a budget for each host and model. Inspect runs after this
+	// package's own, on attempts in which that found nothing wrong.
 	Retry retry.Config
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
@@ -48,6 +49,19 @@ type Config struct {
 	// Read counts. 0 means DefaultIdleTimeout, negative turns it off.
 	IdleTimeout time.Duration
 
+	// RetryStateful opts in to repeating POST responses, and every POST that
+	// is not repeated otherwise, where nothing can have been stored: the
+	// request was proven never to be sent, it was refused (a 429, or a 503
+	// that names a time to wait), or its payload says store:false and neither
+	// joins a conversation nor runs in the background. It needs the payload to
+	// be read, which is so for responses; all others are repeated only if they
+	// were never sent.
+	RetryStateful bool
+
+	// SDKRetries says what to do about an SDK that retries on top of this
+	// package. The zero value is StopSDKRetries.
+	SDKRetries SDKRetries
+
 	// Logger is handed to Retry and Breaker where those have none. Nil logs
 	// nothing.
 	Logger *slog.Logger
@@ -68,6 +82,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Delivery < FromFirstEvent || c.Delivery > Whole:
 		return &ConfigError{"Delivery", c.Delivery, "FromFirstEvent, Immediate or Whole"}
+	case !c.SDKRetries.valid():
+		return &ConfigError{"SDKRetries", c.SDKRetries, "StopSDKRetries, StopSDKRetriesAlways or IgnoreSDKRetries"}
 	case c.FirstEventTimeout < 0:
 		return &ConfigError{"FirstEventTimeout", c.FirstEventTimeout, "0 for none, or more"}
 	}
@@ -120,6 +136,12 @@ func (c Config) normalised() Config {
 	}
 	if c.Retry.Safe == nil {
 		c.Retry.Safe = isRepeatable
+	}
+	if c.Retry.Repeatable == nil && c.RetryStateful {
+		c.Retry.Repeatable = isStatelessOrRefused
+	}
+	if c.Retry.Policy == nil {
+		c.Retry.Policy = policy
 	}
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel

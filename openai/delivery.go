@@ -63,6 +63,10 @@ type delivery struct {
 // is wrong with it.
 func (d *delivery) inspect(a *retry.Attempt) error {
 	ctx := a.Request.Context()
+	if a.Response.StatusCode >= http.StatusBadRequest {
+		peekError(a.Response, call.AttemptFrom(ctx).Cancel)
+		return nil
+	}
 	answer, ok := call.From(ctx).Answer.(*answer)
 	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
 		return nil

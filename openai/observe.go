@@ -4,17 +4,24 @@ import (
 	"net/http"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 // observe is the breaker's Observe: the answers of this package know best what
 // they come to, all else is judged as plain HTTP.
 func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
-	if response != nil {
-		if a, ok := response.Body.(*answer); ok && a.kind != opaqueAnswer {
-			return breaker.Undecided, a, breaker.Hint{}
-		}
+	if response == nil {
+		return breaker.DefaultObserve(response, err)
 	}
-	return breaker.DefaultObserve(response, err)
+	if a, ok := response.Body.(*answer); ok && a.kind != opaqueAnswer {
+		return breaker.Undecided, a, breaker.Hint{}
+	}
+	if response.StatusCode < http.StatusBadRequest {
+		return breaker.DefaultObserve(response, err)
+	}
+	api := peekError(response, call.AttemptFrom(response.Request.Context()).Cancel)
+	outcome, hint := errorOutcome(response, api)
+	return outcome, nil, hint
 }
 
 // observers returns an Observe that asks this package's own and then user's,

@@ -3,6 +3,7 @@ package openai
 import (
 	"net/http"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -11,6 +12,13 @@ import (
 // says that its payload asks to keep nothing.
 func nothingStored(a *retry.Attempt, stateless bool) bool {
 	return a.NotSent || stateless || a.Response != nil && isRefusal(a.Response)
+}
+
+// isStatelessOrRefused is the Repeatable of the retry layer under
+// Config.RetryStateful.
+func isStatelessOrRefused(a *retry.Attempt) bool {
+	c := call.From(a.Request.Context())
+	return nothingStored(a, c != nil && c.Stateless)
 }
 
 // isRefusal reports whether a status says that the work was not begun. A 503

@@ -25,6 +25,7 @@ type Transport struct {
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
+	sdk     sdkGuard
 }
 
 // NewTransport returns the chain over base; nil means BaseTransport(). If cfg
@@ -38,6 +39,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	}
 	t.cfg = cfg.normalised()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
+	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
 	var next http.RoundTripper = &watcher{
 		base: NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}),
 		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout, metrics: t.metrics,
@@ -82,7 +84,8 @@ func (t *Transport) Snapshot() []breaker.Snapshot {
 	return t.breaker.Snapshot()
 }
 
-// RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns.
+// RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns,
+// but for what Config.SDKRetries says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.refusal(req); err != nil {
 		if req.Body != nil {
@@ -91,7 +94,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	o := &operation{metrics: t.metrics, start: time.Now(), url: req.URL}
-	o.describe(req)
+	o.describe(t.sdk.limit(req.Context(), req.Header), req)
 	if err := o.prepare(req, t.cfg.Retry.MaxReplayBytes); err != nil {
 		o.over(err, 0)
 		return nil, err
@@ -100,9 +103,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o.source.Release()
 	if err != nil {
 		o.over(err, 0)
-		return nil, err
+		return t.sdk.answer(req, err)
 	}
 	response.Request = req
+	t.sdk.mark(response)
 	o.watch(response)
 	return response, nil
 }
@@ -138,9 +142,9 @@ type operation struct {
 }
 
 // describe names the endpoint.
-func (o *operation) describe(req *http.Request) {
+func (o *operation) describe(ctx context.Context, req *http.Request) {
 	o.kind = endpointOf(req.URL.Path)
-	o.call.Init(req.Context()).Endpoint = o.kind.name
+	o.call.Init(ctx).Endpoint = o.kind.name
 	o.request = *req.WithContext(&o.call)
 }
 

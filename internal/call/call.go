@@ -18,6 +18,9 @@ type Call struct {
 	Model    string // as requested; "" if unknown
 	Stream   bool   // the caller asked for a stream
 
+	// Stateless says that the payload asks the provider to keep nothing.
+	Stateless bool
+
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
 	// shows. It is set before that layer returns, and read after.
