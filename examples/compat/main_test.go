@@ -40,15 +40,17 @@ type scene struct {
 	plain    *http.Client // without it
 }
 
-// newScene waits a millisecond where production waits for seconds.
+// quick waits a millisecond where production waits for seconds.
+func quick(cfg retrip.Config) retrip.Config {
+	cfg.Retry.Backoff = func() backoff.BackOff { return backoff.NewConstantBackOff(time.Millisecond) }
+	return cfg
+}
+
 func newScene(t *testing.T, cfg retrip.Config) *scene {
 	t.Helper()
-	if cfg.Retry.Backoff == nil {
-		cfg.Retry.Backoff = func() backoff.BackOff { return backoff.NewConstantBackOff(time.Millisecond) }
-	}
 	provider := openaitest.NewServer()
 	t.Cleanup(provider.Close)
-	chain := retrip.NewTransport(nil, cfg)
+	chain := retrip.NewTransport(nil, quick(cfg))
 	t.Cleanup(func() {
 		chain.CloseIdleConnections()
 		if err := chain.Close(); err != nil {

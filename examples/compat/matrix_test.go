@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -82,7 +83,6 @@ func TestEachFaultByDeliveryAndSDK(t *testing.T) {
 		{"cut after the opener", true, ok.CutAfter(1), retryable, "|unexpected EOF"},
 		{"reset after the opener", true, ok.ResetAfter(1), retryable, "|reset"},
 		{"ends after the opener", true, ok.EndAfter(1), retryable, "|ErrTruncated"},
-		{"no event at all", true, openaitest.Stream(), retryable, "|no error"}, // nothing says what shape it would have had
 		{"stall after the opener", true, ok.StallAfter(1), retryable, "|timeout"},
 		{"stall with comments after the opener", true, openaitest.Answer{KeepAlive: 20 * time.Millisecond}.StallAfter(1), retryable, "|timeout"},
 		{"error after the opener", true, serverError(1), retryable, "|the provider's error"},
@@ -235,6 +235,76 @@ func TestFaultThatStaysReachesTheCallerAsItIs(t *testing.T) {
 				}
 				if got, want := s.counts(t), (counts{requests: attempts, failure: attempts}); got != want {
 					t.Errorf("%+v, want %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestFaultOfAResponsesStreamIsPassedOnAndCounted(t *testing.T) {
+	t.Parallel()
+	ok := openaitest.OK()
+	for _, row := range []struct {
+		fault  string
+		answer openaitest.Answer
+		sees   string
+	}{
+		// Events 0 to 3 only announce the answer; it may be stored all the same.
+		{"cut after the openers", ok.CutAfter(2), "|unexpected EOF"},
+		{"ends after the openers", ok.EndAfter(2), "|ErrTruncated"},
+		{"error after the openers", ok.ErrorAfter(2, "server_error", "server_error", "m"), "[error]|no error"}, // openai-go hands it over as an event
+		{"cut after content", ok.CutAfter(6), "Hello! How |unexpected EOF"},
+		{"ends after content", ok.EndAfter(6), "Hello! How |ErrTruncated"},
+		{"stall after content", ok.StallAfter(6), "Hello! How |ErrStalled"},
+		{"error after content", ok.ErrorAfter(6, "server_error", "server_error", "m"), "Hello! How [error]|no error"},
+	} {
+		for _, delivery := range []retrip.Delivery{retrip.FromFirstEvent, retrip.Immediate, retrip.Whole} {
+			t.Run(row.fault+"/"+delivery.String(), func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t, retrip.Config{Delivery: delivery, IdleTimeout: silence})
+				s.provider.Script(openaitest.Responses, row.answer)
+				o := newOpenAI(s.provider.URL, s.client)
+				stream := o.Responses.NewStreaming(t.Context(), paramsOfResponse())
+				defer stream.Close() //nolint:errcheck // reading told what there is to tell
+				var text strings.Builder
+				for stream.Next() {
+					switch event := stream.Current(); event.Type {
+					case "response.output_text.delta":
+						text.WriteString(event.Delta)
+					case "error":
+						text.WriteString("[error]")
+					}
+				}
+				if got := text.String() + "|" + kind(stream.Err()); got != row.sees {
+					t.Errorf("the caller gets %q (%v), want %q", got, stream.Err(), row.sees)
+				}
+				if got := s.counts(t); got != passed {
+					t.Errorf("%+v, want %+v", got, passed)
+				}
+			})
+		}
+	}
+}
+
+// The chain holds 16 MiB of such a body, then it is the caller's.
+func TestBodyWithoutEndIsEndedByTheCaller(t *testing.T) {
+	t.Parallel()
+	const patience = 17 << 20
+	for _, delivery := range []retrip.Delivery{retrip.FromFirstEvent, retrip.Immediate, retrip.Whole} {
+		for _, sdk := range sdks {
+			t.Run(delivery.String()+"/"+sdk.name, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t, retrip.Config{Delivery: delivery})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				impatient := &recorder{base: s.chain, limit: patience, exceeded: cancel}
+				s.provider.Script(openaitest.Chat, openaitest.EndlessBody(200))
+				text, err := sdk.chat(ctx, s.provider.URL, &http.Client{Transport: impatient})
+				if text != "" || kind(err) != "canceled" {
+					t.Errorf("%q, %v", text, err)
+				}
+				if got := s.counts(t); got != mistake {
+					t.Errorf("%+v, want %+v", got, mistake)
 				}
 			})
 		}
