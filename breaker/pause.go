@@ -21,13 +21,19 @@ type pause struct {
 	mark   uint64        // all successes when the latest began
 }
 
-// begin starts a pause or prolongs the one there is. The wait doubles only if
-// the 429 is news: it answers a request admitted after the last pause began.
+// begin starts a pause or prolongs the one there is. Without a hint the wait
+// doubles, but only if the 429 is news: it answers a request admitted after the
+// last pause began. News that comes as soon as a hint is over says that the hint
+// was true for one caller and not for so many: then a pause is a second at
+// least, or those who obey it would use up their attempts.
 func (p *pause) begin(now int64, h Hint, news bool, successes uint64) {
 	var length time.Duration
 	switch {
 	case h.Known:
 		length = min(h.RetryAfter, longestHint)
+		if news && length > 0 && p.length > 0 && now < p.until+int64(minSpreadOut) {
+			length = max(length, firstPause)
+		}
 	default:
 		if p.level == 0 || p.mark != successes {
 			p.level = 1

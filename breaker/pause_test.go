@@ -101,6 +101,21 @@ func TestOnePauseForAllRequestsThatMetTheSameLimit(t *testing.T) {
 	})
 }
 
+func TestAHintThatIsTooShortForSoManyIsASecond(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		short := limited(20 * time.Millisecond)
+		admit(t, b).Settle(breaker.Ignored, short)
+		wantPause(t, b, 20*time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
+		succeed(t, b, 1)
+		admit(t, b).Settle(breaker.Ignored, short)
+		wantPause(t, b, time.Second)
+		time.Sleep(2 * time.Second)
+		admit(t, b).Settle(breaker.Ignored, short)
+		wantPause(t, b, 20*time.Millisecond)
+	})
+}
+
 func TestAPausePrecedesOthersOnlyIfItIsLonger(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		p, q := admit(t, b), admit(t, b)

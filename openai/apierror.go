@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -346,14 +345,4 @@ func codeReason(code string) (reason retry.Reason, known bool) {
 		}
 	}
 	return retry.NotRetryable, false
-}
-
-// outcome is what an error in a 2xx says to the breaker: as the status would
-// that it stands for. An unknown one is a failure.
-func (e *apiError) outcome() breaker.Outcome {
-	reason, known := e.reason()
-	if known && (reason == retry.NotRetryable || reason == retry.ReasonRateLimited) {
-		return breaker.Ignored
-	}
-	return breaker.Failure
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -123,37 +122,33 @@ func TestQuotaCodes(t *testing.T) {
 func TestReasonsOfErrorsInAnswers(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		e       *apiError
-		reason  retry.Reason
-		known   bool
-		outcome breaker.Outcome
+		e      *apiError
+		reason retry.Reason
+		known  bool
 	}{
-		"server_error":         {&apiError{code: "server_error"}, retry.ReasonServerError, true, breaker.Failure},
-		"a type alone":         {&apiError{kind: "overloaded_error"}, retry.ReasonOverloaded, true, breaker.Failure},
-		"in capitals":          {&apiError{kind: "InternalServerError"}, retry.ReasonServerError, true, breaker.Failure},
-		"the code is exacter":  {&apiError{code: "rate_limit_exceeded", kind: "invalid_request_error"}, retry.ReasonRateLimited, true, breaker.Ignored},
-		"an unknown code":      {&apiError{code: "e1234", kind: "timeout"}, retry.ReasonTimeout, true, breaker.Failure},
-		"a status":             {&apiError{code: "504"}, retry.ReasonTimeout, true, breaker.Failure},
-		"a proxy's status":     {&apiError{code: "522"}, retry.ReasonConnection, true, breaker.Failure},
-		"a final status":       {&apiError{code: "400", kind: "x"}, retry.NotRetryable, true, breaker.Ignored},
-		"no status":            {&apiError{code: "1302"}, retry.NotRetryable, false, breaker.Failure},
-		"content_filter":       {&apiError{code: "content_filter"}, retry.NotRetryable, true, breaker.Ignored},
-		"the inner code first": {&apiError{code: "500", inner: "ResponsibleAIPolicyViolation"}, retry.ReasonServerError, true, breaker.Failure},
-		"a wrong request":      {&apiError{code: "x", kind: "invalid_request_error"}, retry.NotRetryable, true, breaker.Ignored},
-		"by its beginning":     {&apiError{code: "invalid_image_url"}, retry.NotRetryable, true, breaker.Ignored},
-		"by its end":           {&apiError{code: "misalignment_policy_violation"}, retry.NotRetryable, true, breaker.Ignored},
-		"a quota":              {&apiError{code: "rate_limit_exceeded", kind: "insufficient_quota"}, retry.NotRetryable, true, breaker.Ignored},
-		"unknown":              {&apiError{code: "brand_new", kind: "brand_new_error"}, retry.NotRetryable, false, breaker.Failure},
-		"without codes":        {&apiError{}, retry.NotRetryable, false, breaker.Failure},
-		"none":                 {nil, retry.NotRetryable, false, breaker.Failure},
+		"server_error":         {&apiError{code: "server_error"}, retry.ReasonServerError, true},
+		"a type alone":         {&apiError{kind: "overloaded_error"}, retry.ReasonOverloaded, true},
+		"in capitals":          {&apiError{kind: "InternalServerError"}, retry.ReasonServerError, true},
+		"the code is exacter":  {&apiError{code: "rate_limit_exceeded", kind: "invalid_request_error"}, retry.ReasonRateLimited, true},
+		"an unknown code":      {&apiError{code: "e1234", kind: "timeout"}, retry.ReasonTimeout, true},
+		"a status":             {&apiError{code: "504"}, retry.ReasonTimeout, true},
+		"a proxy's status":     {&apiError{code: "522"}, retry.ReasonConnection, true},
+		"a final status":       {&apiError{code: "400", kind: "x"}, retry.NotRetryable, true},
+		"no status":            {&apiError{code: "1302"}, retry.NotRetryable, false},
+		"content_filter":       {&apiError{code: "content_filter"}, retry.NotRetryable, true},
+		"the inner code first": {&apiError{code: "500", inner: "ResponsibleAIPolicyViolation"}, retry.ReasonServerError, true},
+		"a wrong request":      {&apiError{code: "x", kind: "invalid_request_error"}, retry.NotRetryable, true},
+		"by its beginning":     {&apiError{code: "invalid_image_url"}, retry.NotRetryable, true},
+		"by its end":           {&apiError{code: "misalignment_policy_violation"}, retry.NotRetryable, true},
+		"a quota":              {&apiError{code: "rate_limit_exceeded", kind: "insufficient_quota"}, retry.NotRetryable, true},
+		"unknown":              {&apiError{code: "brand_new", kind: "brand_new_error"}, retry.NotRetryable, false},
+		"without codes":        {&apiError{}, retry.NotRetryable, false},
+		"none":                 {nil, retry.NotRetryable, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if reason, known := row.e.reason(); reason != row.reason || known != row.known {
 				t.Errorf("reason = %q, %v, want %q, %v", reason, known, row.reason, row.known)
-			}
-			if got := row.e.outcome(); got != row.outcome {
-				t.Errorf("outcome = %v, want %v", got, row.outcome)
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func readPayload(c *call.Call, payload []byte) {
 			c.Stream = string(value) == "true"
 		}
 	})
-	c.Stateless = store.stateless(whole)
+	c.Stateless = c.Endpoint == "responses" && store.stateless(whole)
 }
 
 // hostAndModel is the default BudgetKey of the retry layer.
@@ -81,5 +81,5 @@ func deployment(path string) string {
 	if !ok || len(name) > maxModel {
 		return ""
 	}
-	return name
+	return strings.ToValidUTF8(name, "\uFFFD")
 }

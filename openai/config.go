@@ -53,9 +53,8 @@ type Config struct {
 	// is not repeated otherwise, where nothing can have been stored: the
 	// request was proven never to be sent, it was refused (a 429, or a 503
 	// that names a time to wait), or its payload says store:false and neither
-	// joins a conversation nor runs in the background. It needs the payload to
-	// be read, which is so for responses; all others are repeated only if they
-	// were never sent.
+	// joins a conversation nor runs in the background; a tool that the
+	// provider runs may run twice then. Only JSON payloads are kept for this.
 	RetryStateful bool
 
 	// SDKRetries says what to do about an SDK that retries on top of this

@@ -64,7 +64,7 @@ type delivery struct {
 func (d *delivery) inspect(a *retry.Attempt) error {
 	ctx := a.Request.Context()
 	if a.Response.StatusCode >= http.StatusBadRequest {
-		peekError(a.Response, call.AttemptFrom(ctx).Cancel)
+		_ = peekError(a.Response, call.AttemptFrom(ctx).Cancel)
 		return nil
 	}
 	answer, ok := call.From(ctx).Answer.(*answer)

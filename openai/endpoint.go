@@ -15,7 +15,8 @@ type endpoint struct {
 
 // endpoints are told by the tail of a path, whatever prefix stands before it:
 // /v1, a gateway's, or Azure's /openai/deployments/NAME. A tail of "*" stands
-// for one more segment, whatever it is. The first match counts.
+// for one more segment, whatever it is. The first match counts, and what must
+// not be repeated stands before a "*" that may be: a prefix can have any name.
 var endpoints = []struct {
 	parent, tail string // the last two segments; "" for any parent
 	endpoint
@@ -26,8 +27,6 @@ var endpoints = []struct {
 	{"", "moderations", endpoint{"moderations", "moderations", true, true}},
 	{"", "rerank", endpoint{"rerank", "rerank", true, true}},
 	{"", "score", endpoint{"score", "score", true, true}},
-	{"images", "*", endpoint{"images", "images", true, true}},
-	{"audio", "*", endpoint{"audio", "audio", true, true}},
 	{"", "responses", endpoint{"responses", "chat", false, true}},
 	{"responses", "*", endpoint{"responses", "chat", false, false}},
 	{"", "files", endpoint{"files", "files", false, false}},
@@ -39,6 +38,8 @@ var endpoints = []struct {
 	{"", "vector_stores", endpoint{"vector_stores", "vector_stores", false, false}},
 	{"", "models", endpoint{"models", "models", false, false}},
 	{"models", "*", endpoint{"models", "models", false, false}},
+	{"images", "*", endpoint{"images", "images", true, true}},
+	{"audio", "*", endpoint{"audio", "audio", true, true}},
 }
 
 var otherEndpoint = endpoint{name: "other", operation: "other"}

@@ -207,3 +207,12 @@ func TestPostResponsesAnswered503IsExactlyOneRequest(t *testing.T) {
 		t.Errorf("report %+v", report)
 	}
 }
+
+func TestAPrefixMakesNoStatefulCallRepeatable(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/audio/responses", "/openai/deployments/audio/responses", "/images/files", "/audio/batches"} {
+		if n, name := sent(t, http.MethodPost, path); n != 1 {
+			t.Errorf("%s (%s): %d requests, want 1", path, name, n)
+		}
+	}
+}

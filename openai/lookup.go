@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // members calls visit for each member of the JSON object in data, in order.
@@ -55,13 +56,14 @@ func elements(data []byte, visit func(value []byte)) {
 	}
 }
 
-// text returns the string that a JSON string stands for; "" if it is none.
+// text returns the string that a JSON string stands for, always valid UTF-8; ""
+// if it is none.
 func text(value []byte) string {
 	if len(value) < 2 || value[0] != '"' {
 		return ""
 	}
 	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner)
+		return strings.ToValidUTF8(string(inner), "\uFFFD")
 	}
 	var s string
 	if json.Unmarshal(value, &s) != nil {

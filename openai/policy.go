@@ -77,7 +77,13 @@ func policy(a *retry.Attempt) retry.Decision {
 		return retry.Stop(retry.NotRetryable)
 	}
 	if wait, ok := waitOf(a.Response.Header, reason == retry.ReasonRateLimited, time.Now()); ok {
-		return retry.After(wait, reason)
+		next := retry.After(wait, reason)
+		if reason == retry.ReasonRateLimited {
+			// Who was told the same short wait as many others comes back over as
+			// long again, as those do whom the breaker's pause holds back.
+			next = next.Spread(min(wait, time.Second))
+		}
+		return next
 	}
 	return retry.AfterBackoff(reason)
 }

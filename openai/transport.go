@@ -95,7 +95,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	o := &operation{metrics: t.metrics, start: time.Now(), url: req.URL}
 	o.describe(t.sdk.limit(req.Context(), req.Header), req)
-	if err := o.prepare(req, t.cfg.Retry.MaxReplayBytes); err != nil {
+	if err := o.prepare(req, &t.cfg); err != nil {
 		o.over(err, 0)
 		return nil, err
 	}
@@ -150,15 +150,17 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 
 // prepare reads the payload, if it is one that says something. It closes the
 // caller's body if it fails.
-func (o *operation) prepare(req *http.Request, limit int64) error {
-	if !o.kind.inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
+func (o *operation) prepare(req *http.Request, cfg *Config) error {
+	// A stateful call can only be repeated if its payload is kept.
+	inspect := o.kind.inspect || cfg.RetryStateful && mediaType(req.Header) == "application/json"
+	if !inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
 		return nil
 	}
 	length := req.ContentLength
 	if length == 0 {
 		length = -1
 	}
-	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	stream, err := o.source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
 	switch {
 	case err != nil:
 		return err

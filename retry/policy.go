@@ -64,6 +64,7 @@ type Decision struct {
 	action action
 	reason Reason
 	after  time.Duration
+	spread time.Duration
 }
 
 type action int
@@ -88,6 +89,13 @@ func AfterBackoff(reason Reason) Decision { return Decision{action: afterBackoff
 // random, so that callers who were told the same don't return together.
 func After(d time.Duration, reason Reason) Decision {
 	return Decision{action: afterHint, reason: reason, after: max(d, 0)}
+}
+
+// Spread lets up to most be added at random to the wait of an After, where that
+// is more than After adds by itself: for a short wait told to many.
+func (d Decision) Spread(most time.Duration) Decision {
+	d.spread = most
+	return d
 }
 
 // A Reason says in one word why a call is retried or ends. Use the constants:

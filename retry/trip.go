@@ -107,7 +107,7 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	case c.sent >= c.maxAttempts:
 		return wait{}, StopAttempts
 	}
-	next, asked := wait{spread(d.after), fromHint}, d.after
+	next, asked := wait{spread(d.after, d.spread), fromHint}, d.after
 	if d.action == afterBackoff {
 		backoff, ok := c.backoffs.wait()
 		if !ok {
