@@ -196,6 +196,8 @@ func TestWhatCompletesAStream(t *testing.T) {
 		"response.incomplete":         {"responses", response("output_text.delta") + response("incomplete"), true},
 		"response.failed":             {"responses", response("output_text.delta") + response("failed"), true},
 		"a response cut":              {"responses", response("output_text.delta"), false},
+		"no event at all":             {"chat/completions", "", false},
+		"comments only":               {"chat/completions", comment, false},
 		"a shape that is not known":   {"chat/completions", "data: {\"token\":\"x\"}\n\n", true},
 		"text that is no JSON":        {"chat/completions", "data: hello\n\n", true},
 		"an endpoint that is unknown": {"generate", tokenEvent, true},

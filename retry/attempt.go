@@ -57,7 +57,9 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	response, err := base.RoundTrip(&a.request)
 	returned = true
 	if timer != nil && !timer.Stop() {
-		// Headers that race with the timer lose: their body is cut off already.
+		// Headers that race with the timer lose: their body is cut off, or about
+		// to be. Whoever sees it closed must know why.
+		a.ctx.Cancel(limit)
 		err = limit
 	}
 	switch {
