@@ -84,6 +84,7 @@ func TestEachFaultByDeliveryAndSDK(t *testing.T) {
 		{"cut after the opener", true, ok.CutAfter(1), retryable, "|unexpected EOF"},
 		{"reset after the opener", true, ok.ResetAfter(1), retryable, "|reset"},
 		{"ends after the opener", true, ok.EndAfter(1), retryable, "|ErrTruncated"},
+		{"no event at all", true, openaitest.Stream(), retryable, "|ErrTruncated"},
 		{"stall after the opener", true, ok.StallAfter(1), retryable, "|timeout"},
 		{"stall with comments after the opener", true, openaitest.Answer{KeepAlive: 20 * time.Millisecond}.StallAfter(1), retryable, "|timeout"},
 		{"error after the opener", true, serverError(1), retryable, "|the provider's error"},
