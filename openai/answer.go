@@ -251,7 +251,7 @@ func (a *answer) finishStream() error {
 		a.follow([]byte("\n\n"))
 	}
 	switch {
-	case a.stream.cut(), !a.useful.Load() && a.stream.shape != unknownShape:
+	case a.stream.cut(), !a.useful.Load() && a.stream.shape != unknownShape && !a.stream.complete():
 		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, outcome: "truncated", text: "the stream was cut off", cause: ErrTruncated})
 		return ErrTruncated
 	case !a.useful.Load():
