@@ -36,7 +36,13 @@ type Body struct {
 // New returns a Body over src. cancel ends the attempt that src belongs to, and
 // with it a pending Read.
 func New(src io.ReadCloser, cancel context.CancelCauseFunc) *Body {
-	return &Body{src: src, cancel: cancel}
+	return new(Body).Init(src, cancel)
+}
+
+// Init is New for a Body that is part of something else.
+func (b *Body) Init(src io.ReadCloser, cancel context.CancelCauseFunc) *Body {
+	b.src, b.cancel = src, cancel
+	return b
 }
 
 // Fill holds the body until it ends, until limit bytes are held, until enough,
@@ -77,13 +83,23 @@ func (b *Body) fill(limit int, enough func(added []byte) bool) {
 			return
 		}
 		n, err := b.src.Read(room)
-		b.mu.Lock()
-		b.held, b.err = b.held[:len(b.held)+n], err
-		b.mu.Unlock()
-		if n > 0 && enough != nil && enough(room[:n]) {
+		if !b.add(n, err) || n > 0 && enough != nil && enough(room[:n]) {
 			return
 		}
 	}
+}
+
+// add takes what a Read brought. It reports whether anybody waits for more: if
+// not, enough is not asked, and after Close nothing is held any longer.
+func (b *Body) add(n int, err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+	if b.closed {
+		return false
+	}
+	b.held = b.held[:len(b.held)+n]
+	return !b.stop
 }
 
 // room returns where the next Read goes, or nil if there is to be none.
