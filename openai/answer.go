@@ -13,6 +13,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/held"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -32,7 +33,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || !hasAnswer(req, response) {
 		return response, err
 	}
-	a := &answer{src: response.Body, request: req, metrics: w.metrics, kind: kindOf(response, c.Endpoint)}
+	a := &answer{src: response.Body, request: req, metrics: w.metrics, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
 	a.clock.cancel, a.clock.idle = call.AttemptFrom(req.Context()).Cancel, w.idle
 	if a.kind == streamAnswer {
 		a.stream.shape = shapeOf(c.Endpoint)
@@ -103,6 +104,8 @@ type answer struct {
 	metrics *operationRecorder
 	kind    answerKind
 	clock   clock
+	left    int64     // bytes to come, if above 0; else unknown
+	held    held.Body // what the delivery makes of it, in the same allocation
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	stream stream
@@ -137,7 +140,9 @@ func (a *answer) took(p []byte, err, stalled error) (int, error) {
 	if len(p) > 0 {
 		a.any = true
 		a.follow(p)
-		if a.kind != streamAnswer || a.useful.Load() {
+		last := int64(len(p)) == a.left || err != nil
+		a.left -= int64(len(p))
+		if !last && (a.kind != streamAnswer || a.useful.Load()) {
 			a.clock.alive()
 		}
 	}

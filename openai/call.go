@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -54,22 +55,55 @@ func readPayload(c *call.Call, payload []byte) {
 
 // hostAndModel is the default BudgetKey of the retry layer.
 func hostAndModel(req *http.Request) string {
-	return joinModel(req.URL.Host, req)
-}
-
-// originAndModel is the default Key of the breaker layer.
-func originAndModel(req *http.Request) string {
-	return joinModel(strings.ToLower(req.URL.Scheme+"://"+req.URL.Host), req)
-}
-
-// joinModel adds the model to a key: one overloaded model does not stand for
-// the others. Azure names a deployment in the path instead.
-func joinModel(key string, req *http.Request) string {
-	if name := deployment(req.URL.Path); name != "" {
-		return key + " " + name
+	if name := modelOf(req); name != "" {
+		return req.URL.Host + " " + name
 	}
-	if c := call.From(req.Context()); c != nil && c.Model != "" {
-		return key + " " + c.Model
+	return req.URL.Host
+}
+
+// modelOf returns what a key is told apart by besides the host: one overloaded
+// model does not stand for the others. Azure names a deployment in the path.
+func modelOf(req *http.Request) string {
+	if name := deployment(req.URL.Path); name != "" {
+		return name
+	}
+	if c := call.From(req.Context()); c != nil {
+		return c.Model
+	}
+	return ""
+}
+
+// breakerKeys are the default Key of the breaker layer. It is asked for each
+// attempt, so that the keys are made once.
+type breakerKeys struct {
+	mu   sync.RWMutex
+	made map[origin]string
+}
+
+type origin struct{ scheme, host, model string }
+
+// maxBreakerKeys bounds the keys that are kept; others are made anew.
+const maxBreakerKeys = 1024
+
+func (k *breakerKeys) of(req *http.Request) string {
+	o := origin{req.URL.Scheme, req.URL.Host, modelOf(req)}
+	k.mu.RLock()
+	key, ok := k.made[o]
+	k.mu.RUnlock()
+	if ok {
+		return key
+	}
+	key = strings.ToLower(o.scheme + "://" + o.host)
+	if o.model != "" {
+		key += " " + o.model
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.made == nil {
+		k.made = make(map[origin]string)
+	}
+	if len(k.made) < maxBreakerKeys {
+		k.made[o] = key
 	}
 	return key
 }

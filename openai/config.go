@@ -148,7 +148,7 @@ func (c Config) normalised() Config {
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
 	if c.Breaker.Key == nil {
-		c.Breaker.Key = originAndModel
+		c.Breaker.Key = new(breakerKeys).of
 	}
 	return c
 }

@@ -71,7 +71,7 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
 		return nil
 	}
-	body := held.New(a.Response.Body, call.AttemptFrom(ctx).Cancel)
+	body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx).Cancel)
 	a.Response.Body = body
 	switch {
 	case answer.kind == jsonAnswer:

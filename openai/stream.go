@@ -109,9 +109,11 @@ func (s *stream) readChunk(data []byte) meaning {
 		case isKey(key, "choices") && m != failed:
 			recognised = true
 			m = s.readChoices(value)
-		default:
-			recognised = recognised || isKey(key, "usage")
-			s.facts.member(key, value)
+		case isKey(key, "usage"):
+			recognised = true
+			s.facts.member("usage", value)
+		case s.facts.model == "" && isKey(key, "model"):
+			s.facts.member("model", value)
 		}
 	})
 	switch {
@@ -202,12 +204,10 @@ func (s *stream) readResponse(data []byte) meaning {
 		s.known = true
 	}
 	if m == terminal || m == failed {
-		s.facts.member(responseKey, response)
+		s.facts.wrapped(response)
 	}
 	return m
 }
-
-var responseKey = []byte(`"response"`)
 
 func responseMeaning(typ string, otherwise meaning) meaning {
 	switch typ {

@@ -14,22 +14,28 @@ type usage struct {
 
 // member takes what a top-level member of an answer, or of a stream's event,
 // tells.
-func (f *facts) member(key, value []byte) {
-	switch {
-	case isKey(key, "model"):
+func (f *facts) member(name string, value []byte) {
+	switch name {
+	case "model":
 		if f.model == "" {
 			f.model = bounded(text(value))
 		}
-	case isKey(key, "usage"):
+	case "usage":
 		f.usage.read(value)
-	case isKey(key, "response"):
-		// An event of the Responses API wraps the answer so far.
-		members(value, func(key, value []byte) {
-			if !isKey(key, "response") {
-				f.member(key, value)
-			}
-		})
 	}
+}
+
+// wrapped takes what an event of the Responses API tells, which wraps the
+// answer so far.
+func (f *facts) wrapped(response []byte) {
+	members(response, func(key, value []byte) {
+		switch {
+		case isKey(key, "model"):
+			f.member("model", value)
+		case isKey(key, "usage"):
+			f.member("usage", value)
+		}
+	})
 }
 
 // read takes the counts of a usage object, by the names that chat, completions
