@@ -1,0 +1,114 @@
+// Observability shows what retrip's metrics look like on a board.
+//
+//	go run -C examples/observability . -for 5m
+//
+// It starts openaitest as the provider, which has good and bad times, a load
+// of chats, streams, embeddings and responses through the whole chain, and
+// OpenTelemetry's Prometheus exporter on a loopback port. Where a prometheus
+// is installed (Debian: apt-get install prometheus) it is started, too, with a
+// configuration and a store that are gone afterwards, and /board leads to all
+// queries of the dashboard at once.
+//
+// dashboard.json is that dashboard for Grafana: import it and choose a
+// Prometheus that scrapes your services. It expects the exporter's names with
+// underscores and suffixes, see newProvider.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/otlptranslator"
+	exporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/sdk/metric"
+)
+
+func main() {
+	address := flag.String("addr", "127.0.0.1:9464", "where to serve the metrics; port 0 is any that is free")
+	duration := flag.Duration("for", 30*time.Second, "how long to run")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, cancel := context.WithTimeout(ctx, *duration)
+	err := run(ctx, os.Stdout, *address, min(*duration, time.Minute))
+	cancel()
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run runs until ctx is over. In each cycle the provider goes through all its
+// times once.
+func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) error {
+	registry := prometheus.NewRegistry()
+	provider, err := newProvider(registry)
+	if err != nil {
+		return err
+	}
+	defer provider.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // the process ends
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	defer server.Close() //nolint:errcheck // the process ends
+	fmt.Fprintf(w, "metrics:    http://%s/metrics\n", listener.Addr())
+
+	scraper, err := startPrometheus(ctx, listener.Addr().String())
+	switch {
+	case errors.Is(err, errNotInstalled):
+		fmt.Fprintln(w, "prometheus: not installed; one of yours may scrape the metrics")
+	case err != nil:
+		return err
+	default:
+		defer scraper.stop()
+		board, err := boardURL(scraper.url)
+		if err != nil {
+			return err
+		}
+		mux.Handle("GET /board", http.RedirectHandler(board, http.StatusFound))
+		fmt.Fprintf(w, "prometheus: %s\nboard:      http://%s/board\n", scraper.url, listener.Addr())
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+
+	l := newLoad(provider, cycle) //nolint:contextcheck // the transport outlives every context
+	defer l.close()
+	l.run(ctx)
+	fmt.Fprintf(w, "%d calls were made\n", l.made.Load())
+	select {
+	case err := <-served:
+		return err
+	default:
+		return nil
+	}
+}
+
+// newProvider returns a MeterProvider whose metrics the registry collects.
+func newProvider(registry prometheus.Registerer) (*metric.MeterProvider, error) {
+	reader, err := exporter.New(
+		exporter.WithRegisterer(registry),
+		// gen_ai_client_operation_duration_seconds, retrip_retries_total: said
+		// here because the exporter's default is about to change.
+		exporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
+		exporter.WithoutScopeInfo(), // the names tell enough
+	)
+	if err != nil {
+		return nil, err
+	}
+	return metric.NewMeterProvider(metric.WithReader(reader)), nil
+}
