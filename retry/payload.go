@@ -74,6 +74,10 @@ func (o *outgoing) stream(body io.ReadCloser) {
 // unread reports whether a streamed body can still be sent whole.
 func (o *outgoing) unread() bool { return o.once != nil && o.once.Unread() }
 
+// usedUp reports whether no attempt can send the payload any more: somebody
+// above the breaker that refused, as one who signs, has read a streamed body.
+func (o *outgoing) usedUp() bool { return o.once != nil && !o.once.Unread() }
+
 // attach gives an attempt its own reader over the payload. It reports false if
 // a streamed body is already used up.
 func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {

@@ -147,6 +147,9 @@ func (c *trip) planPause(a *attempt) (wait, Reason) {
 	if !ok {
 		return wait{}, c.afterFailure(StopRejected)
 	}
+	if c.out.usedUp() {
+		return wait{}, c.afterFailure(StopNotReplayable)
+	}
 	next := wait{pause, fromPause}
 	if stopped := c.limits.allow(next, pause, time.Now()); stopped != NotRetryable {
 		return wait{}, c.afterFailure(stopped)

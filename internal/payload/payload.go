@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 )
 
@@ -16,6 +17,7 @@ import (
 type Source struct {
 	mu    sync.Mutex
 	data  []byte
+	gone  bool    // released: what is read now would pass for an empty payload
 	probe [1]byte // to see whether a body is longer than it said, without an allocation
 }
 
@@ -25,7 +27,7 @@ func NewSource(data []byte) *Source { return &Source{data: data} }
 // Share makes data the payload.
 func (s *Source) Share(data []byte) {
 	s.mu.Lock()
-	s.data = data
+	s.data, s.gone = data, false
 	s.mu.Unlock()
 }
 
@@ -40,7 +42,14 @@ func (s *Source) Bytes() []byte {
 }
 
 // Open returns a new reader over the whole payload; it fits Request.GetBody.
+// It fails after Release.
 func (s *Source) Open() (io.ReadCloser, error) {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if gone {
+		return nil, errReleased
+	}
 	r := new(Reader)
 	s.Init(r)
 	return r, nil
@@ -51,7 +60,11 @@ func (s *Source) Init(r *Reader) { r.rest = s.Bytes() }
 
 // Release lets the payload go: no further reader is needed. Readers that are
 // open keep it until they are read or closed.
-func (s *Source) Release() { s.Share(nil) }
+func (s *Source) Release() {
+	s.mu.Lock()
+	s.data, s.gone = nil, true
+	s.mu.Unlock()
+}
 
 // A Reader reads one Source, from the beginning to its end. It lets the
 // payload go at its end and when it is closed.
@@ -62,7 +75,10 @@ type Reader struct {
 	closed bool
 }
 
-var errReadAfterClose = errors.New("retrip: read of a closed request body")
+var (
+	errReadAfterClose = errors.New("retrip: read of a closed request body")
+	errReleased       = errors.New("retrip: the request body was let go: its call is over")
+)
 
 func (r *Reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
@@ -192,7 +208,10 @@ func (s *Source) readKnown(body io.Reader, length int64) ([]byte, error) {
 }
 
 func readUnknown(body io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if limit < math.MaxInt64 {
+		limit++ // one byte more shows that there is more
+	}
+	data, err := io.ReadAll(io.LimitReader(body, limit))
 	if err != nil {
 		return nil, readError(err)
 	}

@@ -1,0 +1,58 @@
+package retry
+
+import (
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
+)
+
+func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
+	t.Parallel()
+	base := answers(status(200))
+	resp, err := NewTransport(base, Config{MaxReplayBytes: math.MaxInt64}).RoundTrip(keyed(t.Context(), t, opaque([]byte("payload"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if readAll(t, resp); string(base.bodies[0]) != "payload" {
+		t.Errorf("sent %q", base.bodies[0])
+	}
+}
+
+func TestAPauseIsNotWaitedOutForAPayloadThatIsUsedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var report Report
+		base := answers(reject(time.Second, true)) // which reads the payload, as a signer above a breaker
+		body := opaque([]byte("payload"))
+		req := keyed(WithReport(t.Context(), &report), t, body)
+		start := time.Now()
+		_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
+		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.closed != 1 || report.Attempts != 0 {
+			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.closed, report)
+		}
+	})
+}
+
+func TestGetBodyFailsOnceThePayloadIsLetGo(t *testing.T) {
+	t.Parallel()
+	var getBody func() (io.ReadCloser, error)
+	base := answers(func(req *http.Request) (*http.Response, error) {
+		getBody = req.GetBody
+		return response(200, ""), nil
+	})
+	resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, strings.NewReader("payload")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, resp)
+	if body, err := getBody(); err == nil {
+		sent, _ := io.ReadAll(body)
+		t.Errorf("a late replay would send %q", sent)
+	}
+}
