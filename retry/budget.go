@@ -26,8 +26,8 @@ var Unlimited = &Budget{unlimited: true}
 // names. A retry after a failure costs 5 tokens, one that a 429 asked for with
 // a hint costs 1; it gets them back if it succeeds or is never sent. A first
 // attempt that succeeds pays in 1. When a bucket is empty there are no
-// retries; first attempts always go. It is safe for concurrent use and may be
-// shared by Transports.
+// retries; first attempts always go. The zero value has no tokens. A Budget is
+// safe for concurrent use and may be shared by Transports.
 type Budget struct {
 	unlimited bool
 	capacity  float64
@@ -47,7 +47,7 @@ type bucket struct {
 // gain refill tokens a second. Negative numbers count as 0; without tokens
 // there are no retries.
 func NewBudget(tokens, refill float64) *Budget {
-	return &Budget{capacity: max(tokens, 0), refill: max(refill, 0), buckets: make(map[string]*bucket)}
+	return &Budget{capacity: max(tokens, 0), refill: max(refill, 0)}
 }
 
 // reserve takes cost tokens of the bucket, if it has them.
@@ -61,6 +61,9 @@ func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 	if k == nil {
 		b.makeRoom(now)
 		k = &bucket{tokens: b.capacity, at: now}
+		if b.buckets == nil {
+			b.buckets = make(map[string]*bucket)
+		}
 		b.buckets[key] = k
 		b.count.Store(int64(len(b.buckets)))
 	}

@@ -169,20 +169,31 @@ func (c *trip) afterFailure(reason Reason) Reason {
 	return reason
 }
 
-// settleBudget returns the tokens of a retry that succeeded or was never sent,
-// and pays in for a first attempt that succeeded.
+// settleBudget returns the tokens of a retry that succeeded, and pays in for a
+// first attempt that succeeded. A rejected retry keeps them: it may still be
+// sent, after a pause.
 func (c *trip) settleBudget(a *attempt) {
-	gain := c.reserved
-	c.reserved = 0
 	switch {
 	case a.rejection != nil:
 	case a.Err != nil || a.Response.StatusCode >= http.StatusBadRequest:
-		return
+		c.reserved = 0
 	case c.sent == 1:
-		gain = successGain
+		c.pay(successGain)
+	default:
+		c.returnReserved()
 	}
-	if gain > 0 && !c.t.cfg.Budget.idle() {
-		c.t.cfg.Budget.pay(c.budgetKey(), gain, time.Now())
+}
+
+// returnReserved returns the tokens of a retry that succeeded or was never sent.
+func (c *trip) returnReserved() {
+	gain := c.reserved
+	c.reserved = 0
+	c.pay(gain)
+}
+
+func (c *trip) pay(tokens float64) {
+	if tokens > 0 && !c.t.cfg.Budget.idle() {
+		c.t.cfg.Budget.pay(c.budgetKey(), tokens, time.Now())
 	}
 }
 
@@ -268,9 +279,6 @@ func (c *trip) failure(a *attempt, stopped Reason) error {
 
 // abandon ends the call because its context ended during a wait.
 func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
-	if c.reserved > 0 {
-		c.t.cfg.Budget.pay(c.budgetKey(), c.reserved, time.Now())
-	}
 	err := c.ended(a.failure(), cause)
 	c.over(err, NotRetryable)
 	return nil, err
@@ -300,7 +308,10 @@ func (c *trip) over(failure error, stopped Reason) {
 }
 
 // release lets go of what only the attempts needed.
-func (c *trip) release() { c.out.release(c.taken) }
+func (c *trip) release() {
+	c.out.release(c.taken)
+	c.returnReserved()
+}
 
 func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.req.URL.Hostname()) }
 
