@@ -88,13 +88,13 @@ func AfterBackoff(reason Reason) Decision { return Decision{action: afterBackoff
 // wishes; 0 is at once. Up to a quarter of d, at most 10 s, is added at
 // random, so that callers who were told the same don't return together.
 func After(d time.Duration, reason Reason) Decision {
-	return Decision{action: afterHint, reason: reason, after: max(d, 0)}
+	return Decision{action: afterHint, reason: reason, after: hint.Clamp(d)}
 }
 
 // Spread lets up to most be added at random to the wait of an After, where that
 // is more than After adds by itself: for a short wait told to many.
 func (d Decision) Spread(most time.Duration) Decision {
-	d.spread = most
+	d.spread = hint.Clamp(most)
 	return d
 }
 

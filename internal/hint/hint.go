@@ -38,7 +38,7 @@ func FromHeader(h http.Header, now time.Time) (time.Duration, bool) {
 			continue
 		}
 		if at, err := http.ParseTime(value); err == nil {
-			return clamp(at.Sub(now)), true
+			return Clamp(at.Sub(now)), true
 		}
 	}
 	return 0, false
@@ -60,4 +60,5 @@ func number(s string, unit time.Duration) (time.Duration, bool) {
 	return longest, true
 }
 
-func clamp(d time.Duration) time.Duration { return min(max(d, 0), longest) }
+// Clamp returns d as a hint can say it: not negative, and no longer than a year.
+func Clamp(d time.Duration) time.Duration { return min(max(d, 0), longest) }
