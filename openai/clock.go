@@ -18,6 +18,8 @@ type clock struct {
 
 	base    time.Time    // set once a limit is on
 	reading atomic.Int64 // when the pending Read began, since base and plus 1; 0 if there is none
+	waited  atomic.Int64 // in Reads that are over, while FirstEventTimeout is on
+	parked  atomic.Bool  // the timer is off: the next Read sets it
 	verdict atomic.Pointer[error]
 
 	mu      sync.Mutex
@@ -55,6 +57,7 @@ func (c *clock) set(limit time.Duration, first bool) {
 		return
 	}
 	c.limit, c.first = limit, first
+	c.parked.Store(false)
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -63,9 +66,30 @@ func (c *clock) set(limit time.Duration, first bool) {
 
 // begin says that a Read begins.
 func (c *clock) begin() {
-	if !c.base.IsZero() {
-		c.reading.Store(int64(time.Since(c.base)) + 1)
+	if c.base.IsZero() {
+		return
 	}
+	c.reading.Store(int64(time.Since(c.base)) + 1)
+	if c.parked.Load() {
+		c.unpark()
+	}
+}
+
+// unpark sets the timer again.
+func (c *clock) unpark() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped && c.parked.Swap(false) {
+		c.timer.Reset(c.limit - c.before())
+	}
+}
+
+// before returns how much of the limit was used up by Reads that are over.
+func (c *clock) before() time.Duration {
+	if !c.first {
+		return 0
+	}
+	return time.Duration(c.waited.Load())
 }
 
 // end says that it has ended, and returns the limit that ended it, if one did.
@@ -73,7 +97,10 @@ func (c *clock) end() error {
 	if c.base.IsZero() {
 		return nil
 	}
-	c.reading.Store(0)
+	began := c.reading.Swap(0)
+	if c.first {
+		c.waited.Add(int64(time.Since(c.base)) - began + 1)
+	}
 	if err := c.verdict.Load(); err != nil {
 		return *err
 	}
@@ -99,10 +126,14 @@ func (c *clock) check() {
 	}
 	began := c.reading.Load()
 	if began == 0 {
-		c.timer.Reset(c.limit)
-		return
+		// Nobody waits. No timer runs for a body that is left lying about.
+		c.parked.Store(true)
+		if began = c.reading.Load(); began == 0 {
+			return
+		}
+		c.parked.Store(false) // a Read has begun meanwhile
 	}
-	if waited := time.Since(c.base) - time.Duration(began-1); waited < c.limit && !c.first {
+	if waited := time.Since(c.base) - time.Duration(began-1) + c.before(); waited < c.limit {
 		c.timer.Reset(c.limit - waited)
 		return
 	}

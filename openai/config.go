@@ -38,9 +38,10 @@ type Config struct {
 	Delivery Delivery
 
 	// FirstEventTimeout bounds the time from a stream's headers to its first
-	// useful event; comments and openers don't count. The attempt then fails,
-	// and is retried if its response was still held. 0 means no limit: a model
-	// may think for long. Negative is an error.
+	// useful event; comments and openers don't count, time in which nobody
+	// waits in a Read neither. The attempt then fails, and is retried if its
+	// response was still held. 0 means no limit: a model may think for long.
+	// Negative is an error.
 	FirstEventTimeout time.Duration
 
 	// IdleTimeout bounds the silence between two Reads' bytes of a 2xx body,

@@ -138,6 +138,48 @@ func TestTimeLimitsOfAStream(t *testing.T) {
 	}
 }
 
+// A limit is neither late nor early, whoever reads when.
+func TestFirstEventTimeoutCountsTheTimeInReads(t *testing.T) {
+	t.Parallel()
+	comments := func(n int, every time.Duration) (parts []part) {
+		for range n {
+			parts = append(parts, part{every, comment})
+		}
+		return parts
+	}
+	for name, row := range map[string]struct {
+		parts []part
+		pause time.Duration // of the reader, before each Read
+		took  time.Duration
+	}{
+		"a reader who is always there":       {[]part{{time.Hour, tokenEvent}}, 0, 10 * time.Second},
+		"comments until the very instant":    {comments(100, 5*time.Second), 0, 10 * time.Second},
+		"a reader who comes late":            {[]part{{time.Hour, tokenEvent}}, time.Minute, 70 * time.Second},
+		"a reader who was away when it came": {[]part{{15 * time.Second, tokenEvent + endEvent}}, time.Minute, 2 * time.Minute},
+		"a reader who is away now and then":  {[]part{{0, comment}, {0, comment}, {time.Hour, tokenEvent}}, 8 * time.Second, 34 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				tr := newChain(t, timed(row.parts...), openai.Config{Delivery: openai.Immediate, FirstEventTimeout: 10 * time.Second, Retry: once})
+				resp, err := tr.RoundTrip(chatRequest(t.Context(), t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for buffer := make([]byte, 1024); err == nil; {
+					time.Sleep(row.pause)
+					_, err = resp.Body.Read(buffer)
+				}
+				if took := time.Since(start); took != row.took {
+					t.Errorf("ended with %v after %v, want %v", err, took, row.took)
+				}
+				_ = resp.Body.Close()
+			})
+		})
+	}
+}
+
 func TestASlowReaderIsNoSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
