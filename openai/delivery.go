@@ -108,11 +108,11 @@ func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error
 // holdWhole holds a stream to its end, as far as there is room.
 func (d *delivery) holdWhole(body *held.Body, answer *answer) {
 	var held int64
+	defer func() { d.whole.Add(-held) }()
 	_ = body.Fill(maxWhole, -1, 0, func(added []byte) bool {
 		held += int64(len(added))
 		return d.whole.Add(int64(len(added))) > maxWholeAll || answer.over.Load()
 	})
-	d.whole.Add(-held)
 }
 
 // failure completes err with what the body of a JSON answer says.

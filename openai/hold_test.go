@@ -1,0 +1,33 @@
+package openai
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/retrip-go/retrip/internal/held"
+)
+
+// A panicBody brings something, and then a panic.
+type panicBody struct{ left int }
+
+func (b *panicBody) Read(p []byte) (int, error) {
+	if b.left--; b.left < 0 {
+		panic("a base's panic") //nolint:forbidigo // it is what the test is about
+	}
+	return len(p), nil
+}
+
+func (b *panicBody) Close() error { return nil }
+
+func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
+	t.Parallel()
+	d := delivery{mode: Whole}
+	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, request: new(http.Request)}
+	func() {
+		defer func() { _ = recover() }()
+		d.holdWhole(held.New(a, func(error) {}), a)
+	}()
+	if left := d.whole.Load(); left != 0 {
+		t.Errorf("%d bytes are still taken", left)
+	}
+}
