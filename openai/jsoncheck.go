@@ -127,7 +127,7 @@ func (c *jsonCheck) token(b byte) {
 			c.member()
 		}
 		c.depth--
-		c.broken = c.broken || c.depth < 0
+		c.broken = c.broken || c.depth < 0 || c.depth == 0 && c.object != (b == '}')
 		c.keep(b)
 		c.end()
 		return
@@ -161,9 +161,8 @@ func (c *jsonCheck) keep(p ...byte) {
 		c.value = append(c.value, p...)
 	default:
 		// Half a value tells nothing, but that it is an error.
-		if string(c.key[:]) == "error" {
-			c.member()
-		}
+		c.failed = c.failed || string(c.key[:]) == "error" && (c.value[0] == '{' || c.value[0] == '"')
+		c.value = c.value[:0]
 		c.keyLen = maxKey + 1
 	}
 }
@@ -174,7 +173,7 @@ func (c *jsonCheck) member() {
 		return
 	}
 	if string(c.key[:]) == "error" {
-		c.failed = c.failed || c.value[0] == '{' || c.value[0] == '"'
+		c.failed = c.failed || isError(c.value)
 	} else {
 		c.facts.member(string(c.key[:]), c.value)
 	}

@@ -104,7 +104,7 @@ func (s *stream) readChunk(data []byte) meaning {
 	m, recognised := opener, false
 	whole := members(data, func(key, value []byte) {
 		switch {
-		case isKey(key, "error") && !isNull(value):
+		case isKey(key, "error") && isError(value):
 			m, recognised = failed, true
 		case isKey(key, "choices") && m != failed:
 			recognised = true
@@ -188,7 +188,7 @@ func (s *stream) readResponse(data []byte) meaning {
 	var response []byte
 	whole := members(data, func(key, value []byte) {
 		switch {
-		case isKey(key, "error") && !isNull(value):
+		case isKey(key, "error") && isError(value):
 			m = failed
 		case isKey(key, "type"):
 			typed = true
@@ -222,6 +222,11 @@ func responseMeaning(typ string, otherwise meaning) meaning {
 }
 
 func isNull(value []byte) bool { return string(value) == "null" }
+
+// isError reports whether the value of "error" says that there is one.
+func isError(value []byte) bool {
+	return value[0] == '{' || value[0] == '"' && len(value) > len(`""`)
+}
 
 // isEmpty reports whether a value brings nothing.
 func isEmpty(value []byte) bool {
