@@ -118,6 +118,7 @@ type answer struct {
 	failed atomic.Pointer[answerError] // what is wrong with it, if anything is
 	early  atomic.Bool                 // it failed before anything useful
 
+	closed  atomic.Bool // by its reader, or it is about to be
 	counted atomic.Bool // as a stream that is over
 }
 
@@ -154,6 +155,7 @@ func (a *answer) took(p []byte, err, stalled error) (int, error) {
 
 // Close closes the body.
 func (a *answer) Close() error {
+	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.clock.stop()
 	err := a.src.Close()
 	a.ended()
@@ -211,7 +213,9 @@ func (a *answer) event(m meaning) {
 			a.useful.Store(true)
 		}
 	}
-	if a.stream.complete() {
+	if a.stream.done {
+		// That every choice so far is finished is not enough: they may come one
+		// after the other.
 		a.over.Store(true)
 	}
 }
@@ -236,8 +240,8 @@ func (a *answer) finish(err, stalled error) error {
 		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, outcome: "stalled", text: "the answer stalled", cause: stalled})
 		return stalled
 	case !errors.Is(err, io.EOF):
-		if a.request.Context().Err() == nil {
-			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Type(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
+		if !a.givenUp() {
+			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: lossType(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
 		}
 	case a.kind == jsonAnswer && !a.json.whole():
 		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the answer is no whole JSON value"})
@@ -247,6 +251,25 @@ func (a *answer) finish(err, stalled error) error {
 		return a.finishStream()
 	}
 	return err
+}
+
+// givenUp reports whether the body broke off because nobody wanted more of it.
+func (a *answer) givenUp() bool {
+	select {
+	case <-a.request.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
+		return true
+	default:
+		return a.closed.Load() || a.request.Context().Err() != nil
+	}
+}
+
+// lossType returns the error.type of a body that broke off. HTTP/2 has errors
+// of its own for that.
+func lossType(err error) string {
+	if known := fault.Type(err); known != fault.Other {
+		return known
+	}
+	return fault.ConnectionError
 }
 
 // finishStream notes the end of a stream that its connection did not cut.
@@ -279,33 +302,34 @@ func (a *answer) Data([]byte) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// End tells the breaker what came of the answer. A body of known length is at
-// its end before its reader has seen io.EOF.
+// End tells the breaker what came of the answer.
 func (a *answer) End(err error) breaker.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err == nil {
+		// A body of known length is at its end before its reader has seen io.EOF.
+		_ = a.finish(io.EOF, nil)
+	}
 	isStream := a.kind == streamAnswer
 	switch {
 	case a.failed.Load() != nil:
 		return breaker.Failure
-	case isStream && a.stream.complete():
+	case err == nil, isStream && a.stream.complete():
 		return breaker.Success
-	case errors.Is(err, breaker.ErrBodyClosed):
-		if !isStream && a.any {
-			return breaker.Success
-		}
-		return breaker.Undecided
-	case err != nil, isStream && (a.stream.cut() || !a.useful.Load()), !isStream && (!a.json.whole() || a.json.failed):
+	case !errors.Is(err, breaker.ErrBodyClosed):
 		return breaker.Failure
+	case !isStream && a.any:
+		return breaker.Success
 	}
-	return breaker.Success
+	return breaker.Undecided
 }
 
 // told is what an answer said that is worth recording.
 type told struct {
 	facts
 
-	first time.Duration // from start to the first useful event; 0 if there was none
+	first   time.Duration // from start to the first useful event; 0 if there was none
+	failure string        // error.type of what is wrong with it; "" if nothing is
 }
 
 func (a *answer) told(start time.Time) told {
@@ -317,6 +341,11 @@ func (a *answer) told(start time.Time) told {
 		if !a.first.IsZero() {
 			t.first = a.first.Sub(start)
 		}
+	}
+	if err := a.failed.Load(); err != nil {
+		t.failure = err.errorType
+	} else if a.json.whole() && a.json.failed {
+		t.failure = fault.StreamError // its reader asked for no more
 	}
 	return t
 }

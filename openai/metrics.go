@@ -94,7 +94,7 @@ func (b *labeller) labels(operation string, m models, u *url.URL) labels {
 		}
 	}
 	l := labels{operation: operation, models: m, address: b.addresses.Bound(u.Hostname())}
-	if l.address != measure.Other {
+	if l.address != "" && l.address != measure.Other {
 		l.port = portOf(u)
 	}
 	return l
@@ -272,7 +272,7 @@ var providers = []struct{ host, name string }{
 }
 
 func providerOf(host string) string {
-	if host == measure.Other {
+	if host == "" || host == measure.Other {
 		return ""
 	}
 	for _, p := range providers {

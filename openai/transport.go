@@ -87,13 +87,17 @@ func (t *Transport) Snapshot() []breaker.Snapshot {
 // RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns,
 // but for what Config.SDKRetries says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := t.refusal(req); err != nil {
-		if req.Body != nil {
-			_ = req.Body.Close()
-		}
-		return nil, err
+	if t.invalid != nil {
+		closeBody(req)
+		return nil, t.invalid
 	}
 	o := &operation{metrics: t.metrics, start: time.Now(), url: req.URL}
+	if err := mayBegin(req); err != nil {
+		closeBody(req)
+		o.describe(req.Context(), req)
+		o.over(err, 0)
+		return nil, err
+	}
 	o.describe(t.sdk.limit(req.Context(), req.Header), req)
 	if err := o.prepare(req, &t.cfg); err != nil {
 		o.over(err, 0)
@@ -111,17 +115,21 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// refusal returns why a request isn't even begun.
-func (t *Transport) refusal(req *http.Request) error {
+// mayBegin returns why a call must not, as far as that is known before its payload.
+func mayBegin(req *http.Request) error {
 	switch ctx := req.Context(); {
-	case t.invalid != nil:
-		return t.invalid
 	case req.URL == nil:
 		return errNoURL
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
 }
 
 // An operation is one call, from its start to the last byte of its answer.
@@ -143,7 +151,10 @@ type operation struct {
 
 // describe names the endpoint.
 func (o *operation) describe(ctx context.Context, req *http.Request) {
-	o.kind = endpointOf(req.URL.Path)
+	if o.url == nil {
+		o.url = new(url.URL) // of a call that is refused
+	}
+	o.kind = endpointOf(o.url.Path)
 	o.call.Init(ctx).Endpoint = o.kind.name
 	o.request = *req.WithContext(&o.call)
 }
@@ -204,23 +215,26 @@ func (o *operation) Read(p []byte) (int, error) {
 
 // Close closes the response's body.
 func (o *operation) Close() error {
-	err := o.body.Close()
-	o.over(nil, o.code)
-	return err
+	o.over(nil, o.code) // before a Read beside it comes back with an error
+	return o.body.Close()
 }
 
-// over records the operation, once.
+// over records the operation, once. A code of 0 says that there is no response.
 func (o *operation) over(err error, code int) {
 	if o.done.Swap(true) {
 		return
 	}
-	failure := fault.StatusType(code)
-	if err != nil {
-		failure = fault.Type(err)
-	}
 	var told told
-	if a, ok := o.call.Answer.(*answer); ok {
+	if a, ok := o.call.Answer.(*answer); ok && code != 0 {
 		told = a.told(o.start)
+	}
+	failure := told.failure
+	switch {
+	case failure != "":
+	case err != nil:
+		failure = fault.Type(err)
+	default:
+		failure = fault.StatusType(code)
 	}
 	o.metrics.record(o, told, failure)
 }
