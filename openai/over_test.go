@@ -234,3 +234,29 @@ func TestACallThatIsRefusedBeforeItBeginsIsAnOperation(t *testing.T) {
 		}
 	}
 }
+
+// Of two chains, one in the other, each knows its own call: the outer one sees
+// an answer, whatever the inner one has mended.
+func TestAChainWithinAChainKeepsItsOwnBooks(t *testing.T) {
+	t.Parallel()
+	innerReader, innerProvider := newReader()
+	outerReader, outerProvider := newReader()
+	body := tokenEvent + endEvent + usageEvent + doneEvent
+	base := answers(reply(503, "busy"), reply(200, roleEvent, "Content-Type", "text/event-stream"), reply(200, body, "Content-Type", "text/event-stream"))
+	inner := newChain(t, base, openai.Config{MeterProvider: innerProvider, Retry: retry.Config{Backoff: at(time.Millisecond)}})
+	outer := newChain(t, inner, openai.Config{MeterProvider: outerProvider})
+	if got := do(t, outer, ask(t, t.Context(), "m")); got.err != nil || got.body != body {
+		t.Errorf("got %+v", got)
+	}
+	for name, row := range map[string]struct {
+		data     collected
+		attempts uint64
+		streams  float64
+	}{"inner": {collect(t, innerReader), 3, 2}, "outer": {collect(t, outerReader), 1, 1}} {
+		d := row.data
+		if d.count(operationDuration, "gen_ai.response.model", "m-1", "error.type", "-") != 1 || d.sum("gen_ai.client.token.usage") != 16 ||
+			d.count(attemptDuration) != row.attempts || d.sum(streamOutcomes) != row.streams || d.sum(streamOutcomes, "retrip.stream.outcome", "complete") != 1 {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
