@@ -42,20 +42,14 @@ func (a *attempt) begin(parent context.Context, req *http.Request, trace bool) {
 // roundTrip sends the request, and makes sense of a base that does not keep to
 // its contract.
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
-	returned := false
-	defer func() {
-		if !returned {
-			a.ctx.Cancel(errGivenUp)
-		}
-	}()
 	var limit *fault.TimeLimitError
 	var timer *time.Timer
 	if timeout > 0 {
 		limit = &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: timeout}
 		timer = time.AfterFunc(timeout, func() { a.ctx.Cancel(limit) })
+		defer timer.Stop() // the base may panic
 	}
 	response, err := base.RoundTrip(&a.request)
-	returned = true
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
@@ -75,6 +69,14 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		response.Body = http.NoBody
 	}
 	a.Response, a.Err = response, err
+}
+
+// drop gives the attempt up, whatever has become of it.
+func (a *attempt) drop() {
+	if a.Response != nil {
+		_ = a.Response.Body.Close()
+	}
+	a.ctx.Cancel(errGivenUp)
 }
 
 // deliver hands the response to the caller. The attempt's context ends with

@@ -174,10 +174,20 @@ func statusReason(code int) (Reason, bool) {
 }
 
 func errorDecision(a *Attempt) Decision {
-	if a.Request.Context().Err() != nil || isSilence(a.Err) || isPermanent(a.Err) || isMalformed(a.Request) {
+	if a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || isMalformed(a.Request) {
 		return Stop(NotRetryable)
 	}
 	return AfterBackoff(ReasonConnection)
+}
+
+// isCanceled reports whether Request.Cancel ended the request.
+func isCanceled(req *http.Request) bool {
+	select {
+	case <-req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
+		return true
+	default:
+		return false
+	}
 }
 
 func isOurTimeout(err error) bool {

@@ -1,9 +1,6 @@
 package retry
 
-import (
-	"context"
-	"net/http"
-)
+import "net/http"
 
 // A Transport is an http.RoundTripper that makes several attempts at one call
 // over another RoundTripper. It is safe for concurrent use. Make one with
@@ -41,20 +38,11 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error; an *Error only if there was
 // none. A failure that is not retried is returned as the base returned it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.invalid != nil {
-		closeBody(req)
-		return nil, t.invalid
-	}
-	if req.URL == nil {
-		closeBody(req)
-		return nil, errNoURL
-	}
-	if ctx := req.Context(); ctx.Err() != nil {
-		closeBody(req)
-		return nil, context.Cause(ctx)
-	}
 	c, err := t.newTrip(req)
 	if err != nil {
+		if r := reportOf(req.Context()); r != nil {
+			*r = Report{Err: err}
+		}
 		return nil, err
 	}
 	defer c.release()

@@ -415,20 +415,20 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 	t.Parallel()
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			var attempt context.Context
+			var attempt *http.Request
 			body := &closeFunc{opaque(nil), func() {
 				// A breaker judges the closed body by the cause.
-				if !isOurTimeout(context.Cause(attempt)) {
-					t.Errorf("the body was closed, the cause is %v", context.Cause(attempt))
+				if !isOurTimeout(context.Cause(attempt.Context())) {
+					t.Errorf("the body was closed, the cause is %v", context.Cause(attempt.Context()))
 				}
 			}}
 			base := answers(func(req *http.Request) (*http.Response, error) {
-				attempt = req.Context()
+				attempt = req
 				time.Sleep(time.Second)
 				return &http.Response{StatusCode: 200, Body: body}, nil
 			})
 			_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
-			if closed := body.countingBody.closed; err != nil && closed != 1 || err == nil && closed != 0 {
+			if closed := body.closed; err != nil && closed != 1 || err == nil && closed != 0 {
 				t.Errorf("error %v, body closed %d times", err, closed)
 			}
 		})

@@ -30,6 +30,7 @@ type trip struct {
 	failed   string        // the error.type that it followed
 	reserved float64       // budget tokens held for the attempt to come
 	kept     *kept         // the response that was given up last
+	open     *attempt      // neither given up nor returned yet
 	taken    bool          // the base has answered, and with it taken over a streamed body
 
 	first attempt // in the same allocation
@@ -38,7 +39,11 @@ type trip struct {
 // newTrip takes over the request's body. If it fails, the body is closed.
 func (t *Transport) newTrip(req *http.Request) (*trip, error) {
 	ctx := req.Context()
-	c := &trip{t: t, req: req, safe: t.cfg.Safe(req), start: time.Now()}
+	if err := t.refuses(ctx, req); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	c := &trip{t: t, req: req, safe: t.safe(req), start: time.Now()}
 	if c.call = call.From(ctx); c.call == nil {
 		c.call = c.own.Init(ctx)
 	}
@@ -51,6 +56,32 @@ func (t *Transport) newTrip(req *http.Request) (*trip, error) {
 	return c, nil
 }
 
+// refuses returns why a request is not even looked at.
+func (t *Transport) refuses(ctx context.Context, req *http.Request) error {
+	switch {
+	case t.invalid != nil:
+		return t.invalid
+	case req.URL == nil:
+		return errNoURL
+	case ctx.Err() != nil:
+		return fault.Ended(ctx)
+	}
+	return nil
+}
+
+// safe asks Config.Safe. If that panics, the request's body is closed.
+func (t *Transport) safe(req *http.Request) bool {
+	returned := false
+	defer func() {
+		if !returned {
+			closeBody(req)
+		}
+	}()
+	safe := t.cfg.Safe(req)
+	returned = true
+	return safe
+}
+
 // try makes one attempt, and accounts for it unless a breaker rejected it.
 func (c *trip) try() *attempt {
 	a := &c.first
@@ -58,6 +89,7 @@ func (c *trip) try() *attempt {
 		a = new(attempt)
 	}
 	a.Number, a.Safe = c.sent+1, c.safe
+	c.open = a
 	c.send(a)
 	if a.rejection, _ = fault.AsRejection(a.Err); a.rejection != nil {
 		return a
@@ -205,7 +237,7 @@ func (c *trip) wait(a *attempt, next wait) error {
 	} else {
 		a.ctx.Cancel(errGivenUp)
 	}
-	c.last = next
+	c.open, c.last = nil, next
 	c.t.announce(Event{
 		Context: c.req.Context(), Attempt: c.sent, MaxAttempts: c.maxAttempts,
 		Reason: c.reason, ErrorType: c.failed, Delay: next.Duration, DelaySource: next.source,
@@ -216,25 +248,35 @@ func (c *trip) wait(a *attempt, next wait) error {
 	waited := time.Since(began)
 	c.waited += waited
 	c.t.metrics.waited(c.call, waited, labels{endpoint: c.call.Endpoint, address: c.address(), source: next.source})
-	if err == nil && c.kept != nil {
-		// The connection is free for the next attempt once the body is drained.
-		c.kept.settled()
-	}
 	return err
 }
 
+// sleep waits for d and then, for no longer than the time set for that, until
+// the response given up is drained: its connection is free for the next
+// attempt.
 func (c *trip) sleep(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	elapsed := false
 	select {
 	case <-c.call.Done():
-		return context.Cause(c.call)
 	case <-c.req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
-		return errRequestCancel
 	case <-timer.C:
+		elapsed = true
+	}
+	if elapsed && c.kept != nil {
+		select {
+		case <-c.call.Done():
+		case <-c.req.Cancel: //nolint:staticcheck // as above
+		case <-c.kept.done:
+		case <-c.kept.over:
+		}
 	}
 	if c.call.Err() != nil {
 		return context.Cause(c.call)
+	}
+	if isCanceled(c.req) {
+		return errRequestCancel
 	}
 	return nil
 }
@@ -247,13 +289,14 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 		a.deliver()
 	} else {
 		a.ctx.Cancel(nil)
-		if a.NotSent {
+		if a.NotSent && (a.rejection != nil || c.call.Err() == nil) {
 			response = c.kept.take()
 		}
 	}
 	if response == nil {
 		err := c.failure(a, stopped)
 		c.over(err, stopped)
+		c.open = nil
 		return nil, err
 	}
 	response.Request = c.req
@@ -262,6 +305,7 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 		outcome = statusError(response.StatusCode)
 	}
 	c.over(outcome, stopped)
+	c.open = nil
 	return response, nil
 }
 
@@ -307,8 +351,12 @@ func (c *trip) over(failure error, stopped Reason) {
 	}
 }
 
-// release lets go of what only the attempts needed.
+// release lets go of what only the attempts needed, and after a panic of the
+// base or of a function of the Config, of the attempt under way.
 func (c *trip) release() {
+	if c.open != nil {
+		c.open.drop()
+	}
 	c.out.release(c.taken)
 	c.returnReserved()
 }

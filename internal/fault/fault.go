@@ -41,6 +41,33 @@ func (e *TimeLimitError) Temporary() bool { return false }
 // ErrorType returns the value of the error.type attribute.
 func (e *TimeLimitError) ErrorType() string { return Timeout }
 
+// Ended returns an error for a context that is over: its Err, and where that
+// has a cause, one that is both.
+func Ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == err { //nolint:errorlint // the same, not one that wraps it
+		return err
+	}
+	return &endedError{err, cause}
+}
+
+// An endedError is the end of a context that has a cause of its own.
+type endedError struct{ err, cause error }
+
+func (e *endedError) Error() string   { return e.cause.Error() }
+func (e *endedError) Unwrap() []error { return []error{e.cause, e.err} }
+
+// Timeout reports whether a deadline ended the context.
+func (e *endedError) Timeout() bool { return IsTimeout(e.cause) || IsTimeout(e.err) }
+
+// ErrorType returns the value of the error.type attribute.
+func (e *endedError) ErrorType() string {
+	if e.Timeout() {
+		return Timeout
+	}
+	return Canceled
+}
+
 // A Rejection is an error of a breaker: the attempt was never sent.
 type Rejection interface {
 	error

@@ -188,3 +188,24 @@ func TestConnectionErrorsAreToldByTheirType(t *testing.T) {
 		t.Error("no error is a connection's")
 	}
 }
+
+func TestTheEndOfAContextIsItsErrAndItsCause(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 0, cause)
+	defer cancel()
+	err := Ended(ctx)
+	if !errors.Is(err, cause) || !errors.Is(err, context.DeadlineExceeded) || !IsTimeout(err) || Type(err) != Timeout {
+		t.Errorf("a deadline with a cause is told as %v, a %s", err, Type(err))
+	}
+	canceled, stop := context.WithCancelCause(t.Context())
+	stop(cause)
+	if err := Ended(canceled); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || IsTimeout(err) || Type(err) != Canceled {
+		t.Errorf("a cancellation with a cause is told as %v, a %s", err, Type(err))
+	}
+	plain, stopPlain := context.WithCancel(t.Context())
+	stopPlain()
+	if err := Ended(plain); err != context.Canceled { //nolint:errorlint // nothing is wrapped without need
+		t.Errorf("a cancellation is told as %v", err)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"math"
 	"sync"
+
+	"github.com/retrip-go/retrip/internal/fault"
 )
 
 // A Source is the payload of one call. Its readers share the bytes. The zero
@@ -174,7 +176,7 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	switch {
 	case err != nil && ctx.Err() != nil:
 		_ = body.Close()
-		return nil, context.Cause(ctx)
+		return nil, fault.Ended(ctx)
 	case err != nil:
 		_ = body.Close()
 		return nil, err

@@ -1,0 +1,93 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestAContextThatIsOverIsToldWithItsCause(t *testing.T) {
+	t.Parallel()
+	errCause := errors.New("enough")
+	for name, body := range map[string]io.Reader{"before the call": nil, "while the payload is read": blocked{make(chan struct{})}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var report Report
+			ctx, cancel := context.WithTimeoutCause(WithReport(t.Context(), &report), time.Millisecond, errCause)
+			defer cancel()
+			if body == nil {
+				<-ctx.Done()
+			}
+			_, err := NewTransport(answers(status(200)), Config{}).RoundTrip(keyed(ctx, t, body))
+			var timeout interface{ Timeout() bool }
+			if !errors.Is(err, errCause) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Errorf("error %v", err)
+			}
+			if !errors.Is(report.Err, errCause) || report.Attempts != 0 {
+				t.Errorf("report %+v", report)
+			}
+		})
+	}
+}
+
+// blocked is a body that brings nothing until it is closed.
+type blocked struct{ closed chan struct{} }
+
+func (b blocked) Read([]byte) (int, error) {
+	<-b.closed
+	return 0, net.ErrClosed
+}
+
+func (b blocked) Close() error {
+	close(b.closed)
+	return nil
+}
+
+func TestAContextThatEndsInALaterDialIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		base := answers(status(503), func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, &net.OpError{Op: "dial", Err: req.Context().Err()}
+		})
+		resp, err := NewTransport(base, Config{}).RoundTrip(keyed(ctx, t, nil))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("response %v, error %v", resp, err)
+		}
+	})
+}
+
+func TestAForeignBodyDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(10*time.Millisecond, cancel)
+		base := answers(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 503, Body: slowBody{}}, nil
+		})
+		start := time.Now()
+		_, err := NewTransport(base, Config{Backoff: steady(0)}).RoundTrip(keyed(ctx, t, nil))
+		if !errors.Is(err, context.Canceled) || base.calls != 1 || time.Since(start) != 10*time.Millisecond {
+			t.Errorf("error %v after %v and %d requests", err, time.Since(start), base.calls)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// slowBody takes no notice of its attempt's context.
+type slowBody struct{}
+
+func (slowBody) Close() error { return nil }
+
+func (slowBody) Read([]byte) (int, error) {
+	time.Sleep(time.Minute)
+	return 0, io.EOF
+}

@@ -1,0 +1,55 @@
+package retry
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+func TestAPanicLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	boom := func() { panic("boom") }
+	for name, cfg := range map[string]Config{
+		"Safe":      {Safe: func(*http.Request) bool { boom(); return true }},
+		"Inspect":   {Inspect: func(*Attempt) error { boom(); return nil }},
+		"Policy":    {Policy: func(*Attempt) Decision { boom(); return Decision{} }},
+		"Backoff":   {Backoff: func() backoff.BackOff { boom(); return nil }},
+		"BudgetKey": {BudgetKey: func(*http.Request) string { boom(); return "" }},
+		"OnRetry":   {OnRetry: func(Event) { boom() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sent, answered := opaque([]byte("payload")), opaque([]byte("answer"))
+				var attempt *http.Request
+				cfg.Budget = NewBudget(10, 0)
+				transport := NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+					attempt = req
+					_ = req.Body.Close()
+					return &http.Response{StatusCode: 503, Body: answered}, nil
+				}), cfg)
+				req := keyed(t.Context(), t, sent)
+				func() {
+					defer func() {
+						if p := recover(); p != "boom" {
+							t.Errorf("recovered %v", p)
+						}
+					}()
+					_, _ = transport.RoundTrip(req)
+				}()
+				synctest.Wait()
+				if sent.closed != 1 {
+					t.Errorf("the request's body was closed %d times", sent.closed)
+				}
+				if attempt != nil && (answered.closed != 1 || attempt.Context().Err() == nil) {
+					t.Errorf("the response's body was closed %d times, its context ended with %v", answered.closed, attempt.Context().Err())
+				}
+				if b := cfg.Budget.buckets["api.example.com"]; b != nil && b.tokens != 10 {
+					t.Errorf("%v tokens are left of 10", b.tokens)
+				}
+			})
+		})
+	}
+}
