@@ -332,8 +332,21 @@ func (c *trip) ended(last, cause error) error {
 	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.call.Err()}
 }
 
-// over records the call.
+// over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
+	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.call) {
+		c.record(failure, stopped)
+	}
+	if r := reportOf(c.call); r != nil {
+		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
+		if c.sent <= 1 && c.waited == 0 {
+			r.Reason = NotRetryable
+		}
+	}
+}
+
+// record measures and logs how the call ended.
+func (c *trip) record(failure error, stopped Reason) {
 	l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: fault.Type(failure)}
 	if c.sent > 0 {
 		c.t.metrics.over(c.call, c.sent, l)
@@ -342,12 +355,6 @@ func (c *trip) over(failure error, stopped Reason) {
 		l.stopReason = stopped.label()
 		c.t.metrics.exhausted(c.call, l)
 		c.t.logExhaustion(c.call, c.sent, l)
-	}
-	if r := reportOf(c.call); r != nil {
-		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
-		if c.sent <= 1 && c.waited == 0 {
-			r.Reason = NotRetryable
-		}
 	}
 }
 

@@ -140,6 +140,12 @@ func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []fl
 	return h
 }
 
+// Enabled reports whether somebody reads the histogram.
+func (h IntHistogram) Enabled(ctx context.Context) (enabled bool) {
+	defer guard(nil)
+	return h.instrument != nil && h.instrument.Enabled(ctx)
+}
+
 // Record records v under the attributes of o.
 func (h IntHistogram) Record(ctx context.Context, v int64, o *Options) {
 	defer guard(nil)
