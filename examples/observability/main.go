@@ -6,8 +6,8 @@
 // of chats, streams, embeddings and responses through the whole chain, and
 // OpenTelemetry's Prometheus exporter on a loopback port. Where a prometheus
 // is installed (Debian: apt-get install prometheus) it is started, too, with a
-// configuration and a store that are gone afterwards, and /board leads to all
-// queries of the dashboard at once.
+// configuration and a store that are gone afterwards, and what is printed as
+// board leads to the queries of the dashboard, drawn.
 //
 // dashboard.json is that dashboard for Grafana: import it and choose a
 // Prometheus that scrapes your services. It expects the exporter's names with
@@ -76,12 +76,15 @@ func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) 
 		return err
 	default:
 		defer scraper.stop()
-		board, err := boardURL(scraper.url)
+		rows, err := boards(scraper.url)
 		if err != nil {
 			return err
 		}
-		mux.Handle("GET /board", http.RedirectHandler(board, http.StatusFound))
-		fmt.Fprintf(w, "prometheus: %s\nboard:      http://%s/board\n", scraper.url, listener.Addr())
+		fmt.Fprintf(w, "prometheus: %s\n", scraper.url)
+		for _, row := range rows {
+			mux.Handle("GET /board/"+row.name, http.RedirectHandler(row.url, http.StatusFound))
+			fmt.Fprintf(w, "board:      http://%s/board/%s\n", listener.Addr(), row.name)
+		}
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

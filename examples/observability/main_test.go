@@ -85,9 +85,9 @@ func TestPrometheusLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestBoardURLHoldsEveryQuery(t *testing.T) {
+func TestBoardsHoldEveryQuery(t *testing.T) {
 	t.Parallel()
-	board, err := boardURL("http://127.0.0.1:1")
+	rows, err := boards("http://127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +95,22 @@ func TestBoardURLHoldsEveryQuery(t *testing.T) {
 	if err := eachQuery(func(_, _, _ string) error { queries++; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(board, ".expr="); n != queries {
-		t.Errorf("%d queries, not %d", n, queries)
+	names := map[string]bool{}
+	for _, row := range rows {
+		n := strings.Count(row.url, ".expr=")
+		if n == 0 || n > 10 {
+			t.Errorf("%s has %d queries: none, or too many", row.name, n)
+		}
+		if names[row.name] || !regexp.MustCompile(`^[a-z]+$`).MatchString(row.name) {
+			t.Errorf("%q is no name, or one of two", row.name)
+		}
+		names[row.name] = true
+		if strings.Contains(row.url, "%24") {
+			t.Errorf("%s: a variable of Grafana's is left", row.name)
+		}
+		queries -= n
 	}
-	if strings.Contains(board, "%24") {
-		t.Error("a variable of Grafana's is left")
+	if queries != 0 {
+		t.Errorf("%d queries are missing", queries)
 	}
 }

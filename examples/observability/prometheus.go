@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"time"
 )
 
@@ -120,23 +120,31 @@ func freeAddress(ctx context.Context) (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// boardURL returns the address of a page of the server on which all queries of
-// the dashboard are drawn.
-func boardURL(server string) (string, error) {
-	board, err := readDashboard()
+// A board is a row of the dashboard as a page of a Prometheus. It would not
+// draw the whole dashboard on one: its older pages know ten graphs.
+type board struct{ name, url string }
+
+// boards returns the rows of the dashboard, for a server.
+func boards(server string) ([]board, error) {
+	dashboard, err := readDashboard()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	values := url.Values{}
-	n := 0
-	for _, panel := range board.Panels {
+	var all []board
+	graphs := 0
+	for _, panel := range dashboard.Panels {
+		if panel.Type == "row" {
+			name, _, _ := strings.Cut(strings.ToLower(panel.Title), ":")
+			all = append(all, board{name, server + "/graph?"})
+			graphs = 0
+			continue
+		}
+		row := &all[len(all)-1]
 		for _, target := range panel.Targets {
-			prefix := "g" + strconv.Itoa(n) + "."
-			values.Set(prefix+"expr", "# "+panel.Title+"\n"+plain(target.Expr, "10s"))
-			values.Set(prefix+"tab", "0")
-			values.Set(prefix+"range_input", "5m")
-			n++
+			expr := url.QueryEscape("# " + panel.Title + "\n" + plain(target.Expr, "10s"))
+			row.url += fmt.Sprintf("g%d.range_input=1m&g%[1]d.expr=%s&g%[1]d.tab=0&", graphs, expr)
+			graphs++
 		}
 	}
-	return server + "/graph?" + values.Encode(), nil
+	return all, nil
 }
