@@ -68,6 +68,18 @@ func ExampleNewClient() {
 	// HTTP/1.1 200 OK
 }
 
+// A client whose chain is not needed any more, while its MeterProvider lives
+// on, is closed through its Transport.
+func ExampleTransport_Close() {
+	client := openai.NewClient(openai.Config{})
+	transport, ok := client.Transport.(*openai.Transport)
+	if ok {
+		client.CloseIdleConnections()
+		fmt.Println("closed, error:", transport.Close())
+	}
+	// Output: closed, error: <nil>
+}
+
 // A base may be changed before its first use: here it trusts the certificate
 // of a server of one's own.
 func ExampleBaseTransport() {

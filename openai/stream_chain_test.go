@@ -456,6 +456,28 @@ func TestWhatIsNotUnderstoodPassesUnharmed(t *testing.T) {
 	}
 }
 
+func TestHEADPassesUnharmed(t *testing.T) {
+	t.Parallel()
+	for _, server := range []func() *openaitest.Server{openaitest.NewServer, openaitest.NewTLSServer} {
+		srv := server()
+		t.Cleanup(srv.Close)
+		chain := openai.NewTransport(srv.Client().Transport, openai.Config{})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, srv.URL+"/models", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := chain.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot()[0].Totals.Failure != 0 {
+			t.Errorf("%d with %d bytes, error %v", resp.StatusCode, len(body), err)
+		}
+	}
+}
+
 func BenchmarkStream(b *testing.B) {
 	body := bytes.Repeat([]byte(tokenEvent), 2000)
 	body = append(body, endEvent+doneEvent...)

@@ -293,7 +293,7 @@ func TestQueriesFindSomething(t *testing.T) {
 	t.Parallel()
 	r := recorded(t)
 	if r.found == nil {
-		t.Skip("prometheus is not installed")
+		t.Log("prometheus is not installed: nothing was asked")
 	}
 	for query, result := range r.found {
 		if result == "[]" {
