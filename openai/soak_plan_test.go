@@ -1,0 +1,510 @@
+package openai_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A soakPlan is one call of the soak: what is asked, how the caller behaves,
+// and what goes wrong with each attempt. It follows from the seed and the
+// call's number alone, so that caller and provider need not tell each other.
+type soakPlan struct {
+	id    uint64
+	scene int
+
+	endpoint  *soakEndpoint
+	model     string
+	stream    bool
+	choices   int
+	words     int
+	lineEnd   string
+	comments  bool
+	framing   soakFraming
+	gzip      soakGzip
+	slow      time.Duration // between the pieces of the answer
+	goAway    bool          // the provider asks for another connection
+	stateless bool          // store:false
+	keyed     bool          // an Idempotency-Key
+	sdkRetry  bool          // an X-Stainless-Retry-Count
+
+	size   int // of the payload's filler
+	body   soakBody
+	caller soakCaller
+	after  time.Duration // until the caller cancels, closes or times out
+	part   float64       // of the answer, after which it does
+	limit  time.Duration // the caller's deadline; 0 = none
+	again  bool          // the request is used a second time
+
+	faults []soakFault // of the first attempts; later ones go well
+}
+
+type soakEndpoint struct {
+	method, path string
+	streams      bool
+	inspected    bool // the payload is JSON, and read by the chain
+	opaque       bool // the chain cannot tell half an answer from a whole one
+	stateful     bool
+}
+
+var soakEndpoints = []struct {
+	weight int
+	soakEndpoint
+}{
+	{40, soakEndpoint{method: http.MethodPost, path: "/v1/chat/completions", streams: true, inspected: true}},
+	{8, soakEndpoint{method: http.MethodPost, path: "/v1/completions", streams: true, inspected: true}},
+	{15, soakEndpoint{method: http.MethodPost, path: "/v1/embeddings", inspected: true}},
+	{20, soakEndpoint{method: http.MethodPost, path: "/v1/responses", streams: true, inspected: true, stateful: true}},
+	{5, soakEndpoint{method: http.MethodPost, path: "/v1/audio/speech", inspected: true, opaque: true}},
+	{5, soakEndpoint{method: http.MethodPost, path: "/v1/files", opaque: true, stateful: true}},
+	{7, soakEndpoint{method: http.MethodGet, path: "/v1/models", opaque: true}},
+}
+
+type soakFraming int
+
+const (
+	byLength soakFraming = iota
+	chunked
+	byClose // HTTP/1.1 only: a cut looks like the end
+)
+
+type soakGzip int
+
+const (
+	notZipped soakGzip = iota
+	unzipped           // by net/http, unasked
+	zipped             // the caller asked for it and gets it so
+)
+
+type soakBody int
+
+const (
+	sharedBody  soakBody = iota // of retry.NewRequest
+	knownBody                   // of http.NewRequest, with GetBody
+	opaqueBody                  // of known length, without GetBody
+	unsizedBody                 // of unknown length
+	slowBodySent
+	failingBody // breaks off half-way
+	lyingBody   // shorter than its ContentLength
+)
+
+type soakCaller int
+
+const (
+	readsAll soakCaller = iota
+	readsBySmallSteps
+	readsExactly     // up to the last byte, without waiting for io.EOF
+	neverCloses      // once it was told the end
+	closesUnread     //
+	closesHalfWay    //
+	closesWhileRead  // from another goroutine
+	cancels          //
+	cancelsHalfWay   //
+	cancelsAtOnce    // before the call
+	hasDeadline      //
+	hasClientTimeout // http.Client.Timeout
+)
+
+// A soakFault is what goes wrong with one attempt.
+type soakFault struct {
+	kind   soakFaultKind
+	at     float64 // where, as a share of the answer
+	status int
+	header [2]string
+	error  soakErrorBody
+}
+
+type soakFaultKind int
+
+const (
+	noFault soakFaultKind = iota
+	faultStatus
+	faultEarlyStatus   // before the payload was read
+	faultKill          // TCP reset before the headers
+	faultEarlyKill     // before the payload was read
+	faultAbort         // end of the connection or HTTP/2 stream before the headers
+	faultSilence       // no headers
+	faultCut           // end of the connection or HTTP/2 stream after some bytes
+	faultReset         // TCP reset after some bytes
+	faultStall         // silence after some bytes
+	faultEnd           // an orderly end after some bytes
+	faultErrorInAnswer // an event, or the answer is an error
+	faultCorrupt       // an event, or half the answer, is no JSON
+	soakFaultKinds
+)
+
+type soakErrorBody int
+
+const (
+	plainError soakErrorBody = iota
+	quotaError
+	emptyError
+	longError    // longer than what is drained
+	stalledError // half of it, then silence
+	endlessError
+	soakErrorBodies
+)
+
+const (
+	errorMark   = `"error":{"message":"soak"`
+	corruptMark = `{"broken`
+)
+
+// soakModels have their own breakers and budgets, and their own weather.
+var soakModels = []struct {
+	name   string
+	faulty float64 // share of attempts that go wrong
+	limits float64 // share of those that are a 429
+}{
+	{"calm", 0.08, 0},
+	{"rough", 0.3, 0.003},
+	{"rough-too", 0.4, 0},
+	{"broken", 0.75, 0},
+	{"limited", 0.15, 0.6},
+}
+
+// Within each period of calls the first ones meet a provider that is out.
+const (
+	outagePeriod = 1500
+	outageLength = 100
+)
+
+func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
+	r := rand.New(rand.NewPCG(seed, id))
+	p := &soakPlan{id: id, scene: r.IntN(len(scenes)), choices: 1, lineEnd: "\n"}
+	scene := &scenes[p.scene]
+	pick := r.IntN(100)
+	for i := range soakEndpoints {
+		if pick -= soakEndpoints[i].weight; pick < 0 {
+			p.endpoint = &soakEndpoints[i].soakEndpoint
+			break
+		}
+	}
+	model := soakModels[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4}[r.IntN(11)]]
+	p.model = model.name
+	p.stream = p.endpoint.streams && chance(r, 0.55)
+	if chance(r, 0.1) {
+		p.choices = 2 + r.IntN(2)
+	}
+	p.words = 1 + r.IntN(20)
+	if chance(r, 0.05) {
+		p.words = 2000 // more than the buffers on the way hold
+	}
+	if chance(r, 0.2) {
+		p.lineEnd = "\r\n"
+	}
+	p.comments = chance(r, 0.2)
+	p.stateless, p.keyed, p.sdkRetry = chance(r, 0.3), chance(r, 0.1), chance(r, 0.05)
+	p.gzip = []soakGzip{notZipped, notZipped, notZipped, notZipped, notZipped, unzipped, zipped}[r.IntN(7)]
+	p.framing = soakFraming(r.IntN(2))
+	if !p.opaque() && !scene.http2 && chance(r, 0.1) {
+		p.framing = byClose
+	}
+	if chance(r, 0.1) {
+		p.slow = time.Duration(1+r.IntN(10)) * time.Millisecond
+	}
+	p.goAway = chance(r, 0.01)
+	p.askBy(r)
+	p.behave(r)
+	for attempt := range scene.attempts {
+		switch {
+		case id%outagePeriod < outageLength && model.name != "calm":
+			p.faults = append(p.faults, soakFault{kind: faultStatus, status: 503})
+		case chance(r, model.faulty):
+			p.faults = append(p.faults, p.newFault(r, model.limits))
+		case attempt == 0 || chance(r, 0.5):
+			p.faults = append(p.faults, soakFault{})
+		}
+	}
+	// Only the caller's patience ends what no limit of the chain is for.
+	if p.limit == 0 && (scene.patient || slices.ContainsFunc(p.faults, p.endless)) {
+		p.limit = time.Duration(200+r.IntN(1500)) * time.Millisecond
+	}
+	return p
+}
+
+func chance(r *rand.Rand, p float64) bool { return r.Float64() < p }
+
+// askBy chooses the request's body.
+func (p *soakPlan) askBy(r *rand.Rand) {
+	switch n := r.IntN(100); {
+	case p.endpoint.method == http.MethodGet:
+		return
+	case n < 90:
+		p.size = r.IntN(2 << 10)
+	case n < 98:
+		p.size = 32<<10 + r.IntN(96<<10)
+	default:
+		p.size = soakMaxReplay + r.IntN(512<<10) // streamed through, but for a shared one
+	}
+	p.body = []soakBody{sharedBody, sharedBody, sharedBody, knownBody, knownBody, knownBody, opaqueBody, opaqueBody, unsizedBody, slowBodySent}[r.IntN(10)]
+	if chance(r, 0.01) {
+		p.body = failingBody
+	}
+	if chance(r, 0.01) {
+		p.body = lyingBody
+	}
+}
+
+// behave chooses what the caller does.
+func (p *soakPlan) behave(r *rand.Rand) {
+	p.after = time.Duration(r.IntN(40_000)) * time.Microsecond
+	p.part = r.Float64()
+	p.again = chance(r, 0.1)
+	switch n := r.IntN(100); {
+	case n < 55:
+		p.caller = readsAll
+	case n < 60:
+		p.caller = readsBySmallSteps
+	case n < 64:
+		p.caller = readsExactly
+	case n < 68:
+		p.caller = neverCloses
+	case n < 71:
+		p.caller = closesUnread
+	case n < 77:
+		p.caller = closesHalfWay
+	case n < 80:
+		p.caller = closesWhileRead
+	case n < 86:
+		p.caller = cancels
+	case n < 90:
+		p.caller = cancelsHalfWay
+	case n < 91:
+		p.caller = cancelsAtOnce
+	case n < 96:
+		p.caller, p.limit = hasDeadline, p.after+time.Millisecond
+	default:
+		p.caller, p.limit = hasClientTimeout, p.after+time.Millisecond
+	}
+}
+
+func (p *soakPlan) newFault(r *rand.Rand, limited float64) soakFault {
+	f := soakFault{at: r.Float64(), status: 200}
+	if chance(r, 0.1) {
+		f.at = 1 // all of it, and yet no end
+	}
+	if chance(r, limited) {
+		f.kind, f.status = faultStatus, http.StatusTooManyRequests
+		f.header = [...][2]string{
+			{"Retry-After-Ms", strconv.Itoa(1 + r.IntN(40))},
+			{"Retry-After", "0.01"},
+			{"X-Ratelimit-Reset-Requests", "20ms"},
+			{"Retry-After", "3600"},
+			{},
+		}[r.IntN(5)]
+		return f
+	}
+	f.kind = soakFaultKind(1 + r.IntN(int(soakFaultKinds)-1))
+	switch f.kind {
+	case faultStatus, faultEarlyStatus:
+		f.status = [...]int{400, 401, 404, 408, 409, 413, 500, 500, 502, 503, 503, 504, 521, 529}[r.IntN(14)]
+		f.header = [...][2]string{
+			{},
+			{},
+			{"Retry-After-Ms", strconv.Itoa(r.IntN(20))},
+			{"Retry-After", "0"},
+			{"Retry-After", "NaN"},
+			{"X-Should-Retry", "true"},
+			{"X-Should-Retry", "false"},
+		}[r.IntN(7)]
+		if f.kind == faultStatus && chance(r, 0.4) {
+			f.error = soakErrorBody(r.IntN(int(soakErrorBodies)))
+		}
+	case faultCorrupt, faultEnd:
+		if p.opaque() {
+			// Nobody could tell that from the answer that was meant.
+			f.kind = faultCut
+		}
+	case faultErrorInAnswer:
+		if p.opaque() {
+			f.kind = faultAbort
+		}
+	default:
+	}
+	return f
+}
+
+// endless reports whether a fault may last until the caller's patience is over:
+// IdleTimeout waits for a first byte, and is for good answers only.
+func (p *soakPlan) endless(f soakFault) bool {
+	nothing := p.gzip == unzipped || f.at < 0.1 && (!p.stream || p.opaque())
+	return f.kind == faultStall && nothing || f.error == stalledError || f.error == endlessError
+}
+
+// refuses reports whether the provider kept nothing of an attempt.
+func (f soakFault) refuses() bool {
+	return f.status == http.StatusTooManyRequests ||
+		f.status == http.StatusServiceUnavailable && strings.HasPrefix(f.header[0], "Retry-After") && f.header[1] != "NaN"
+}
+
+func (p *soakPlan) fault(attempt int) soakFault {
+	if attempt > len(p.faults) {
+		return soakFault{}
+	}
+	return p.faults[attempt-1]
+}
+
+func (p *soakPlan) opaque() bool { return p.endpoint.opaque || p.gzip == zipped }
+
+// once reports whether no attempt may follow one that was sent, whatever came
+// of it.
+func (p *soakPlan) once(scene *soakScene) bool {
+	large := len(p.payload()) > soakMaxReplay && p.body != sharedBody
+	return large || p.endpoint.stateful && !scene.config.RetryStateful
+}
+
+// payload returns the request's body: its order shows, and whose it is.
+func (p *soakPlan) payload() []byte {
+	if p.endpoint.method == http.MethodGet {
+		return nil
+	}
+	filler := make([]byte, 0, p.size+24)
+	for at := uint64(0); len(filler) < p.size; at++ {
+		filler = strconv.AppendUint(append(filler, '.'), p.id*7919+at*104729, 36)
+	}
+	if !p.endpoint.inspected {
+		return fmt.Appendf(filler, "%d", p.id)
+	}
+	return fmt.Appendf(nil, `{"soak":%d,"messages":"%s","model":%q,"stream":%v,"store":%v}`, p.id, filler, p.model, p.stream, !p.stateless)
+}
+
+// answer returns what is meant by the answer to an attempt, and where in it
+// the events of a stream end. It names the call and the attempt throughout.
+func (p *soakPlan) answer(attempt int) (content []byte, ends []int) {
+	name := fmt.Sprintf("%d-%d", p.id, attempt)
+	if !p.stream {
+		text := strings.Repeat(name+" ", p.words)
+		return fmt.Appendf(nil, `{"id":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":%d}}`, name, text, p.words), nil
+	}
+	var b bytes.Buffer
+	event := func(event, data string) {
+		if p.comments {
+			fmt.Fprintf(&b, ": %s%s%s", name, p.lineEnd, p.lineEnd)
+		}
+		if event != "" {
+			fmt.Fprintf(&b, "event: %s%s", event, p.lineEnd)
+		}
+		fmt.Fprintf(&b, "data: %s%s%s", data, p.lineEnd, p.lineEnd)
+		ends = append(ends, b.Len())
+	}
+	if p.endpoint.stateful {
+		event("response.created", `{"type":"response.created","response":{"id":"`+name+`"}}`)
+		for n := range p.words {
+			event("response.output_text.delta", fmt.Sprintf(`{"type":"response.output_text.delta","delta":"%s %d"}`, name, n))
+		}
+		event("response.completed", `{"type":"response.completed","response":{"id":"`+name+`","usage":{"input_tokens":9,"output_tokens":1}}}`)
+		return b.Bytes(), ends
+	}
+	chunk := func(choice int, delta, reason string) {
+		event("", fmt.Sprintf(`{"id":%q,"choices":[{"index":%d,"delta":%s,"finish_reason":%s}]}`, name, choice, delta, reason))
+	}
+	for n := range p.choices {
+		chunk(n, `{"role":"assistant","content":""}`, "null")
+	}
+	for n := range p.words * p.choices {
+		chunk(n%p.choices, fmt.Sprintf(`{"content":"%s %d"}`, name, n), "null")
+	}
+	for n := range p.choices {
+		chunk(n, "{}", `"stop"`)
+	}
+	event("", "[DONE]")
+	return b.Bytes(), ends
+}
+
+// sent returns what an attempt's answer consists of, before anything cuts it
+// off, as it goes to the caller.
+func (p *soakPlan) sent(attempt int) []byte {
+	f := p.fault(attempt)
+	if f.kind == faultStatus || f.kind == faultEarlyStatus {
+		return f.errorContent(p.id, attempt)
+	}
+	content, ends := p.answer(attempt)
+	event := int(f.at * float64(len(ends)))
+	switch {
+	case f.kind == faultErrorInAnswer && p.stream:
+		return append(content[:before(ends, event)], p.errorEvent()...)
+	case f.kind == faultErrorInAnswer:
+		content = []byte(`{` + errorMark + `,"type":"server_error","code":null}}`)
+	case f.kind == faultCorrupt && p.stream:
+		begin, end := before(ends, event), len(content)
+		if event < len(ends) {
+			end = ends[event]
+		}
+		return slices.Replace(content, begin, end, []byte("data: "+corruptMark+p.lineEnd+p.lineEnd)...)
+	case f.kind == faultCorrupt:
+		half := int(f.at * float64(len(content)-1))
+		return append(content[:half], strings.Repeat("#", len(content)-half)...)
+	}
+	if p.gzip == zipped {
+		content = compressed(content)
+	}
+	return content
+}
+
+// before returns where an event begins.
+func before(ends []int, event int) int {
+	if event == 0 {
+		return 0
+	}
+	return ends[event-1]
+}
+
+func (p *soakPlan) errorEvent() string {
+	if p.endpoint.stateful {
+		return "event: error" + p.lineEnd + `data: {"type":"error",` + errorMark + `}}` + p.lineEnd + p.lineEnd
+	}
+	return `data: {` + errorMark + `,"type":"server_error","code":null}}` + p.lineEnd + p.lineEnd
+}
+
+func (f soakFault) errorContent(id uint64, attempt int) []byte {
+	text := fmt.Sprintf("%d-%d", id, attempt)
+	code := "server_error"
+	switch f.error {
+	case emptyError:
+		return nil
+	case longError:
+		text = strings.Repeat(text+" ", 20_000)
+	case quotaError:
+		code = "insufficient_quota"
+	default:
+	}
+	return fmt.Appendf(nil, `{%s,"type":%q,"code":%q,"param":%q}}`, errorMark, code, code, text)
+}
+
+func compressed(content []byte) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(content)
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// whole reports whether a caller who was told the end of a 200's body takes it
+// for an answer, as an SDK would. It does not look for what only the plan can
+// tell.
+func (p *soakPlan) whole(body []byte, attempt int) bool {
+	switch {
+	case p.opaque():
+		return true
+	case bytes.Contains(body, []byte(errorMark)), bytes.Contains(body, []byte(corruptMark)):
+		return false
+	case p.stream:
+		content, ends := p.answer(attempt)
+		return bytes.HasSuffix(body, content[before(ends, len(ends)-1):])
+	default:
+		return json.Valid(body)
+	}
+}
+
+func (p *soakPlan) String() string {
+	return fmt.Sprintf("call %d: %s %s, scene %d, model %s, stream %v×%d, words %d, framing %d, gzip %d, %d bytes by body %d, caller %d after %v or %.2f, limit %v, again %v, keyed %v, sdk %v, faults %+v",
+		p.id, p.endpoint.method, p.endpoint.path, p.scene, p.model, p.stream, p.choices, p.words, p.framing, p.gzip, p.size, p.body, p.caller, p.after, p.part, p.limit, p.again, p.keyed, p.sdkRetry, p.faults)
+}
