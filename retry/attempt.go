@@ -54,7 +54,10 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
 		a.ctx.Cancel(limit)
-		err = limit
+		// A refusal stays one: nothing was sent, and no limit was needed.
+		if _, rejected := fault.AsRejection(err); !rejected {
+			err = limit
+		}
 	}
 	switch {
 	case response == nil && err == nil:
