@@ -39,6 +39,14 @@ func (t *Transport) announce(e Event) {
 	}
 }
 
+// logTooLarge tells the log that a payload is sent once because of its size.
+func (t *Transport) logTooLarge(ctx context.Context, endpoint string) {
+	if t.cfg.Logger != nil {
+		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "payload too large to replay",
+			slog.Int64("max_replay_bytes", t.cfg.MaxReplayBytes), slog.String("endpoint", endpoint))
+	}
+}
+
 // logExhaustion tells the log that a retryable failure goes to the caller.
 func (t *Transport) logExhaustion(ctx context.Context, attempts int, l labels) {
 	if t.cfg.Logger != nil {

@@ -33,6 +33,7 @@ var newSource = payload.NewSource
 type outgoing struct {
 	source     payload.Source
 	once       *payload.Once // not nil: streamed through
+	tooLarge   bool          // streamed through because it is above the limit
 	none       bool          // the request has no body
 	noGetBody  bool          // keep net/http from replaying on its own account
 	replayable bool          // another attempt can send the same bytes
@@ -62,6 +63,7 @@ func (o *outgoing) prepare(req *http.Request, safe bool, limit int64) error {
 	}
 	if stream != nil {
 		o.stream(stream)
+		o.tooLarge = true
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -223,13 +224,17 @@ func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
 		body := opaque(bytes.Repeat([]byte("x"), 100))
 		req := keyed(t.Context(), t, body)
 		req.ContentLength = length
-		resp, err := NewTransport(base, Config{MaxReplayBytes: 64}).RoundTrip(req)
+		var log bytes.Buffer
+		resp, err := NewTransport(base, Config{MaxReplayBytes: 64, Logger: slog.New(slog.NewTextHandler(&log, nil))}).RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		readAll(t, resp)
 		if base.calls != 1 || len(base.bodies[0]) != 100 || body.closed != 1 {
 			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.calls, len(base.bodies[0]), body.closed)
+		}
+		if strings.Count(log.String(), "too large to replay") != 1 {
+			t.Errorf("length %d: logged %q", length, log.String())
 		}
 	}
 }

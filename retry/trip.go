@@ -50,6 +50,9 @@ func (t *Transport) newTrip(req *http.Request) (*trip, error) {
 	if err := c.out.prepare(req, c.safe, t.cfg.MaxReplayBytes); err != nil {
 		return nil, err
 	}
+	if c.out.tooLarge {
+		t.logTooLarge(ctx, c.call.Endpoint)
+	}
 	c.maxAttempts = maxAttempts(ctx, t.cfg.MaxAttempts)
 	c.limits = newLimits(ctx, c.start, &t.cfg)
 	c.backoffs.start = t.cfg.Backoff
