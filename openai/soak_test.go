@@ -478,6 +478,9 @@ func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report 
 		return
 	}
 	s.ended.Add(1)
+	if p.caller == readsExactly && req.Context().Err() != nil {
+		return // before he was told how it ends
+	}
 	s.checkHalf(p, got, attempt, report)
 }
 
