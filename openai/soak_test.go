@@ -463,7 +463,11 @@ func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report 
 		s.problem(p, "attempt %d: %d bytes are not the %d that were sent", attempt, len(got), len(want))
 		return
 	}
-	if resp.StatusCode != http.StatusOK || err != nil || p.caller == closesUnread || p.caller == closesHalfWay {
+	switch {
+	case resp.StatusCode != http.StatusOK || p.caller == closesUnread || p.caller == closesHalfWay:
+		return
+	case err != nil:
+		s.checkBroken(req.Context(), p, got, attempt, report)
 		return
 	}
 	meant, _ := p.answer(attempt)
@@ -539,17 +543,33 @@ func readAs(p *soakPlan, body io.ReadCloser, length int, cancel context.CancelFu
 	return got, err
 }
 
+// checkBroken looks at an answer whose reader got an error. Of what is held to
+// its end none may be delivered, unless there was no other attempt to be had.
+func (s *soak) checkBroken(ctx context.Context, p *soakPlan, got []byte, attempt int, report *retry.Report) {
+	mode := s.scenes[p.scene].config.Delivery
+	held := !p.opaque() && (p.stream && mode == openai.Whole || !p.stream && mode != openai.Immediate)
+	own := ctx.Err() != nil || p.caller == closesWhileRead || p.caller == hasClientTimeout
+	if held && !own && !finished(got) && report.Stopped == retry.NotRetryable {
+		s.problem(p, "attempt %d: an answer that broke off after %d bytes was not retried", attempt, len(got))
+	}
+}
+
+// finished reports whether there is enough of a stream for the chain to call it
+// complete: what fails after that is the caller's to see.
+func finished(got []byte) bool {
+	return bytes.Contains(got, []byte(`"finish_reason":"stop"`)) || bytes.Contains(got, []byte("response.completed"))
+}
+
 // checkHalf looks at an answer that ended without an error, and is none.
 func (s *soak) checkHalf(p *soakPlan, got []byte, attempt int, report *retry.Report) {
 	mode := s.scenes[p.scene].config.Delivery
-	finished := bytes.Contains(got, []byte(`"finish_reason":"stop"`)) || bytes.Contains(got, []byte("response.completed"))
 	switch {
 	case !p.stream:
 		if mode != openai.Immediate && report.Stopped == retry.NotRetryable {
 			s.problem(p, "attempt %d: an answer of %d bytes that is none was not retried", attempt, len(got))
 		}
 		return
-	case finished:
+	case finished(got):
 		return
 	}
 	_, ends := p.answer(attempt)
