@@ -46,8 +46,8 @@ func keep(response *http.Response, cancel context.CancelCauseFunc) *kept {
 	go func() {
 		defer close(k.done)
 		k.drain()
+		_ = response.Body.Close() // which may be slow too
 		timer.Stop()
-		_ = response.Body.Close()
 		cancel(errGivenUp)
 	}()
 	return k
