@@ -121,7 +121,7 @@ func mayBegin(req *http.Request) error {
 	case req.URL == nil:
 		return errNoURL
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return fault.Ended(ctx)
 	}
 	return nil
 }
