@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,28 @@ type valueless struct{ context.Context }
 
 func (valueless) Value(any) any { return nil }
 
+// causeless is a context that ends for no reason but its end.
+type causeless struct{ context.Context }
+
+func (c causeless) Value(key any) any {
+	value := c.Context.Value(key)
+	if _, ok := value.(context.Context); ok { // how context.Cause finds it
+		return nil
+	}
+	return value
+}
+
+// traceless is a context without httptrace.
+type traceless struct{ context.Context }
+
+func (c traceless) Value(key any) any {
+	value := c.Context.Value(key)
+	if _, ok := value.(*httptrace.ClientTrace); ok {
+		return nil
+	}
+	return value
+}
+
 // leaks ends the goroutines that are left on purpose.
 var leaks = make(chan struct{})
 
@@ -121,15 +144,15 @@ var broken = []brokenWrapper{
 	}), breaks: []string{"the caller's request is unchanged/while it is being sent", "every attempt/has the caller's method, URL and Host"}},
 	{
 		name: "changes the caller's request after success", wrap: touching(onStatus(200, 299)),
-		breaks: []string{"the caller's request is unchanged/on success"},
+		breaks: []string{"the caller's request is unchanged/on success", "the caller's request is unchanged/when the base misbehaves"},
 	},
 	{
 		name: "changes the caller's request after an error status", wrap: touching(onStatus(400, 599)),
-		breaks: []string{"the caller's request is unchanged/on an error status"},
+		breaks: []string{"the caller's request is unchanged/on an error status", "the caller's request is unchanged/when the base misbehaves"},
 	},
 	{
 		name: "changes the caller's request after an error", wrap: touching(onError),
-		breaks: []string{"the caller's request is unchanged/on an error of the base"},
+		breaks: []string{"the caller's request is unchanged/on an error of the base", "the caller's request is unchanged/when the base misbehaves"},
 	},
 	{
 		name: "changes the caller's request after a panic", wrap: touching(onPanic),
@@ -138,41 +161,45 @@ var broken = []brokenWrapper{
 
 	// The caller's body.
 	{name: "closes the caller's body again after success", wrap: closing(onStatus(200, 200)), breaks: []string{
-		"the caller's body is closed exactly once/on success", "calls one after the other/may use one request",
+		"the caller's body is closed exactly once/on success", "the caller's body is closed exactly once/when the base misbehaves",
+		"Request.Cancel/ends the body", "calls one after the other/may use one request",
 	}},
 	{name: "closes the caller's body again after a 4xx", wrap: closing(onStatus(400, 499)), breaks: []string{
 		"the caller's body is closed exactly once/on a 4xx", "the caller's body is closed exactly once/when the base answers without reading it",
 	}},
 	{name: "closes the caller's body again after a 5xx", wrap: closing(onStatus(500, 599)), breaks: []string{
 		"the caller's body is closed exactly once/on a 5xx", "the caller's body is closed exactly once/when the base answers without reading it",
-		"the caller's body is closed exactly once/when the context ends meanwhile",
+		"the caller's body is closed exactly once/when the context ends meanwhile", "the caller's body is closed exactly once/when the base misbehaves",
+		"Request.Cancel/ends the wait between attempts",
 	}},
 	{
 		name: "closes the caller's body again after a panic", wrap: closing(onPanic),
 		breaks: []string{"the caller's body is closed exactly once/on a panic of the base"},
 	},
 	{name: "closes the caller's body again after an error", wrap: closing(onError), breaks: []string{
-		"the caller's body is closed exactly once/on an error of the base",
+		"the caller's body is closed exactly once/on an error of the base", "the caller's body is closed exactly once/when the base misbehaves",
+		"Request.Cancel/*",
 		"the caller's body is closed exactly once/when the context is already over",
 		"the caller's body is closed exactly once/when the context ends meanwhile",
 		"the caller's body is closed exactly once/when reading it fails",
 		"the caller's body is closed exactly once/when it is not as long as ContentLength says",
 	}},
 	{name: "never closes the caller's body", wrap: retries(flaws{leavesBody: true}), opts: buffers, breaks: []string{
-		"the caller's body is closed exactly once/*", "calls one after the other/may use one request",
+		"the caller's body is closed exactly once/*", "Request.Cancel/*", "calls one after the other/may use one request",
 		"over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed",
 	}},
 	{name: "closes the caller's body twice", wrap: retries(flaws{closesTwice: true}), opts: buffers, breaks: []string{
-		"the caller's body is closed exactly once/*", "calls one after the other/may use one request",
+		"the caller's body is closed exactly once/*", "Request.Cancel/*", "calls one after the other/may use one request",
 	}},
 	{
 		name: "leaves the caller's body when the context is over", wrap: retries(flaws{leavesUnread: true}), opts: buffers,
-		breaks: []string{"the caller's body is closed exactly once/when the context is already over"},
+		breaks: []string{"the caller's body is closed exactly once/when the context is already over", "Request.Cancel/is closed before the call"},
 	},
 	{name: "buffers only by its own account", wrap: passThrough, opts: buffers, breaks: []string{
 		"the caller's body is closed exactly once/on a panic of the base that leaves it open",
 		"the caller's body/that cannot be read is an error before anything is sent",
 		"the caller's body/of another length than ContentLength is an error before anything is sent",
+		"every attempt/offers its payload again by GetBody",
 	}},
 	{name: "sends what it could read", wrap: retries(flaws{ignoresReadError: true}), opts: buffers, breaks: []string{
 		"the caller's body/that cannot be read is an error and nothing whole is sent",
@@ -182,6 +209,13 @@ var broken = []brokenWrapper{
 		"the caller's body/of another length than ContentLength is an error",
 		"the caller's body/of another length than ContentLength is an error before anything is sent",
 	}},
+	{name: "takes an error with the last bytes for the end", wrap: payloadRead(func(r io.Reader, p []byte) (int, error) {
+		n, err := r.Read(p)
+		if n > 0 && err != nil {
+			err = io.EOF
+		}
+		return n, err
+	}), breaks: []string{"the caller's body/that cannot be read is an error and nothing whole is sent"}},
 	{
 		name: "asks for the payload again", wrap: retries(flaws{asksGetBody: true}), opts: buffers,
 		breaks: []string{"the caller's body/is not asked for again once it has been read"},
@@ -271,18 +305,46 @@ var broken = []brokenWrapper{
 	}},
 
 	// What the base receives.
-	{name: "drops the caller's context", wrap: changing(func(req *http.Request) *http.Request {
-		return req.WithContext(context.Background())
+	{name: "drops the caller's context and Request.Cancel", wrap: changing(func(req *http.Request) *http.Request {
+		req = req.WithContext(context.Background())
+		req.Cancel = nil //nolint:staticcheck // the flaw
+		return req
 	}), breaks: []string{
+		"Request.Cancel/is closed before the call", "Request.Cancel/ends an attempt, and no other follows", "Request.Cancel/ends the body",
 		"every attempt/has a context that ends with the caller's", "every attempt/has the values of the caller's context", "the context/*",
+		"every attempt/has a context that ends for the caller's cause", "every attempt/tells the caller's httptrace",
 		"the caller's body is closed exactly once/when the context ends meanwhile",
 		"http.Client/times out while it waits for headers", "http.Client/times out in the body",
 		"over HTTP/1.1/a cancelled call ends at the server", "over HTTP/2/a cancelled call ends at the server",
 		"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left",
 	}},
+	{name: "ends the attempt's context without the cause", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req.WithContext(causeless{req.Context()}))
+		if over := overFor(req); err != nil && over != nil {
+			err = over
+		}
+		return resp, err
+	}), breaks: []string{"every attempt/has a context that ends for the caller's cause"}},
+	{name: "puts its own httptrace in the place of the caller's", wrap: changing(func(req *http.Request) *http.Request {
+		return req.WithContext(traceless{req.Context()})
+	}), breaks: []string{"every attempt/tells the caller's httptrace"}},
+	{name: "drops Request.Cancel", wrap: changing(func(req *http.Request) *http.Request {
+		req = copied(req)
+		req.Cancel = nil //nolint:staticcheck // the flaw
+		return req
+	}), breaks: []string{
+		"Request.Cancel/is closed before the call", "Request.Cancel/ends an attempt, and no other follows", "Request.Cancel/ends the body",
+	}},
+	{
+		name: "offers no GetBody", wrap: retries(flaws{noGetBody: true}), opts: buffers,
+		breaks: []string{"every attempt/offers its payload again by GetBody"},
+	},
 	{name: "drops the values of the caller's context", wrap: changing(func(req *http.Request) *http.Request {
 		return req.WithContext(valueless{req.Context()})
-	}), breaks: []string{"every attempt/has the values of the caller's context"}},
+	}), breaks: []string{
+		"every attempt/has the values of the caller's context", "every attempt/tells the caller's httptrace",
+		"every attempt/has a context that ends for the caller's cause", "the context/is over with a cause, which the error shows",
+	}},
 	{name: "adds a header field", wrap: changing(func(req *http.Request) *http.Request {
 		req = req.Clone(req.Context())
 		req.Header.Set("X-Added", "1")
@@ -362,7 +424,7 @@ var broken = []brokenWrapper{
 	}), breaks: []string{
 		"the response's body/passes a read error on, after the bytes before it", "the response's body/yields no more after Close",
 		"the response's body/can be closed beside a Read, which ends", "the context/is cancelled while the body is read",
-		"http.Client/times out in the body", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+		"http.Client/times out in the body", "Request.Cancel/ends the body", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
 	}},
 	{name: "hands bytes over late", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
@@ -445,14 +507,37 @@ var broken = []brokenWrapper{
 		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
 	}},
 	{name: "closes beside its own Read", wrap: retries(flaws{closesBeside: true}), opts: buffers, breaks: []string{
+		"a response given up/delays nothing when its Close is slow", "a response given up/delays no end of the context when its Close is slow",
 		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
+	}},
+
+	{name: "waits for the Close of what it gives up", wrap: retries(flaws{waitsForClose: true}), opts: buffers, breaks: []string{
+		"a response given up/delays nothing when its Close is slow", "a response given up/delays no end of the context when its Close is slow",
 	}},
 
 	// The base.
 	{name: "passes everything on", wrap: func(base http.RoundTripper) http.RoundTripper { return base }, breaks: []string{
 		"a base that misbehaves/returns a response without a body", "a base that misbehaves/returns neither response nor error",
-		"a base that misbehaves/returns both response and error",
+		"a base that misbehaves/returns both response and error", "a base that misbehaves/returns an error and a response without a body",
+		"the caller's request is unchanged/when the base misbehaves", "the caller's body is closed exactly once/when the base misbehaves",
 	}},
+	{name: "closes what is not there", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if resp != nil && err != nil {
+			resp.Body.Close()
+			resp = nil
+		}
+		return resp, err
+	}), breaks: []string{"a base that misbehaves/returns an error and a response without a body"}},
+	{name: "keeps its place after a panic", wrap: func(base http.RoundTripper) http.RoundTripper {
+		places := make(chan struct{}, 3)
+		return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+			places <- struct{}{}
+			resp, err := base.RoundTrip(req)
+			<-places
+			return resp, err
+		})(base)
+	}, breaks: []string{"a base that misbehaves/panics, and later calls go through"}, may: []string{"calls beside each other/*"}},
 	{name: "makes an error of a panic", wrap: sending(func(base http.RoundTripper, req *http.Request) (resp *http.Response, err error) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -482,11 +567,18 @@ var broken = []brokenWrapper{
 		}
 		return resp, err
 	}), breaks: []string{
-		"the context/is over before the call", "the context/is cancelled during the attempt",
+		"the context/is over before the call", "the context/is cancelled during the attempt", "the context/is over with a cause, which the error shows",
 		"the context/reaches its deadline, which is a timeout for http.Client",
 		"over HTTP/1.1/a cancelled call ends at the server", "over HTTP/2/a cancelled call ends at the server",
 		"over HTTP/1.1/no goroutine is left", "over HTTP/2/no goroutine is left",
 	}, may: []string{"http.Client/times out while it waits for headers"}},
+	{name: "hides why the context ended", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if ctx := req.Context(); err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return resp, err
+	}), breaks: []string{"the context/is over with a cause, which the error shows"}},
 	{name: "hides that an error is a timeout", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
 		resp, err := base.RoundTrip(req)
 		if err != nil {
@@ -495,11 +587,17 @@ var broken = []brokenWrapper{
 		return resp, err
 	}), breaks: []string{"the context/reaches its deadline, which is a timeout for http.Client"}, may: []string{"http.Client/times out while it waits for headers"}},
 	{name: "sleeps on when the context ends", wrap: retries(flaws{sleepsOn: true}), opts: buffers, breaks: []string{
-		"the context/is cancelled between attempts", "http.Client/times out between attempts",
+		"the context/is cancelled between attempts", "http.Client/times out between attempts", "Request.Cancel/ends the wait between attempts",
+		"a response given up/delays no end of the context when its Close is slow",
 	}},
 	{
 		name: "has its own error for the end of a wait", wrap: retries(flaws{losesCause: true}), opts: buffers,
-		breaks: []string{"the context/is cancelled between attempts"},
+		breaks: []string{"the context/is cancelled between attempts", "the context/is over with a cause, which the error shows"},
+		may:    []string{"a response given up/delays no end of the context when its Close is slow"},
+	},
+	{
+		name: "waits on when Request.Cancel is closed", wrap: retries(flaws{ignoresCancel: true}), opts: buffers,
+		breaks: []string{"Request.Cancel/ends the wait between attempts"},
 	},
 
 	// Calls beside and after each other.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"testing/synctest"
 	"time"
 )
 
@@ -96,6 +97,29 @@ var contextRules = []rule{
 			return nil
 		})
 	}},
+	{name: "the context/is over with a cause, which the error shows", check: func(x *exam) error {
+		return x.each(func(s *scene, k kind) error {
+			for _, first := range []step{hangs(), replies(503, "down", "Retry-After: 20"), fails(errRefused)} {
+				for _, after := range []time.Duration{0, 300 * time.Millisecond} {
+					for name, limited := range map[string]func() (context.Context, func()){
+						"cancelled": func() (context.Context, func()) {
+							ctx, cancel := context.WithCancelCause(context.Background())
+							timer := time.AfterFunc(after, func() { cancel(errWhy) })
+							return ctx, func() { timer.Stop(); cancel(nil) }
+						},
+						"deadline": func() (context.Context, func()) {
+							return context.WithTimeoutCause(context.Background(), after, errWhy)
+						},
+					} {
+						if err := s.showsCause(k, first, limited); err != nil {
+							return fmt.Errorf("%s after %v: %w", name, after, err)
+						}
+					}
+				}
+			}
+			return nil
+		})
+	}},
 	{name: "the context/is cancelled while the body is read", check: func(x *exam) error {
 		return x.each(func(s *scene, k kind) error {
 			ctx, cancel := cancelIn(time.Second)
@@ -117,6 +141,30 @@ var contextRules = []rule{
 			return same("what came before", got, pattern(10))
 		})
 	}},
+}
+
+var errWhy = errors.New("contract: why the context ended")
+
+// showsCause: an error of the base shows both, so that an error which does not
+// is the wrapper's own.
+func (s *scene) showsCause(k kind, first step, limited func() (context.Context, func())) error {
+	ctx, cancel := limited()
+	defer cancel()
+	synctest.Wait()
+	rt, b := s.overBase(first, hangs())
+	req, _ := s.post(k, pattern(100))
+	o, err := s.call(rt, req.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	s.discard(o)
+	if ctx.Err() == nil && len(b.seen()) == 1 {
+		return nil // it does not wait, or sees that the deadline is too near
+	}
+	if !errors.Is(o.err, errWhy) || !errors.Is(o.err, ctx.Err()) {
+		return fmt.Errorf("the error is %v, not both %w and %w", o.err, ctx.Err(), errWhy)
+	}
+	return nil
 }
 
 // ended returns an error unless the call ended with want within a time.

@@ -94,7 +94,7 @@ func (u *upload) once() error {
 
 // A base answers as its steps say, one an attempt, the last one ever after.
 // Like net/http's it reads the whole payload, closes it, and looks at the
-// context first. It knows nothing of httptrace.
+// context and Request.Cancel first. It knows nothing of httptrace.
 type base struct {
 	s     *scene
 	steps []step
@@ -144,7 +144,7 @@ func (b *base) RoundTrip(req *http.Request) (*http.Response, error) {
 	if b.look != nil {
 		b.look(a)
 	}
-	if err := req.Context().Err(); err != nil {
+	if err := overFor(req); err != nil {
 		a.close()
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (a *attempt) respond(status int, body *download, header ...string) *http.Re
 	if body == nil {
 		body = &download{}
 	}
-	body.s, body.ctx, body.shut = a.s, a.req.Context(), make(chan struct{})
+	body.s, body.req, body.shut = a.s, a.req, make(chan struct{})
 	a.body = body
 	a.resp = &http.Response{
 		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status,
@@ -260,12 +260,35 @@ func hangs() step {
 	return step{then: func(a *attempt) (*http.Response, error) {
 		select {
 		case <-a.req.Context().Done():
-			return nil, a.req.Context().Err()
+		case <-a.req.Cancel: //nolint:staticcheck // bases still have to look at it
 		case <-a.s.over:
 			return nil, errReleased
 		}
+		return nil, overFor(a.req)
 	}}
 }
+
+var errCanceled = errors.New("contract: Request.Cancel is closed")
+
+// overFor returns why nobody waits for the request any more, or nil.
+func overFor(req *http.Request) error {
+	if ctx := req.Context(); ctx.Err() != nil {
+		return &ctxError{ctx.Err(), context.Cause(ctx)}
+	}
+	select {
+	case <-req.Cancel: //nolint:staticcheck // as above
+		return errCanceled
+	default:
+		return nil
+	}
+}
+
+// A ctxError tells both how a context ended and why.
+type ctxError struct{ err, cause error }
+
+func (e *ctxError) Error() string   { return e.cause.Error() }
+func (e *ctxError) Unwrap() []error { return []error{e.err, e.cause} }
+func (e *ctxError) Timeout() bool   { return errors.Is(e.err, context.DeadlineExceeded) }
 
 const panicValue = "contract: the base panics"
 
@@ -278,7 +301,7 @@ func panics() step {
 // A download is a response's body. Like net/http's it ends with its attempt's context.
 type download struct {
 	s   *scene
-	ctx context.Context // as net/http's bodies have it
+	req *http.Request // whose end is the body's too
 
 	data    []byte
 	chunk   int             // at most so many bytes a Read; 0: as many as fit
@@ -288,6 +311,7 @@ type download struct {
 	endless time.Duration   // after data a piece comes at this pace, for ever
 	gate    <-chan struct{} // between first chunk and the others
 	beside  bool            // the rule itself closes beside a Read
+	slow    time.Duration   // how long Close takes
 	atEOF   func()
 
 	shut    chan struct{}
@@ -356,8 +380,10 @@ func (d *download) wait(gate <-chan struct{}, pause time.Duration) error {
 		return nil
 	case <-pauseOver:
 		return nil
-	case <-d.ctx.Done():
-		return d.ctx.Err()
+	case <-d.req.Context().Done():
+		return overFor(d.req)
+	case <-d.req.Cancel: //nolint:staticcheck // bases still have to look at it
+		return overFor(d.req)
 	case <-d.shut:
 		return errDownloadClosed
 	case <-d.s.over:
@@ -366,6 +392,19 @@ func (d *download) wait(gate <-chan struct{}, pause time.Duration) error {
 }
 
 func (d *download) Close() error {
+	d.shutDown()
+	if d.slow > 0 {
+		timer := time.NewTimer(d.slow)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-d.s.over:
+		}
+	}
+	return nil
+}
+
+func (d *download) shutDown() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.reading > 0 && !d.beside {
@@ -374,7 +413,6 @@ func (d *download) Close() error {
 	if d.closes++; d.closes == 1 {
 		close(d.shut)
 	}
-	return nil
 }
 
 func (d *download) closed() int {

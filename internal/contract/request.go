@@ -7,9 +7,11 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -89,6 +91,9 @@ var requestRules = []rule{
 	{name: "the caller's request is unchanged/on a panic of the base", check: func(x *exam) error {
 		return x.unchanged(panics())
 	}},
+	{name: "the caller's request is unchanged/when the base misbehaves", check: func(x *exam) error {
+		return x.unchanged(nothing(), both(503, errBroken), bare(200), bare(503))
+	}},
 	{name: "the caller's request is unchanged/while it is being sent", check: func(x *exam) error {
 		return x.each(func(s *scene, k kind) error {
 			b := s.base(replies(503, "down"), replies(200, "ok"))
@@ -149,6 +154,9 @@ var closeRules = []rule{
 		open := panics()
 		open.open = true
 		return x.closedOnce(func(k kind, _ *http.Request, _ *upload) bool { return k.repeatable }, open)
+	}},
+	{name: "the caller's body is closed exactly once/when the base misbehaves", check: func(x *exam) error {
+		return x.closedOnce(nil, nothing(), both(503, errBroken), bare(200), bare(503))
 	}},
 	{name: "the caller's body is closed exactly once/when the base answers without reading it", check: func(x *exam) error {
 		early, refused := replies(413, "too large"), replies(503, "down")
@@ -211,19 +219,10 @@ var uploadRules = []rule{
 	{name: "the caller's body/that cannot be read is an error and nothing whole is sent", check: func(x *exam) error {
 		return x.each(func(s *scene, k kind) error {
 			for _, length := range []int64{50, 100, -1} {
-				rt, b := s.overBase(replies(200, "ok"))
-				u := &upload{s: s, data: pattern(50), fail: errBroken}
-				o, err := s.call(rt, s.request(k, u, length))
-				if err != nil {
-					return err
-				}
-				s.discard(o)
-				if !errors.Is(o.err, errBroken) {
-					return fmt.Errorf("ContentLength %d: the error is %v, not the body's", length, o.err)
-				}
-				for _, a := range b.seen() {
-					if a.whole {
-						return fmt.Errorf("ContentLength %d: %d bytes were sent as if they were all", length, len(a.payload))
+				for _, eager := range []bool{false, true} { // alone, and with the last bytes
+					u := &upload{s: s, data: pattern(50), eager: eager, fail: errBroken}
+					if err := s.cannotBeRead(k, u, length); err != nil {
+						return fmt.Errorf("ContentLength %d, error with the last bytes %t: %w", length, eager, err)
 					}
 				}
 			}
@@ -298,6 +297,24 @@ var uploadRules = []rule{
 			return err
 		})
 	}},
+}
+
+func (s *scene) cannotBeRead(k kind, u *upload, length int64) error {
+	rt, b := s.overBase(replies(200, "ok"))
+	o, err := s.call(rt, s.request(k, u, length))
+	if err != nil {
+		return err
+	}
+	s.discard(o)
+	if !errors.Is(o.err, errBroken) {
+		return fmt.Errorf("the error is %v, not the body's", o.err)
+	}
+	for _, a := range b.seen() {
+		if a.whole {
+			return fmt.Errorf("%d bytes were sent as if they were all", len(a.payload))
+		}
+	}
+	return nil
 }
 
 func (x *exam) wrongLength(also func(kind, *base) error) error {
@@ -489,6 +506,19 @@ func getBodyAgain(x *exam) error {
 
 type ctxKey struct{}
 
+// traces is st on a base that supports httptrace.
+func traces(st step) step {
+	then := st.then
+	st.then = func(a *attempt) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(a.req.Context()); trace != nil {
+			trace.GetConn("provider.test:80")
+			trace.GotConn(httptrace.GotConnInfo{})
+		}
+		return then(a)
+	}
+	return st
+}
+
 var attemptRules = []rule{
 	{name: "every attempt/has a context that ends with the caller's", check: func(x *exam) error {
 		return x.each(func(s *scene, k kind) error {
@@ -508,6 +538,60 @@ var attemptRules = []rule{
 			if n := len(b.seen()); err == nil && n != 1 {
 				return fmt.Errorf("%d attempts though the context ended in the first", n)
 			}
+			return err
+		})
+	}},
+	{name: "every attempt/has a context that ends for the caller's cause", check: func(x *exam) error {
+		return x.each(func(s *scene, k kind) error {
+			for _, before := range [][]step{nil, {replies(503, "down")}} {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				rt, _ := s.overBase(append(before, step{then: func(a *attempt) (*http.Response, error) {
+					cancel(errWhy)
+					time.Sleep(time.Second)
+					if got := context.Cause(a.req.Context()); !errors.Is(got, errWhy) {
+						s.fault("the attempt's context ends for %w, not for the caller's reason", got)
+					}
+					return nil, overFor(a.req)
+				}})...)
+				req, _ := s.post(k, pattern(100))
+				o, err := s.call(rt, req.WithContext(ctx))
+				cancel(nil)
+				if err != nil {
+					return err
+				}
+				s.discard(o)
+			}
+			return nil
+		})
+	}},
+	{name: "every attempt/tells the caller's httptrace", check: func(x *exam) error {
+		return x.each(func(s *scene, k kind) error {
+			var told atomic.Int32
+			rt, b := s.overBase(traces(replies(503, "down")), traces(replies(200, "ok")))
+			ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+				GetConn: func(string) { told.Add(1) },
+				GotConn: func(httptrace.GotConnInfo) { told.Add(1) },
+			})
+			req, _ := s.post(k, pattern(100))
+			o, err := s.call(rt, req.WithContext(ctx))
+			s.discard(o)
+			if n := 2 * len(b.seen()); err == nil && int(told.Load()) != n {
+				err = fmt.Errorf("it is told %d times instead of %d", told.Load(), n)
+			}
+			return err
+		})
+	}},
+	{name: "every attempt/offers its payload again by GetBody", buffers: true, check: func(x *exam) error {
+		return x.each(func(s *scene, k kind) error {
+			rt, b := s.overBase(replies(503, "down"), fails(errRefused), replies(200, "ok"))
+			b.look = func(a *attempt) {
+				if k.method == http.MethodPut && a.req.GetBody == nil { // a key makes net/http replay on its own account
+					s.fault("attempt %d: net/http cannot replay it", a.n+1)
+				}
+			}
+			req, _ := s.post(k, pattern(100))
+			o, err := s.call(rt, req)
+			s.discard(o)
 			return err
 		})
 	}},

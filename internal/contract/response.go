@@ -400,6 +400,22 @@ var givenUpRules = []rule{
 	{name: "a response given up/delays nothing when its body stalls", check: func(x *exam) error {
 		return x.troublesome(func() *download { return &download{data: pattern(100), stalls: true} })
 	}},
+	{name: "a response given up/delays nothing when its Close is slow", check: func(x *exam) error {
+		return x.troublesome(func() *download { return &download{data: pattern(100), slow: time.Hour} })
+	}},
+	{name: "a response given up/delays no end of the context when its Close is slow", check: func(x *exam) error {
+		return x.each(func(s *scene, k kind) error {
+			ctx, cancel := cancelIn(300 * time.Millisecond)
+			defer cancel()
+			rt, b := s.overBase(sends(503, func() *download { return &download{data: pattern(100), slow: time.Hour} }), hangs())
+			req, _ := s.post(k, pattern(100))
+			o, err := s.call(rt, req.WithContext(ctx))
+			if err != nil || o.resp != nil && len(b.seen()) == 1 {
+				return err // it does not retry
+			}
+			return ended(o, context.Canceled, 300*time.Millisecond+late)
+		})
+	}},
 }
 
 func (x *exam) givesUp(limited func() (context.Context, context.CancelFunc), scripts [][]step) error {
@@ -461,81 +477,4 @@ func (x *exam) troublesome(body func() *download) error {
 		}
 		return nil
 	})
-}
-
-var baseRules = []rule{
-	{name: "a base that misbehaves/returns a response without a body", check: func(x *exam) error {
-		return x.each(func(s *scene, k kind) error {
-			for _, status := range []int{200, 204, 503} {
-				rt, _ := s.overBase(step{then: func(a *attempt) (*http.Response, error) {
-					resp := a.respond(status, nil)
-					resp.Body, a.body = nil, nil
-					return resp, nil
-				}})
-				req, _ := s.post(k, pattern(100))
-				if _, _, err := s.answer(rt, req); err != nil {
-					return fmt.Errorf("%d: %w", status, err)
-				}
-			}
-			return nil
-		})
-	}},
-	{name: "a base that misbehaves/returns neither response nor error", check: func(x *exam) error {
-		return x.each(func(s *scene, k kind) error {
-			rt, _ := s.overBase(step{then: func(*attempt) (*http.Response, error) {
-				return nil, nil //nolint:nilnil // this base misbehaves
-			}})
-			req, _ := s.post(k, pattern(100))
-			o, err := s.call(rt, req)
-			if err == nil && o.err == nil {
-				err = fmt.Errorf("no error (panic: %v)", o.panicked)
-			}
-			return err
-		})
-	}},
-	{name: "a base that misbehaves/returns both response and error", check: func(x *exam) error {
-		return x.each(func(s *scene, k kind) error {
-			rt, b := s.overBase(step{then: func(a *attempt) (*http.Response, error) {
-				return a.respond(200, &download{data: pattern(10)}), errBroken
-			}})
-			req, _ := s.post(k, pattern(100))
-			o, err := s.call(rt, req)
-			if err != nil {
-				return err
-			}
-			s.settle()
-			if !errors.Is(o.err, errBroken) || o.resp != nil {
-				return fmt.Errorf("the error is %v, not the base's alone", o.err)
-			}
-			return b.unclosed()
-		})
-	}},
-	{name: "a base that misbehaves/panics, and the panic goes on", check: func(x *exam) error {
-		return x.each(func(s *scene, k kind) error {
-			rt, _ := s.overBase(panics())
-			req, _ := s.post(k, pattern(100))
-			o, err := s.call(rt, req)
-			if err == nil && o.panicked != panicValue {
-				err = fmt.Errorf("RoundTrip ends with %v (panic: %v)", o.err, o.panicked)
-			}
-			return err
-		})
-	}},
-	{name: "CloseIdleConnections/reaches the base once", check: func(x *exam) error {
-		return x.once(func(s *scene) error {
-			rt, b := s.overBase(replies(200, "ok"))
-			(&http.Client{Transport: rt}).CloseIdleConnections()
-			if b.idle != 1 {
-				return fmt.Errorf("it reaches the base %d times", b.idle)
-			}
-			return nil
-		})
-	}},
-	{name: "CloseIdleConnections/is harmless over a base without it", check: func(x *exam) error {
-		return x.once(func(s *scene) error {
-			rt := s.wrap(struct{ http.RoundTripper }{s.base(replies(200, "ok"))})
-			(&http.Client{Transport: rt}).CloseIdleConnections()
-			return nil
-		})
-	}},
 }

@@ -116,11 +116,11 @@ type flaws struct {
 	// Of the caller's body.
 	leavesBody, closesTwice, leavesUnread, ignoresReadError, ignoresLength, asksGetBody, leavesGetBody, buffersUpgrades bool
 	// Of the payload.
-	sharesReader, sharesGetBody, forgetsLength bool
+	sharesReader, sharesGetBody, noGetBody, forgetsLength bool
 	// Of responses given up.
-	leavesAll, leavesOnError, leavesOnPanic, leavesOnEnd, drainsAll, closesBeside, lastIsError bool
+	leavesAll, leavesOnError, leavesOnPanic, leavesOnEnd, drainsAll, closesBeside, waitsForClose, lastIsError bool
 	// Of waiting.
-	sleepsOn, losesCause bool
+	sleepsOn, losesCause, ignoresCancel bool
 }
 
 type retrier struct {
@@ -140,8 +140,12 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var last *http.Response // given up, kept until the next attempt is over
 	drop := func(leave bool) {
-		if last != nil && !leave && !r.leavesAll {
+		switch {
+		case last == nil || leave || r.leavesAll:
+		case r.waitsForClose:
 			last.Body.Close()
+		default:
+			go last.Body.Close()
 		}
 		last = nil
 	}
@@ -151,7 +155,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := r.attempt(req, payload, &shared)
 		resp, err = mended(req, resp, err)
 		drop(err != nil && r.leavesOnError)
-		again := err != nil && req.Context().Err() == nil || resp != nil && (resp.StatusCode == 429 || resp.StatusCode >= 500)
+		again := err != nil && overFor(req) == nil || resp != nil && (resp.StatusCode == 429 || resp.StatusCode >= 500)
 		if again && n == 4 && resp != nil && r.lastIsError {
 			resp.Body.Close()
 			return nil, errors.New("giving up")
@@ -168,7 +172,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (r *retrier) payload(req *http.Request) ([]byte, error) {
-	if err := req.Context().Err(); err != nil {
+	if err := overFor(req); err != nil {
 		if !r.leavesUnread {
 			req.Body.Close()
 		}
@@ -213,6 +217,9 @@ func (r *retrier) attempt(req *http.Request, payload []byte, shared *lockedReade
 	req = req.WithContext(req.Context())
 	req.Body, req.ContentLength = fresh(), int64(len(payload))
 	req.GetBody = func() (io.ReadCloser, error) { return again(), nil }
+	if r.noGetBody {
+		req.GetBody = nil
+	}
 	switch {
 	case len(payload) == 0:
 		req.Body = http.NoBody
@@ -236,9 +243,12 @@ func (r *retrier) wait(req *http.Request, resp *http.Response) error {
 		time.Sleep(50 * time.Millisecond)
 		resp.Body.Close()
 	}
-	over := req.Context().Done()
+	over, cancel := req.Context().Done(), req.Cancel //nolint:staticcheck // bases still have to look at it
+	if r.ignoresCancel {
+		cancel = nil
+	}
 	if r.sleepsOn {
-		over = nil
+		over, cancel = nil, nil
 	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -249,8 +259,9 @@ func (r *retrier) wait(req *http.Request, resp *http.Response) error {
 		if r.losesCause {
 			return errors.New("cancelled while waiting")
 		}
-		return req.Context().Err()
+	case <-cancel:
 	}
+	return overFor(req)
 }
 
 // A lockedReader is one reader for all, but no data race.
