@@ -18,7 +18,7 @@ type pause struct {
 	until  int64         // on the breaker's clock
 	length time.Duration // of the latest pause
 	level  int           // how often a pause without a hint was doubled, and one
-	mark   uint64        // all successes when the latest began
+	mark   uint64        // all successes when the latest without a hint began
 }
 
 // begin starts a pause or prolongs the one there is. Without a hint the wait
@@ -41,8 +41,8 @@ func (p *pause) begin(now int64, h Hint, news bool, successes uint64) {
 			p.level++
 		}
 		length = min(firstPause<<min(p.level-1, 10), maxPause)
+		p.mark = successes
 	}
-	p.mark = successes
 	if until := now + int64(length); until > p.until {
 		p.until, p.length = until, length
 	}

@@ -85,6 +85,21 @@ func TestPausesWithoutAHintDouble(t *testing.T) {
 	})
 }
 
+func TestAPauseWithAHintDoesNotHideASuccess(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		for _, want := range []time.Duration{time.Second, 2 * time.Second} {
+			admit(t, b).Settle(breaker.Ignored, rateLimited)
+			wantPause(t, b, want)
+			time.Sleep(want)
+		}
+		succeed(t, b, 1)
+		admit(t, b).Settle(breaker.Ignored, limited(10*time.Second))
+		time.Sleep(10 * time.Second)
+		admit(t, b).Settle(breaker.Ignored, rateLimited)
+		wantPause(t, b, time.Second)
+	})
+}
+
 func TestOnePauseForAllRequestsThatMetTheSameLimit(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		crowd := make([]*breaker.Permit, 200)
