@@ -102,6 +102,7 @@ func TestOpening(t *testing.T) {
 		"half fail in an instant":         {steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 0}}, want: breaker.Closed},
 		"less than half fail":             {steps: []step{{"ssfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
 		"a lower ratio":                   {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssssf", 0}, {"sf", 1000 * ms}, {"f", 0}}, want: breaker.Open},
+		"exactly a ratio":                 {cfg: breaker.Config{FailureThreshold: -1, FailureRatio: 0.28, MinRequests: 25}, steps: []step{{"ssssssssssssssssss", 0}, {"fffffff", 200 * ms}}, want: breaker.Open},
 		"ratio off":                       {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
 		"all out of the window":           {steps: []step{{"ssssssssssssssssssss", 0}, {"i", 75 * time.Second}, {"fffff", 0}}, want: breaker.Open},
 		"the ratio forgets":               {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssssf", 0}}, want: breaker.Closed},
@@ -447,72 +448,6 @@ func TestTripAndReset(t *testing.T) {
 		b.Reset()
 		succeed(t, b, 1)
 	})
-}
-
-// Whatever happens in whatever order: outcomes add up, probes stay few, changes
-// follow one another, and given time the breaker lets requests through.
-func TestRandomWalk(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(20) {
-		synctest.Test(t, func(t *testing.T) {
-			chance := rand.New(rand.NewPCG(seed, 1))
-			last := breaker.StateChange{To: breaker.Closed}
-			b := newBreaker(t, breaker.Config{MaxProbes: 2, OnStateChange: func(c breaker.StateChange) {
-				if c.Seq != last.Seq+1 || c.From != last.To || c.From == c.To || c.At.Before(last.At) {
-					t.Errorf("%+v follows %+v", c, last)
-				}
-				last = c
-			}})
-			var open []*breaker.Permit
-			admitted, refused := uint64(0), uint64(0)
-			outage := false
-			for range 5000 {
-				time.Sleep(time.Duration(chance.IntN(1000)) * time.Millisecond)
-				if chance.IntN(200) == 0 {
-					outage = !outage
-				}
-				if n := chance.IntN(3); n > 0 {
-					p := new(breaker.Permit)
-					if err := b.Allow(p); err == nil {
-						admitted++
-						open = append(open, p)
-					} else if open := err.(*breaker.OpenError); open.RetryAfter <= 0 { //nolint:errorlint // it is nothing else
-						t.Fatalf("refused with %+v", open)
-					} else {
-						refused++
-					}
-				} else if len(open) > 0 {
-					i := chance.IntN(len(open))
-					p := open[i]
-					open = slices.Delete(open, i, i+1)
-					switch n := chance.IntN(20); {
-					case n == 0:
-						p.Ignore()
-					case n == 1:
-						p.Settle(breaker.Ignored, rateLimited)
-					case outage:
-						p.Failure()
-					default:
-						p.Success()
-					}
-				}
-				s := b.Snapshot()
-				settled := s.Totals.Success + s.Totals.Failure + s.Totals.Ignored + s.Totals.Stale
-				if settled+uint64(len(open)) != admitted || s.Totals.Rejected+s.Totals.Paused != refused {
-					t.Fatalf("%+v does not add up to %d admitted, %d outstanding, %d refused", s.Totals, admitted, len(open), refused)
-				}
-				if s.Probes > 2 || s.Probes > 0 && s.State != breaker.HalfOpen {
-					t.Fatalf("probes: %+v", s)
-				}
-			}
-			if last.Seq == 0 {
-				t.Error("the walk went nowhere")
-			}
-			time.Sleep(2 * time.Minute)
-			succeed(t, b, 2)
-			wantState(t, b, breaker.Closed)
-		})
-	}
 }
 
 func TestSnapshotAsJSON(t *testing.T) {

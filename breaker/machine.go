@@ -162,7 +162,7 @@ func (m *machine) reasonToOpen(now int64, t tally) string {
 	switch {
 	case inARow && (!busy || m.run.last-m.run.first >= minSpread):
 		return reasonFailuresInARow
-	case busy && m.cfg.FailureRatio > 0 && float64(failures) >= m.cfg.FailureRatio*float64(outcomes) && m.window.spread(now, failures):
+	case busy && m.cfg.FailureRatio > 0 && float64(failures)/float64(outcomes) >= m.cfg.FailureRatio && m.window.spread(now, failures):
 		return reasonFailureRatio
 	default:
 		return ""
