@@ -68,10 +68,10 @@ func (p *Permit) Settle(o Outcome, h Hint) {
 // be followed by confirm, keep or revoke.
 func (p *Permit) succeedForNow() {
 	if p.claim(outstanding, provisional) {
-		p.end = p.b.rollAt.Load()
 		if !p.b.succeed(p, &p.b.streams) {
 			p.state.Store(settled)
 		}
+		p.end = p.b.rollAt.Load() // the success may have begun a bucket
 	}
 }
 

@@ -254,6 +254,36 @@ func TestARevokedProbeCountsInTheNewState(t *testing.T) {
 	})
 }
 
+// A success that is the first the clock is read for again is taken back where
+// it was counted: nothing is left of it when what came before is forgotten.
+func TestARevokedSuccessIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		body := chunks{event, syscall.ECONNRESET}
+		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			broken := body
+			return response(200, &broken, "Content-Type", "text/event-stream"), nil
+		}), breaker.Config{})
+		begin := func() io.ReadCloser {
+			resp, err := tr.RoundTrip(request(t.Context(), ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = resp.Body.Read(make([]byte, 100))
+			return resp.Body
+		}
+		for range 16 {
+			_ = begin().Close()
+		}
+		time.Sleep(7 * time.Second)
+		_, _ = io.ReadAll(begin())
+		time.Sleep(54 * time.Second)
+		if s := tr.Breaker(key).Snapshot(); s.Successes != 0 || s.Failures != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // ear is an Observer that hears and says nothing.
 type ear struct{}
 
