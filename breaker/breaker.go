@@ -57,7 +57,8 @@ type Snapshot struct {
 	Seq   uint64    `json:"seq"`   // of the last StateChange
 
 	// The outcomes in the window, while the breaker is closed. Up to fifteen
-	// successes may be missing: the clock is not read for each.
+	// successes may be missing, and as many of streams: the clock is not read
+	// for each.
 	Successes           uint64 `json:"successes"`
 	Failures            uint64 `json:"failures"`
 	ConsecutiveFailures int    `json:"consecutive_failures"`

@@ -1,0 +1,499 @@
+package breaker_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
+)
+
+// A walk takes a breaker and its model through the same steps, which it reads
+// from bytes, and compares them after each.
+type walk struct {
+	*testing.T
+
+	all     []byte
+	rest    []byte // of all
+	tr      *breaker.Transport
+	b       *breaker.Breaker
+	m       *model
+	told    []breaker.StateChange
+	permits []*permit // all there were
+	calls   [4]*call.Call
+	body    *puppet // of the next stream
+	err     error   // of the next attempt that is none
+}
+
+// A permit is the same request for the breaker and for its model.
+type permit struct {
+	real   *breaker.Permit // nil for a stream
+	stream *http.Response
+	body   *puppet
+	model  *ticket
+}
+
+// A puppet is a body of which each Read returns what it is told to.
+type puppet struct {
+	data string
+	err  error
+}
+
+func (s *puppet) Read(p []byte) (int, error) {
+	n := copy(p, s.data)
+	s.data = ""
+	return n, s.err
+}
+
+func (s *puppet) Close() error { return nil }
+
+// RoundTrip is the base's: it answers with the stream or error that is next.
+func (w *walk) RoundTrip(*http.Request) (*http.Response, error) {
+	if w.body == nil {
+		return nil, w.err
+	}
+	return response(http.StatusOK, w.body, "Content-Type", "text/event-stream"), nil
+}
+
+var (
+	thresholds = []int{breaker.DefaultFailureThreshold, -1, 1, 2, 3, 5, 8}
+	ratios     = []float64{breaker.DefaultFailureRatio, -1, 0.1, 0.25, 0.28, 0.75, 1}
+	minimums   = []int{breaker.DefaultMinRequests, 1, 2, 4, 10, 25}
+	windows    = []time.Duration{breaker.DefaultWindow, time.Second, 10 * time.Second, 3*time.Second + 17}
+	durations  = []time.Duration{30 * time.Second, time.Second, 5 * time.Second, 1500 * time.Millisecond}
+	few        = []int{1, 2, 3}
+	hints      = []time.Duration{time.Second, -1, 0, 1, 20 * time.Millisecond, 3 * time.Second, time.Minute, 2 * time.Minute, time.Hour}
+	sleeps     = []time.Duration{
+		time.Second, 0, 1, time.Millisecond, 100 * time.Millisecond, 249 * time.Millisecond, 500 * time.Millisecond,
+		time.Second - 1, time.Second + 1, 2 * time.Second, 6 * time.Second, 30 * time.Second, time.Minute, 75 * time.Second, 3 * time.Minute,
+	}
+	verdicts = []breaker.Outcome{breaker.Success, breaker.Failure, breaker.Ignored, breaker.Undecided}
+)
+
+// byte returns the next byte of the script, 0 behind its end.
+func (w *walk) byte() int {
+	if len(w.rest) == 0 {
+		return 0
+	}
+	b := w.rest[0]
+	w.rest = w.rest[1:]
+	return int(b)
+}
+
+func pick[T any](w *walk, from []T) T { return from[w.byte()%len(from)] }
+
+// TestABreakerIsItsModel walks at random.
+func TestABreakerIsItsModel(t *testing.T) {
+	t.Parallel()
+	opened, closed := 0, 0
+	for seed := range uint64(300) {
+		chance := rand.New(rand.NewPCG(seed, 1))
+		steps := make([]byte, 600)
+		for i := range steps {
+			steps[i] = byte(chance.Uint32())
+		}
+		for _, c := range walkOn(t, steps) {
+			switch c.Reason {
+			case "failures_in_a_row", "failure_ratio":
+				opened++
+			case "probes_succeeded":
+				closed++
+			}
+		}
+	}
+	if opened < 100 || closed < 100 {
+		t.Errorf("the walks opened breakers %d times and closed them %d times", opened, closed)
+	}
+}
+
+// FuzzBreaker: whatever happens in whatever order, a breaker does what its
+// model does.
+func FuzzBreaker(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{0, 1, 2, 3, 4, 5, 6, 7}, 30))
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		walkOn(t, steps[:min(len(steps), 1<<10)])
+	})
+}
+
+func walkOn(t *testing.T, steps []byte) (changes []breaker.StateChange) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &walk{T: t, all: steps, rest: steps, err: syscall.ECONNREFUSED}
+		w.begin()
+		for len(w.rest) > 0 && len(w.permits) < 1000 { // the model takes its time over many
+			w.step()
+			w.compare()
+		}
+		w.end()
+		changes = w.told
+	})
+	return changes
+}
+
+func (w *walk) begin() {
+	cfg := breaker.Config{
+		FailureThreshold: pick(w, thresholds), FailureRatio: pick(w, ratios), MinRequests: pick(w, minimums), Window: pick(w, windows),
+		OpenDuration: pick(w, durations), ProbeTimeout: pick(w, durations), SuccessThreshold: pick(w, few), MaxProbes: pick(w, few),
+		OnStateChange: func(c breaker.StateChange) { w.told = append(w.told, c) },
+	}
+	w.m = &model{cfg: cfg, start: time.Now(), slack: 15}
+	w.tr = newTransport(w.T, w, cfg)
+	for i := range w.calls[1:] {
+		w.calls[i+1] = new(call.Call).Init(w.Context())
+	}
+	w.attempt(0) // a Transport has no breaker before its first request
+	w.b = w.tr.Breaker(key)
+	w.compare()
+}
+
+// differ ends the walk, and says how to repeat it: as a file of FuzzBreaker's.
+func (w *walk) differ(format string, args ...any) {
+	w.Helper()
+	w.Fatalf(format+"\nafter\ngo test fuzz v1\n[]byte(%q)", append(args, w.all[:len(w.all)-len(w.rest)])...)
+}
+
+// now is the model's time.
+func (w *walk) now() time.Duration { return time.Since(w.m.start) }
+
+// opened returns why the breaker has opened since the model knew.
+func (w *walk) opened() string {
+	if n := len(w.told); n > len(w.m.changes) && w.told[n-1].To == breaker.Open {
+		return w.told[n-1].Reason
+	}
+	return ""
+}
+
+func (w *walk) step() {
+	switch which := w.byte() % 24; which {
+	case 0, 1:
+		w.allow()
+	case 2:
+		for range w.byte() % 20 {
+			w.allow()
+		}
+	case 3, 4:
+		w.settle(w.outstanding(), pick(w, verdicts), breaker.Hint{})
+	case 5:
+		w.settle(w.outstanding(), breaker.Success, breaker.Hint{})
+	case 6:
+		w.settle(w.outstanding(), breaker.Failure, breaker.Hint{})
+	case 7:
+		w.settle(w.any(), pick(w, verdicts), breaker.Hint{}) // most likely once more
+	case 8:
+		w.settle(w.outstanding(), breaker.Ignored, breaker.Hint{RateLimited: true})
+	case 9:
+		w.settle(w.outstanding(), breaker.Ignored, limited(pick(w, hints)))
+	case 10:
+		w.settle(w.outstanding(), pick(w, verdicts), breaker.Hint{RateLimited: w.byte()%2 == 0, Known: w.byte()%4 > 0, RetryAfter: pick(w, hints)})
+	case 11:
+		w.row(1+w.byte()%40, 0, breaker.Success)
+	case 12:
+		w.row(1+w.byte()%10, 0, breaker.Failure)
+	case 13:
+		w.row(1+w.byte()%40, pick(w, sleeps[:5]), pick(w, verdicts))
+	case 14, 15:
+		time.Sleep(pick(w, sleeps))
+	case 16, 17:
+		w.sleepUntilItMatters()
+	case 18:
+		w.attempt(w.byte() % len(w.calls))
+	case 19:
+		w.beginStream(w.byte() % len(w.calls))
+	case 20:
+		w.endStream("event")
+	case 21:
+		w.endStream([]string{"", "close", "break"}[w.byte()%3])
+	case 22:
+		w.crowd(2+w.byte()%7, pick(w, verdicts))
+	default:
+		if w.byte()%8 > 0 {
+			return
+		}
+		if w.byte()%2 == 0 {
+			w.b.Trip()
+			w.m.trip(w.now())
+		} else {
+			w.b.Reset()
+			w.m.reset(w.now())
+		}
+	}
+}
+
+func (w *walk) allow() *permit {
+	p := &permit{real: new(breaker.Permit)}
+	err := w.b.Allow(p.real)
+	return w.admitted(p, err, 0)
+}
+
+// admitted compares the answers to a request. It returns nil if it was refused.
+func (w *walk) admitted(p *permit, err error, callNumber int) *permit {
+	w.Helper()
+	ticket, refused := w.m.allow(w.now(), callNumber)
+	if refused == nil {
+		if errors.Is(err, breaker.ErrOpen) {
+			w.differ("refused with %#v, the model admits", err)
+		}
+		p.model = ticket
+		w.permits = append(w.permits, p)
+		return p
+	}
+	var open *breaker.OpenError
+	if !errors.As(err, &open) {
+		w.differ("answered with %v, the model refuses with %+v", err, refused)
+	}
+	if over := open.RetryAfter - refused.wait; over < 0 || over > 0 && over >= refused.spread || open.RateLimited != refused.limited || open.Key != key {
+		w.differ("refused with %+v, the model with %+v", open, refused)
+	}
+	return nil
+}
+
+// outstanding picks a permit that is not settled, any one if there is none.
+func (w *walk) outstanding() *permit {
+	var open []*permit
+	for _, p := range w.permits {
+		if p.real != nil && !p.model.settled {
+			open = append(open, p)
+		}
+	}
+	if len(open) == 0 {
+		return w.any()
+	}
+	return pick(w, open)
+}
+
+func (w *walk) any() *permit {
+	if len(w.permits) == 0 {
+		return nil
+	}
+	return pick(w, w.permits)
+}
+
+func (w *walk) settle(p *permit, o breaker.Outcome, h breaker.Hint) {
+	if p == nil || p.real == nil {
+		return
+	}
+	switch {
+	case h != breaker.Hint{} || o == breaker.Undecided:
+		p.real.Settle(o, h)
+	case o == breaker.Success:
+		p.real.Success()
+	case o == breaker.Failure:
+		p.real.Failure()
+	default:
+		p.real.Ignore()
+	}
+	w.m.settle(w.now(), p.model, o, h, w.opened())
+}
+
+// row makes requests one after the other, with the same outcome.
+func (w *walk) row(n int, every time.Duration, o breaker.Outcome) {
+	for range n {
+		if p := w.allow(); p != nil {
+			w.settle(p, o, breaker.Hint{})
+		}
+		w.compare()
+		time.Sleep(every)
+	}
+}
+
+// sleepUntilItMatters sleeps until something ends, give or take a nanosecond.
+func (w *walk) sleepUntilItMatters() {
+	now := w.now()
+	moments := []time.Duration{w.m.openUntil, w.m.pausedUntil, w.m.pausedUntil + time.Second}
+	for _, p := range w.m.places {
+		moments = append(moments, p.deadline)
+	}
+	if len(w.m.run) > 0 {
+		moments = append(moments, w.m.run[0].at+time.Second)
+	}
+	step := w.m.cfg.Window / 10
+	moments = append(moments, now.Truncate(step)+step)
+	if len(w.m.outcomes) > 0 {
+		moments = append(moments, w.m.outcomes[0].at.Truncate(step)+10*step)
+	}
+	time.Sleep(pick(w, moments) - now + time.Duration(w.byte()%3) - 1)
+}
+
+// attempt makes one attempt of a call, which fails.
+func (w *walk) attempt(callNumber int) {
+	if p := w.roundTrip(callNumber); p != nil {
+		w.m.settle(w.now(), p.model, breaker.Failure, breaker.Hint{}, w.opened())
+	}
+}
+
+func (w *walk) beginStream(callNumber int) {
+	w.body = new(puppet)
+	w.m.slack = max(w.m.slack, 30) // streams' successes are counted apart
+	w.roundTrip(callNumber)
+	w.body = nil
+}
+
+func (w *walk) roundTrip(callNumber int) *permit {
+	req := request(w.Context(), http.MethodPost)
+	if c := w.calls[callNumber]; c != nil {
+		req = req.WithContext(c)
+	}
+	resp, err := w.tr.RoundTrip(req)
+	return w.admitted(&permit{stream: resp, body: w.body}, err, callNumber)
+}
+
+// endStream brings one of the streams its first event, or its end.
+func (w *walk) endStream(how string) {
+	var open []*permit
+	for _, p := range w.permits {
+		if p.stream != nil {
+			open = append(open, p)
+		}
+	}
+	if len(open) == 0 {
+		return
+	}
+	p := pick(w, open)
+	*p.body = puppet{err: io.EOF}
+	switch how {
+	case "event":
+		*p.body = puppet{data: event}
+	case "break":
+		p.body.err = syscall.ECONNRESET
+	case "close":
+		_ = p.stream.Body.Close()
+		if !p.model.settled {
+			w.m.settle(w.now(), p.model, breaker.Ignored, breaker.Hint{}, "")
+		}
+		w.m.endEarly(p.model)
+		return
+	}
+	_, _ = p.stream.Body.Read(make([]byte, 100))
+	switch {
+	case how == "event":
+		w.m.firstEvent(w.now(), p.model)
+	case !p.model.settled:
+		w.m.settle(w.now(), p.model, breaker.Failure, breaker.Hint{}, w.opened())
+	case how == "break":
+		w.m.breakOff(w.now(), p.model, w.opened())
+	default:
+		w.m.endWell(p.model)
+	}
+}
+
+// crowd makes requests at the same time; whose is whose makes no difference.
+func (w *walk) crowd(n int, o breaker.Outcome) {
+	least, most := w.m.successes(w.now())
+	if o == breaker.Failure && least != most {
+		return // how many of them open it is not certain
+	}
+	w.m.slack = 40 // a reading of the clock may come after a success beside it
+	permits, errs := make([]permit, n), make([]error, n)
+	together(n, func(i int) {
+		permits[i].real = new(breaker.Permit)
+		errs[i] = w.b.Allow(permits[i].real)
+	})
+	var in []*permit
+	for _, refused := range []bool{false, true} { // where places are few, those who got one came first
+		for i := range permits {
+			if (errs[i] != nil) != refused {
+				continue
+			}
+			if p := w.admitted(&permits[i], errs[i], 0); p != nil {
+				in = append(in, p)
+			}
+		}
+	}
+	together(len(in), func(i int) { in[i].real.Settle(o, breaker.Hint{}) })
+	for _, p := range in {
+		w.m.settle(w.now(), p.model, o, breaker.Hint{}, w.opened())
+	}
+}
+
+func together(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// compare fails the test where the breaker and its model differ.
+func (w *walk) compare() {
+	w.Helper()
+	now := w.now()
+	if !slices.EqualFunc(w.told, w.m.changes, sameChange) {
+		w.differ("changes\n%+v\nof the model\n%+v", w.told, w.m.changes)
+	}
+	got, want := w.b.Snapshot(), w.snapshot(now)
+	if least, most := w.m.successes(now); w.m.state == breaker.Closed && int(got.Successes) >= least && int(got.Successes) <= most {
+		want.Successes = got.Successes
+	}
+	if !sameTimes(got, want) {
+		w.differ("%+v\nthe model\n%+v", got, want)
+	}
+	if state := w.b.State(); state != want.State {
+		w.differ("state %v, snapshot %v", state, want.State)
+	}
+	outstanding := uint64(0)
+	for _, p := range w.permits {
+		if !p.model.settled {
+			outstanding++
+		}
+	}
+	if all := got.Totals; all.Success+all.Failure+all.Ignored+all.Stale+outstanding != w.m.admitted {
+		w.differ("%d admitted, %d outstanding: %+v", w.m.admitted, outstanding, all)
+	}
+}
+
+func (w *walk) snapshot(now time.Duration) breaker.Snapshot {
+	m := w.m
+	at := func(d time.Duration) time.Time { return m.start.Add(d) }
+	s := breaker.Snapshot{
+		Key: key, State: m.shows(now), Since: at(m.since), Seq: uint64(len(m.changes)),
+		Probes: len(m.taken(now)), Totals: m.totals,
+	}
+	if m.state == breaker.Closed {
+		_, most := m.successes(now)
+		s.Successes, s.Failures = uint64(most), uint64(len(m.failures(now)))
+		s.ConsecutiveFailures = m.runLength()
+	}
+	if m.pausedUntil > now {
+		s.PausedUntil = at(m.pausedUntil)
+	}
+	if s.State == breaker.Open {
+		s.ProbeAt = at(max(m.openUntil, m.pausedUntil))
+	}
+	return s
+}
+
+func sameChange(a, b breaker.StateChange) bool {
+	same := a.At.Equal(b.At)
+	a.At, b.At = time.Time{}, time.Time{}
+	return same && a == b
+}
+
+func sameTimes(a, b breaker.Snapshot) bool {
+	same := a.Since.Equal(b.Since) && a.PausedUntil.Equal(b.PausedUntil) && a.ProbeAt.Equal(b.ProbeAt)
+	for _, s := range []*breaker.Snapshot{&a, &b} {
+		s.Since, s.PausedUntil, s.ProbeAt = time.Time{}, time.Time{}, time.Time{}
+	}
+	return same && a == b
+}
+
+// end lets time pass: whatever has happened, the breaker lets requests through.
+func (w *walk) end() {
+	time.Sleep(3 * time.Minute)
+	w.compare()
+	w.row(w.m.cfg.SuccessThreshold, 0, breaker.Success)
+	wantState(w.T, w.b, breaker.Closed)
+	for _, p := range w.permits {
+		if p.stream != nil {
+			_ = p.stream.Body.Close()
+		}
+	}
+}
