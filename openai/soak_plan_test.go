@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -41,6 +42,7 @@ type soakPlan struct {
 	after  time.Duration // until the caller cancels, closes or times out
 	part   float64       // of the answer, after which it does
 	limit  time.Duration // the caller's deadline; 0 = none
+	abrupt bool          // that is no deadline, but a cancel without notice
 	again  bool          // the request is used a second time
 
 	faults []soakFault // of the first attempts; later ones go well
@@ -108,6 +110,7 @@ const (
 	cancels          //
 	cancelsHalfWay   //
 	cancelsAtOnce    // before the call
+	abandons         // half-way: cancels, and closes nothing
 	hasDeadline      //
 	hasClientTimeout // http.Client.Timeout
 )
@@ -170,6 +173,16 @@ var soakModels = []struct {
 	{"limited", 0.15, 0.6},
 }
 
+// limitedPeriod is after how many calls another model is limited: what a 429
+// paused for minutes is not asked for again until then.
+const (
+	limitedPeriod = 400
+	limitedModels = 100
+)
+
+// Ids from here on are those of calls with which all goes well.
+const soakWell = 1 << 63
+
 // Within each period of calls the first ones meet a provider that is out.
 const (
 	outagePeriod = 1500
@@ -179,6 +192,9 @@ const (
 func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	r := rand.New(rand.NewPCG(seed, id))
 	p := &soakPlan{id: id, scene: r.IntN(len(scenes)), choices: 1, lineEnd: "\n"}
+	if id >= soakWell {
+		return p.well(len(scenes))
+	}
 	scene := &scenes[p.scene]
 	pick := r.IntN(100)
 	for i := range soakEndpoints {
@@ -189,13 +205,16 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	}
 	model := soakModels[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4}[r.IntN(11)]]
 	p.model = model.name
+	if p.model == "limited" {
+		p.model += strconv.FormatUint(id/limitedPeriod%limitedModels, 10)
+	}
 	p.stream = p.endpoint.streams && chance(r, 0.55)
 	if chance(r, 0.1) {
 		p.choices = 2 + r.IntN(2)
 	}
 	p.words = 1 + r.IntN(20)
-	if chance(r, 0.05) {
-		p.words = 2000 // more than the buffers on the way hold
+	if chance(r, 0.02) {
+		p.words = 1500 // more than the buffers on the way hold
 	}
 	if chance(r, 0.2) {
 		p.lineEnd = "\r\n"
@@ -212,21 +231,31 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	}
 	p.goAway = chance(r, 0.01)
 	p.askBy(r)
-	p.behave(r)
+	p.behave(r, scene)
 	for attempt := range scene.attempts {
 		switch {
 		case id%outagePeriod < outageLength && model.name != "calm":
 			p.faults = append(p.faults, soakFault{kind: faultStatus, status: 503})
 		case chance(r, model.faulty):
-			p.faults = append(p.faults, p.newFault(r, model.limits))
+			p.faults = append(p.faults, p.newFault(r, model.limits, scene.patient && scene.config.DisableBreaker))
 		case attempt == 0 || chance(r, 0.5):
 			p.faults = append(p.faults, soakFault{})
 		}
 	}
 	// Only the caller's patience ends what no limit of the chain is for.
 	if p.limit == 0 && (scene.patient || slices.ContainsFunc(p.faults, p.endless)) {
-		p.limit = time.Duration(200+r.IntN(1500)) * time.Millisecond
+		p.limit = time.Duration(200+r.IntN(3800)) * time.Millisecond
+		p.abrupt = chance(r, 0.5)
 	}
+	return p
+}
+
+// well fills in a plan of a call that nothing happens to. The scene and the
+// model follow from its number.
+func (p *soakPlan) well(scenes int) *soakPlan {
+	n := int(p.id - soakWell)
+	p.scene, p.model = n%scenes, soakModels[n/scenes%len(soakModels)].name
+	p.endpoint, p.words, p.framing, p.limit = &soakEndpoints[0].soakEndpoint, 3, chunked, soakMaxElapsed
 	return p
 }
 
@@ -254,8 +283,8 @@ func (p *soakPlan) askBy(r *rand.Rand) {
 }
 
 // behave chooses what the caller does.
-func (p *soakPlan) behave(r *rand.Rand) {
-	p.after = time.Duration(r.IntN(40_000)) * time.Microsecond
+func (p *soakPlan) behave(r *rand.Rand, scene *soakScene) {
+	p.after = time.Duration(float64(time.Millisecond) * math.Exp2(11*r.Float64()))
 	p.part = r.Float64()
 	p.again = chance(r, 0.1)
 	switch n := r.IntN(100); {
@@ -279,6 +308,8 @@ func (p *soakPlan) behave(r *rand.Rand) {
 		p.caller = cancelsHalfWay
 	case n < 91:
 		p.caller = cancelsAtOnce
+	case n < 93 && scene.abandoned != nil:
+		p.caller = abandons
 	case n < 96:
 		p.caller, p.limit = hasDeadline, p.after+time.Millisecond
 	default:
@@ -286,7 +317,7 @@ func (p *soakPlan) behave(r *rand.Rand) {
 	}
 }
 
-func (p *soakPlan) newFault(r *rand.Rand, limited float64) soakFault {
+func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFault {
 	f := soakFault{at: r.Float64(), status: 200}
 	if chance(r, 0.1) {
 		f.at = 1 // all of it, and yet no end
@@ -315,6 +346,9 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64) soakFault {
 			{"X-Should-Retry", "true"},
 			{"X-Should-Retry", "false"},
 		}[r.IntN(7)]
+		if patient && chance(r, 0.2) {
+			f.header = [2]string{"Retry-After", "600"}
+		}
 		if f.kind == faultStatus && chance(r, 0.4) {
 			f.error = soakErrorBody(r.IntN(int(soakErrorBodies)))
 		}
@@ -345,8 +379,29 @@ func (f soakFault) refuses() bool {
 		f.status == http.StatusServiceUnavailable && strings.HasPrefix(f.header[0], "Retry-After") && f.header[1] != "NaN"
 }
 
+// hint returns how long the error of an attempt asks to wait.
+func (f soakFault) hint() time.Duration {
+	if f.kind != faultStatus && f.kind != faultEarlyStatus {
+		return 0
+	}
+	switch name, value := f.header[0], f.header[1]; name {
+	case "Retry-After-Ms":
+		ms, _ := strconv.Atoi(value)
+		return time.Duration(ms) * time.Millisecond
+	case "X-Ratelimit-Reset-Requests":
+		hint, _ := time.ParseDuration(value)
+		return hint
+	case "Retry-After":
+		seconds, err := strconv.ParseFloat(value, 64)
+		if err == nil && seconds >= 0 { // NaN is neither
+			return time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return 0
+}
+
 func (p *soakPlan) fault(attempt int) soakFault {
-	if attempt > len(p.faults) {
+	if attempt < 1 || attempt > len(p.faults) {
 		return soakFault{}
 	}
 	return p.faults[attempt-1]
@@ -505,6 +560,6 @@ func (p *soakPlan) whole(body []byte, attempt int) bool {
 }
 
 func (p *soakPlan) String() string {
-	return fmt.Sprintf("call %d: %s %s, scene %d, model %s, stream %v×%d, words %d, framing %d, gzip %d, %d bytes by body %d, caller %d after %v or %.2f, limit %v, again %v, keyed %v, sdk %v, faults %+v",
-		p.id, p.endpoint.method, p.endpoint.path, p.scene, p.model, p.stream, p.choices, p.words, p.framing, p.gzip, p.size, p.body, p.caller, p.after, p.part, p.limit, p.again, p.keyed, p.sdkRetry, p.faults)
+	return fmt.Sprintf("call %d: %s %s, scene %d, model %s, stream %v×%d, words %d, framing %d, gzip %d, %d bytes by body %d, caller %d after %v or %.2f, limit %v (abrupt %v), again %v, keyed %v, sdk %v, faults %+v",
+		p.id, p.endpoint.method, p.endpoint.path, p.scene, p.model, p.stream, p.choices, p.words, p.framing, p.gzip, p.size, p.body, p.caller, p.after, p.part, p.limit, p.abrupt, p.again, p.keyed, p.sdkRetry, p.faults)
 }

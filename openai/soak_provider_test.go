@@ -2,86 +2,43 @@ package openai_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 )
 
 // A soakProvider answers each attempt as its plan has it, and holds what it
 // receives against what the plan sends. It serves HTTP/1.1 and HTTP/2.
 type soakProvider struct {
-	plan    func(id uint64) *soakPlan
 	problem func(p *soakPlan, format string, args ...any)
 	scenes  []soakScene
 
-	plain, secure *httptest.Server
+	seed uint64
+
+	plain, secure *soakAddress
+	roots         *x509.CertPool
 	done          chan struct{}
 	calls         sync.Map // by id, those under way: *soakCall
 	hits          [soakFaultKinds]atomic.Int64
-	accepted      atomic.Int64
-	open          atomic.Int64 // connections
+	accepted      atomic.Int64 // connections
+	open          atomic.Int64 // of them those that are not closed
+	cut           atomic.Int64 // of them those that were reset at some byte
 }
 
 // A soakCall is what the provider remembers of a call, as long as that is
 // under way.
 type soakCall struct {
+	plan     *soakPlan
 	uses     atomic.Int32 // of the request
 	attempts atomic.Int32
 }
 
 type connKey struct{}
-
-func startSoakProvider(t *testing.T, v *soakProvider) {
-	v.done = make(chan struct{})
-	v.plain, v.secure = httptest.NewUnstartedServer(v), httptest.NewUnstartedServer(v)
-	v.secure.EnableHTTP2 = true
-	for _, srv := range []*httptest.Server{v.plain, v.secure} {
-		srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-		srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-		srv.Config.ConnState = func(c net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				v.open.Add(1)
-				if v.accepted.Add(1)%29 == 0 {
-					reset(c)
-				}
-			case http.StateClosed, http.StateHijacked:
-				v.open.Add(-1)
-			default:
-			}
-		}
-	}
-	v.plain.Start()
-	v.secure.StartTLS()
-	t.Cleanup(func() {
-		close(v.done)
-		for _, srv := range []*httptest.Server{v.plain, v.secure} {
-			_ = srv.Listener.Close()
-			srv.CloseClientConnections()
-			srv.Close()
-		}
-	})
-}
-
-// reset ends a connection, and with HTTP/2 all streams in it.
-func reset(c net.Conn) {
-	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn()
-	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = c.Close()
-}
 
 // A soakAnswer is one answer on its way.
 type soakAnswer struct {
@@ -101,12 +58,12 @@ func (v *soakProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.problem(nil, "a request without its id: %v", r.Header)
 		return
 	}
-	p := v.plan(id)
-	// A request may still be on its way when its caller has gone.
-	attempt := len(p.faults) + 1
-	if call, ok := v.calls.Load(id); ok {
-		attempt = v.arrive(p, call.(*soakCall))
+	call, ok := v.calls.Load(id)
+	if !ok {
+		return // its caller has gone, while it was on its way
 	}
+	p := call.(*soakCall).plan
+	attempt := v.arrive(p, call.(*soakCall))
 	a := &soakAnswer{w, v, p, attempt, p.fault(attempt), r}
 	v.hits[a.fault.kind].Add(1)
 	w.Header().Set("X-Soak-Attempt", strconv.Itoa(attempt))

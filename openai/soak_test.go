@@ -1,22 +1,17 @@
 package openai_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
-	"slices"
+	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,12 +29,13 @@ import (
 var (
 	soakFor     = flag.Duration("soak.for", 0, "how long TestSoak lasts; 0 = 8s, or 3s with -short")
 	soakSeed    = flag.Uint64("soak.seed", 0, "what the calls and faults of TestSoak follow from; 0 = a random one")
-	soakCallers = flag.Int("soak.callers", 128, "how many callers TestSoak has at the same time")
+	soakCallers = flag.Int("soak.callers", 200, "how many callers TestSoak has at the same time")
 )
 
 const (
 	soakMaxReplay  = 128 << 10
-	soakMaxElapsed = 3 * time.Second
+	soakMaxElapsed = 6 * time.Second
+	soakTokens     = 20_000           // of a Budget that is audited
 	soakSlack      = 15 * time.Second // for a busy machine and the race detector
 )
 
@@ -65,6 +61,8 @@ func TestSoak(t *testing.T) {
 
 	before := goleak.IgnoreCurrent()
 	t.Run("calls", func(t *testing.T) {
+		// All that it sends is garbage, and little is live.
+		defer debug.SetGCPercent(debug.SetGCPercent(600))
 		s := newSoak(t, seed)
 		// What the first half has cost once, such as the series of its metrics,
 		// the second must not cost again.
@@ -72,6 +70,8 @@ func TestSoak(t *testing.T) {
 		s.settle()
 		first := heapInUse()
 		s.run(length - length/2)
+		s.settle()
+		s.recover()
 		s.settle()
 		second := heapInUse()
 		for limit := time.Now().Add(soakSlack); second > first+first/2+4<<20 && time.Now().Before(limit); {
@@ -81,6 +81,7 @@ func TestSoak(t *testing.T) {
 		if second > first+first/2+4<<20 {
 			t.Error("the heap grew")
 		}
+		s.audit()
 		s.summarise()
 	})
 	if err := goleak.Find(before); err != nil {
@@ -109,11 +110,16 @@ type soakScene struct {
 	chain  *openai.Transport
 	url    string
 
-	calls     atomic.Int64 // RoundTrips of the chain
-	tried     atomic.Int64 // of them those that made an attempt
-	stopped   atomic.Int64 // of them those whose retryable failure was returned
-	attempted atomic.Int64 // RoundTrips of the base
-	streams   atomic.Int64 // of them those that were answered with a readable stream
+	calls     atomic.Int64  // RoundTrips of the chain
+	tried     atomic.Int64  // of them those that made an attempt
+	stopped   atomic.Int64  // of them those whose retryable failure was returned
+	attempted atomic.Int64  // RoundTrips of the base
+	streams   atomic.Int64  // of them those that were answered with a readable stream
+	used      atomic.Int64  // answers that were read to their end and tell their usage
+	abandoned *atomic.Int64 // calls whose body nobody read to its end or closed; nil: nobody may do that
+
+	budgets sync.Map // by model: *soakBudget, if the Budget is audited
+	paused  sync.Map // by model: when a caller was told that it is paused for minutes
 }
 
 func soakScenes() []soakScene {
@@ -135,7 +141,7 @@ func soakScenes() []soakScene {
 				},
 				MaxRetryAfter:  1500 * time.Millisecond,
 				MaxElapsed:     soakMaxElapsed,
-				AttemptTimeout: 800 * time.Millisecond,
+				AttemptTimeout: 3 * time.Second,
 				MaxReplayBytes: soakMaxReplay,
 				Budget:         retry.NewBudget(2000, 1000),
 			},
@@ -146,7 +152,20 @@ func soakScenes() []soakScene {
 	for _, s := range []*soakScene{&scenes[6], &scenes[7]} {
 		s.patient = true
 		s.config.FirstEventTimeout, s.config.IdleTimeout, s.config.Retry.AttemptTimeout = time.Hour, time.Hour, time.Hour
+		s.config.Retry.MaxRetryAfter, s.config.Retry.MaxElapsed = 2*time.Hour, 2*time.Hour
 		s.config.Retry.Budget = retry.Unlimited
+	}
+	// Where breakers seldom open, more of the rest is seen.
+	for n := range 4 {
+		scenes[n].config.Breaker.FailureThreshold, scenes[n].config.Breaker.FailureRatio = 20, 0.9
+	}
+	// There the books balance but for them.
+	for _, s := range []*soakScene{&scenes[4], &scenes[5]} {
+		s.abandoned = new(atomic.Int64)
+	}
+	for _, s := range []*soakScene{&scenes[2], &scenes[3]} {
+		s.config.Retry.Budget = retry.NewBudget(soakTokens, 0)
+		s.config.Retry.BudgetKey = func(req *http.Request) string { return markOf(req.Context()).plan.model }
 	}
 	scenes[6].config.SDKRetries = openai.StopSDKRetriesAlways
 	scenes[7].config.Delivery = openai.Whole
@@ -170,14 +189,15 @@ type soak struct {
 	bodies atomic.Int64 // opaque request bodies that were not closed yet
 	pinned sync.Map     // the calls that something still refers to
 
-	whole, ended, passed atomic.Int64 // answers taken for whole, other answers, errors
+	whole, ended atomic.Int64 // answers taken for whole, other answers
+	errors       sync.Map     // of calls, by their error.type: *atomic.Int64
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
 	s := &soak{T: t, seed: seed, scenes: soakScenes()}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.provider = &soakProvider{scenes: s.scenes, problem: s.problem, plan: s.plan}
-	startSoakProvider(t, s.provider)
+	s.provider = &soakProvider{scenes: s.scenes, problem: s.problem, seed: seed}
+	startSoakProvider(t, s.provider, seed)
 	refusing, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -195,14 +215,14 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			}
 			return dial(ctx, network, address)
 		}
-		scene.url = s.provider.plain.URL
+		scene.url = s.provider.plain.url()
 		if scene.http2 {
-			scene.url = s.provider.secure.URL
-			base.TLSClientConfig.RootCAs = s.provider.secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+			scene.url = s.provider.secure.url()
+			base.TLSClientConfig.RootCAs = s.provider.roots
 		}
 		scene.reader = sdk.NewManualReader()
 		scene.config.MeterProvider = sdk.NewMeterProvider(sdk.WithReader(scene.reader))
-		scene.chain = openai.NewTransport(&soakBase{base, scene}, scene.config)
+		scene.chain = openai.NewTransport(&soakBase{base, s, scene}, scene.config)
 		t.Cleanup(func() { _ = scene.chain.Close() })
 	}
 	t.Cleanup(s.stop)
@@ -219,16 +239,25 @@ func (s *soak) problem(p *soakPlan, format string, args ...any) {
 	}
 }
 
-// A soakBase counts what comes out of a chain.
+// A soakBase counts what comes out of a chain, and when.
 type soakBase struct {
 	*http.Transport
 
+	soak  *soak
 	scene *soakScene
 }
 
 func (b *soakBase) RoundTrip(req *http.Request) (*http.Response, error) {
 	b.scene.attempted.Add(1)
+	mark := markOf(req.Context())
+	if early := time.Until(mark.notBefore); early > 0 {
+		b.soak.problem(mark.plan, "an attempt began %v before the wait was over that the provider had asked for", early)
+	}
 	resp, err := b.Transport.RoundTrip(req)
+	if err == nil {
+		attempt, _ := strconv.Atoi(resp.Header.Get("X-Soak-Attempt"))
+		mark.notBefore = time.Now().Add(mark.plan.fault(attempt).hint())
+	}
 	if err == nil && resp.StatusCode == http.StatusOK && resp.Header.Get("Content-Encoding") == "" && resp.Header.Get("Content-Type") == "text/event-stream" {
 		b.scene.streams.Add(1)
 	}
@@ -247,467 +276,4 @@ func (s *soak) run(length time.Duration) {
 		})
 	}
 	wait.Wait()
-}
-
-type markKey struct{}
-
-// call uses one request, once or twice.
-func (s *soak) call(p *soakPlan) {
-	state := new(soakCall)
-	s.provider.calls.Store(p.id, state)
-	defer s.provider.calls.Delete(p.id)
-
-	// Whatever holds on to the call holds the mark.
-	mark := new([64]byte)
-	s.pinned.Store(p.id, true)
-	runtime.AddCleanup(mark, func(id uint64) { s.pinned.Delete(id) }, p.id)
-	report := new(retry.Report)
-	ctx := retry.WithReport(context.WithValue(s.stopped, markKey{}, mark), report)
-	// Where the caller has no need to, he doesn't cancel: nothing may wait for that.
-	cancel := context.CancelFunc(func() {})
-	switch {
-	case p.caller == hasClientTimeout:
-	case p.limit > 0:
-		ctx, cancel = context.WithTimeout(ctx, p.limit)
-	case p.caller == cancels, p.caller == cancelsHalfWay, p.caller == cancelsAtOnce:
-		ctx, cancel = context.WithCancel(ctx)
-	}
-	defer cancel()
-	if p.caller == cancelsAtOnce {
-		cancel()
-	}
-	req, err := s.request(ctx, p)
-	if err != nil {
-		s.problem(p, "%v", err)
-		return
-	}
-	s.use(p, state, req, report, cancel)
-	if p.again && ctx.Err() == nil {
-		s.refill(p, req)
-		s.use(p, state, req, report, cancel)
-	}
-}
-
-func (s *soak) request(ctx context.Context, p *soakPlan) (*http.Request, error) {
-	url := s.scenes[p.scene].url + p.endpoint.path
-	req, err := retry.NewRequest(ctx, p.endpoint.method, url, p.payload())
-	if err != nil {
-		return nil, err
-	}
-	if p.body != sharedBody {
-		s.refill(p, req)
-	}
-	req.Header.Set("X-Soak-Id", strconv.FormatUint(p.id, 10))
-	if p.endpoint.inspected {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if p.gzip == zipped {
-		req.Header.Set("Accept-Encoding", "gzip")
-	}
-	if p.keyed {
-		req.Header.Set("Idempotency-Key", "soak")
-	}
-	if p.sdkRetry {
-		req.Header.Set("X-Stainless-Retry-Count", "1")
-	}
-	return req, nil
-}
-
-// refill gives a request its body, for the first time or again.
-func (s *soak) refill(p *soakPlan, req *http.Request) {
-	payload := p.payload()
-	if payload == nil {
-		return
-	}
-	length := int64(len(payload))
-	switch p.body {
-	case sharedBody:
-		req.Body, _ = req.GetBody()
-		return
-	case knownBody:
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(payload)), length
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
-		return
-	case unsizedBody, failingBody:
-		length = -1
-	case lyingBody:
-		length += 3
-	default:
-	}
-	s.bodies.Add(1)
-	req.Body, req.GetBody, req.ContentLength = &soakReader{soak: s, plan: p, rest: payload}, nil, length
-}
-
-var errSoakBody = errors.New("the caller's disk is gone")
-
-// A soakReader is an opaque request body that must be closed once.
-type soakReader struct {
-	*soak
-
-	plan   *soakPlan
-	rest   []byte
-	read   bool
-	closed atomic.Int32
-}
-
-func (r *soakReader) Read(p []byte) (int, error) {
-	if r.plan.body == slowBodySent {
-		time.Sleep(time.Millisecond)
-		p = p[:min(len(p), max(1, r.plan.size/4))]
-	}
-	if r.plan.body == failingBody && r.read {
-		return 0, errSoakBody
-	}
-	r.read = true
-	if r.plan.body == failingBody {
-		p = p[:min(len(p), len(r.rest)/2)]
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	if len(r.rest) == 0 {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (r *soakReader) Close() error {
-	if n := r.closed.Add(1); n == 1 {
-		r.bodies.Add(-1)
-	} else {
-		r.problem(r.plan, "the request's body was closed %d times", n)
-	}
-	return nil
-}
-
-// use makes one call and holds it against its plan.
-func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retry.Report, cancel context.CancelFunc) {
-	scene := &s.scenes[p.scene]
-	*report = retry.Report{}
-	state.uses.Add(1)
-	header, body := req.Header.Clone(), req.Body
-
-	bound := soakMaxElapsed + soakSlack
-	if p.limit > 0 {
-		bound = p.limit + soakSlack
-	}
-	watch := time.AfterFunc(bound, func() {
-		if s.stopped.Err() == nil {
-			s.problem(p, "the call did not end within %v\n%s", bound, stacks())
-		}
-		s.stop()
-	})
-	defer watch.Stop()
-	if p.caller == cancels {
-		defer time.AfterFunc(p.after, cancel).Stop()
-	}
-
-	scene.calls.Add(1)
-	client := &http.Client{Transport: scene.chain}
-	if p.caller == hasClientTimeout {
-		client.Timeout = p.limit
-	}
-	resp, err := client.Do(req)
-	s.count(scene, report)
-	if !maps.EqualFunc(header, req.Header, slices.Equal) || req.Body != body {
-		s.problem(p, "the request was changed")
-	}
-	if err != nil {
-		s.passed.Add(1)
-		s.checkError(req.Context(), p, err)
-		return
-	}
-	s.read(p, req, resp, report, cancel)
-}
-
-func (s *soak) count(scene *soakScene, report *retry.Report) {
-	if report.Attempts > 0 {
-		scene.tried.Add(1)
-	}
-	if report.Stopped != retry.NotRetryable {
-		scene.stopped.Add(1)
-	}
-}
-
-// checkError looks at an error, of a call or a body, that the caller did not
-// bring about himself: how the chain ends its attempts is its own affair.
-func (s *soak) checkError(ctx context.Context, p *soakPlan, err error) {
-	if ctx.Err() == nil && p.caller != hasClientTimeout && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		s.problem(p, "a context's error that is not the caller's: %v", err)
-	}
-}
-
-// read reads an answer in the caller's way, and holds it against the plan.
-func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report *retry.Report, cancel context.CancelFunc) {
-	attempt, err := strconv.Atoi(resp.Header.Get("X-Soak-Attempt"))
-	if err != nil {
-		// The chain's own, in place of a breaker's error.
-		content, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if !bytes.Contains(content, []byte("Not sent")) || p.scene != 6 {
-			s.problem(p, "an answer that the provider did not send: %d %s", resp.StatusCode, content)
-		}
-		return
-	}
-	want := p.sent(attempt)
-	got, err := readAs(p, resp.Body, len(want), cancel)
-	if err != nil {
-		s.ended.Add(1)
-		if p.caller != closesWhileRead {
-			s.checkError(req.Context(), p, err)
-		}
-	}
-	if p.fault(attempt).error == endlessError {
-		got = bytes.TrimRight(got, " ")
-	}
-	if !bytes.HasPrefix(want, got) {
-		s.problem(p, "attempt %d: %d bytes are not the %d that were sent", attempt, len(got), len(want))
-		return
-	}
-	switch {
-	case resp.StatusCode != http.StatusOK || p.caller == closesUnread || p.caller == closesHalfWay:
-		return
-	case err != nil:
-		s.checkBroken(req.Context(), p, got, attempt, report)
-		return
-	}
-	meant, _ := p.answer(attempt)
-	if p.gzip == zipped {
-		meant = compressed(meant)
-	}
-	if p.whole(got, attempt) {
-		s.whole.Add(1)
-		if !bytes.Equal(got, meant) {
-			s.problem(p, "attempt %d: taken for whole with %d bytes of %d", attempt, len(got), len(meant))
-		}
-		return
-	}
-	s.ended.Add(1)
-	if p.caller == readsExactly && req.Context().Err() != nil {
-		return // before he was told how it ends
-	}
-	s.checkHalf(p, got, attempt, report)
-}
-
-// readAs reads a body. A nil error means that the caller was told its end, or
-// closed it.
-func readAs(p *soakPlan, body io.ReadCloser, length int, cancel context.CancelFunc) (got []byte, err error) {
-	some := func(n int) error {
-		part := make([]byte, n)
-		n, err := io.ReadFull(body, part)
-		got = append(got, part[:n]...)
-		return err
-	}
-	all := func() error {
-		rest, err := io.ReadAll(body)
-		got = append(got, rest...)
-		return err
-	}
-	half := int(p.part * float64(length))
-	switch p.caller {
-	case neverCloses:
-		err = all()
-		return got, err
-	case closesUnread:
-	case closesHalfWay:
-		_ = some(half)
-	case readsExactly:
-		err = some(length)
-	case readsBySmallSteps:
-		err = some(0)
-		for step := make([]byte, 97); err == nil; {
-			var n int
-			n, err = body.Read(step)
-			got = append(got, step[:n]...)
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	case closesWhileRead:
-		closed := make(chan struct{})
-		timer := time.AfterFunc(p.after, func() {
-			_ = body.Close()
-			close(closed)
-		})
-		err = all()
-		if !timer.Stop() {
-			<-closed
-		}
-	case cancelsHalfWay:
-		_ = some(half)
-		cancel()
-		err = all()
-	default:
-		err = all()
-	}
-	_ = body.Close()
-	return got, err
-}
-
-// checkBroken looks at an answer whose reader got an error. Of what is held to
-// its end none may be delivered, unless there was no other attempt to be had.
-func (s *soak) checkBroken(ctx context.Context, p *soakPlan, got []byte, attempt int, report *retry.Report) {
-	mode := s.scenes[p.scene].config.Delivery
-	held := !p.opaque() && (p.stream && mode == openai.Whole || !p.stream && mode != openai.Immediate)
-	own := ctx.Err() != nil || p.caller == closesWhileRead || p.caller == hasClientTimeout
-	if held && !own && !finished(got) && report.Stopped == retry.NotRetryable {
-		s.problem(p, "attempt %d: an answer that broke off after %d bytes was not retried", attempt, len(got))
-	}
-}
-
-// finished reports whether there is enough of a stream for the chain to call it
-// complete: what fails after that is the caller's to see.
-func finished(got []byte) bool {
-	return bytes.Contains(got, []byte(`"finish_reason":"stop"`)) || bytes.Contains(got, []byte("response.completed"))
-}
-
-// checkHalf looks at an answer that ended without an error, and is none.
-func (s *soak) checkHalf(p *soakPlan, got []byte, attempt int, report *retry.Report) {
-	mode := s.scenes[p.scene].config.Delivery
-	switch {
-	case !p.stream:
-		if mode != openai.Immediate && report.Stopped == retry.NotRetryable {
-			s.problem(p, "attempt %d: an answer of %d bytes that is none was not retried", attempt, len(got))
-		}
-		return
-	case finished(got):
-		return
-	}
-	_, ends := p.answer(attempt)
-	broken := bytes.Contains(got, []byte(errorMark)) || bytes.Contains(got, []byte(corruptMark))
-	if !broken && len(got) >= ends[0] {
-		s.problem(p, "attempt %d: %d bytes of a stream were passed off as all of it", attempt, len(got))
-	}
-	useful := bytes.Contains(got, []byte(`"content":"`+strconv.FormatUint(p.id, 10))) || bytes.Contains(got, []byte(`"delta":"`+strconv.FormatUint(p.id, 10)))
-	if (mode == openai.Whole || mode == openai.FromFirstEvent && !useful) && report.Stopped == retry.NotRetryable {
-		s.problem(p, "attempt %d: %d bytes of a stream that came to nothing were not retried", attempt, len(got))
-	}
-}
-
-// stacks returns those of the goroutines that are about the chain.
-func stacks() string {
-	all := make([]byte, 8<<20)
-	all = all[:runtime.Stack(all, true)]
-	var about []string
-	for one := range strings.SplitSeq(string(all), "\n\n") {
-		if strings.Contains(one, "/retry.") || strings.Contains(one, "/openai.") || strings.Contains(one, "held.") || strings.Contains(one, "net/http.") {
-			about = append(about, one)
-		}
-	}
-	return strings.Join(about, "\n\n")
-}
-
-// settle waits until nothing is left of the calls, and balances the books.
-func (s *soak) settle() {
-	s.Helper()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(soakSlack); ; <-poll.C {
-		// A connection may become idle at any time until then.
-		for n := range s.scenes {
-			s.scenes[n].chain.CloseIdleConnections()
-		}
-		open, bodies := s.provider.open.Load(), s.bodies.Load()
-		forgetTimers()
-		runtime.GC() // and with it the cleanups of the marks
-		var pinned []*soakPlan
-		s.pinned.Range(func(id, _ any) bool {
-			pinned = append(pinned, s.plan(id.(uint64)))
-			return len(pinned) < 10
-		})
-		if open == 0 && bodies == 0 && pinned == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			s.Fatalf("left behind: %d connections, %d request bodies that were not closed, calls that something holds: %v\n%s", open, bodies, pinned, stacks())
-		}
-	}
-	for n := range s.scenes {
-		s.balance(n)
-	}
-}
-
-// forgetTimers has the runtime drop the stopped timers that it still holds: each
-// P does so once they are too large a share of its own.
-func forgetTimers() {
-	var wait sync.WaitGroup
-	var began atomic.Int32
-	procs := int32(runtime.GOMAXPROCS(0))
-	for range procs {
-		wait.Go(func() {
-			for began.Add(1); began.Load() < procs; {
-				continue // without leaving its P to another
-			}
-			for range 1000 {
-				time.AfterFunc(time.Hour, func() {}).Stop()
-			}
-			runtime.Gosched()
-		})
-	}
-	wait.Wait()
-}
-
-// balance holds the books of one chain against what came in and went out.
-func (s *soak) balance(n int) {
-	s.Helper()
-	scene := &s.scenes[n]
-	books := collect(s, scene.reader)
-	attempts := float64(scene.attempted.Load())
-	tried := float64(scene.tried.Load())
-	equal := func(what string, got, want float64) {
-		s.Helper()
-		if got != want {
-			s.Errorf("scene %d: %s: %v, want %v", n, what, got, want)
-		}
-	}
-	equal("operations", float64(books.count(operationDuration)), float64(scene.calls.Load()))
-	equal("attempts", float64(books.count(attemptDuration)), attempts)
-	equal("calls that were tried", float64(books.count("retrip.retry.attempts")), tried)
-	equal("attempts of all calls", books.sum("retrip.retry.attempts"), attempts)
-	equal("calls that were tried + retries", tried+books.sum("retrip.retries"), attempts)
-	equal("exhaustions", books.sum("retrip.retry.exhaustions"), float64(scene.stopped.Load()))
-	equal("stream outcomes", books.sum("retrip.client.stream.outcomes"), float64(scene.streams.Load()))
-	if waited, all := books.sum("retrip.retry.delay"), books.sum(operationDuration); waited > all {
-		s.Errorf("scene %d: waited %v s in operations of %v s", n, waited, all)
-	}
-	if scene.config.DisableBreaker {
-		return
-	}
-	var permits float64
-	for _, outcome := range []string{"success", "failure", "ignored", "stale"} {
-		permits += books.sum("retrip.breaker.calls", "retrip.breaker.outcome", outcome)
-	}
-	equal("permits settled", permits, attempts)
-	var settled uint64
-	for _, b := range scene.chain.Snapshot() {
-		settled += b.Totals.Success + b.Totals.Failure + b.Totals.Ignored + b.Totals.Stale
-		if b.Probes != 0 {
-			s.Errorf("scene %d: %d probes of %s are still under way", n, b.Probes, b.Key)
-		}
-		equal("states of "+b.Key, books.sum("retrip.breaker.state", "retrip.breaker.name", b.Key), 1)
-	}
-	equal("permits settled, by the snapshot", float64(settled), attempts)
-}
-
-// summarise shows what the soak has seen, and that it was worth it.
-func (s *soak) summarise() {
-	var hits []string
-	for kind := range s.provider.hits {
-		n := s.provider.hits[kind].Load()
-		hits = append(hits, strconv.FormatInt(n, 10))
-		if n == 0 && s.next.Load() > 5000 {
-			s.Errorf("fault %d never came", kind)
-		}
-	}
-	whole, ended, passed := s.whole.Load(), s.ended.Load(), s.passed.Load()
-	s.Logf("%d calls: %d answers taken for whole, %d not, %d errors; attempts by fault: %s; %d connections", s.next.Load(), whole, ended, passed, strings.Join(hits, " "), s.provider.accepted.Load())
-	for n := range s.scenes {
-		scene := &s.scenes[n]
-		books := collect(s, scene.reader)
-		s.Logf("scene %d: %d calls, %d attempts, retries %v, stopped %d, rejected %v, paused %v, transitions %v", n, scene.calls.Load(), scene.attempted.Load(),
-			books.sum("retrip.retries"), scene.stopped.Load(), books.sum("retrip.breaker.calls", "retrip.breaker.outcome", "rejected"),
-			books.sum("retrip.breaker.calls", "retrip.breaker.outcome", "paused"), books.sum("retrip.breaker.transitions"))
-	}
-	if whole < ended/4 || whole == 0 {
-		s.Errorf("too few answers were whole to say much: %d beside %d others", whole, ended)
-	}
 }
