@@ -1,0 +1,72 @@
+// Peers puts retrip beside what else makes HTTP calls resilient.
+//
+//	go run -C examples/peers . contract
+//	go run -C examples/peers . speed
+//
+// The first puts everybody to the rules of internal/contract and prints who
+// keeps how many, and who breaks which; with -why also how. The second does
+// the same work through everybody in one run and prints what it costs. With
+// -write ../../README.md the tables go there, too.
+//
+// Everybody is configured for the same purpose, as its documentation
+// recommends: 4 attempts for 408, 429, 500, 502, 503, 504 and lost
+// connections, a backoff of 500 ms that doubles, a breaker that opens after 5
+// failures in a row.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+)
+
+// command prints the tables, from the repository's root.
+const command = "go run -C examples/peers ."
+
+func main() {
+	page := flag.String("write", "", "a page that the table is also written into, between its marks")
+	why := flag.Bool("why", false, "also tell how each rule is broken")
+	rounds := flag.Int("rounds", 9, "how often each cost is measured; the least one is printed")
+	flag.Parse()
+	if p, rule, ok := asked(all(), flag.Args()); ok {
+		examine(p, rule)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Stdout, flag.Arg(0), *page, *why, *rounds)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, w io.Writer, what, page string, why bool, rounds int) error {
+	var text string
+	switch what {
+	case "contract":
+		records, err := examined(ctx, all())
+		if err != nil {
+			return err
+		}
+		text = contractReport(records)
+		if why {
+			fmt.Fprintln(w, reasons(records))
+		}
+	case "speed":
+		var err error
+		if text, err = speedReport(ctx, rounds); err != nil {
+			return err
+		}
+	default:
+		return errors.New("usage: " + command + " [flags] contract|speed")
+	}
+	fmt.Fprint(w, text)
+	if page == "" {
+		return nil
+	}
+	return write(page, what, text)
+}

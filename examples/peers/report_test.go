@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheContractTable(t *testing.T) {
+	rules := []string{"a/one", "a/two", "b/1/one", "c/one"}
+	got := contractReport([]record{
+		{peer: peer{name: "good"}, rules: rules},
+		{peer: peer{name: "bad"}, rules: rules, broken: map[string]string{"a/one": "so", "a/two": "so", "b/1/one": "so"}},
+		{peer: peer{name: "worse"}, rules: rules[:3], broken: map[string]string{"a/one": "so", "a/two": "so\nand so"}},
+	})
+	want := `| peer | version | rules kept |
+|---|---|---|
+| good |  | 4 of 4 |
+| bad |  | 1 of 4 |
+| worse |  | 1 of 3 |
+
+| broken rule | in the case | by |
+|---|---|---|
+| a | one; two | bad, worse |
+| b/1 | one | bad |
+`
+	if !strings.Contains(got, want) {
+		t.Errorf("got\n%s\nwithout\n%s", got, want)
+	}
+	for _, u := range uncounted {
+		if !strings.Contains(got, u.reason) {
+			t.Errorf("does not tell that %s", u.reason)
+		}
+	}
+}
+
+func TestReasonsAreTheFirstLines(t *testing.T) {
+	got := reasons([]record{{peer: peer{name: "p"}, rules: []string{"a/1", "a/2"}, broken: map[string]string{"a/2": "so\nand so"}}})
+	if got != "p: a/2: so\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTheSpeedTables(t *testing.T) {
+	contenders := []contender{{name: "bare"}, {name: "other"}}
+	costs := []cost{{time: 1000, allocs: 1, bytes: 5 << 20}, {time: 2500, allocs: 1234, bytes: 10 << 20}}
+	for name, row := range map[string]struct {
+		table func([]contender, []cost) string
+		last  string
+	}{
+		"calls":    {callTable, "| other | 2,500 | 1,500 | 1,234 | 10,485,760 | 2.50 |\n"},
+		"payloads": {payloadTable, "| other | 2,500 | 1,234 | 1.00 | 2.50 |\n"},
+		"streams":  {streamTable, "| other | 2,500 | 1 | 1,234 | 10,485,760 | 2.50 |\n"},
+		"breakers": {breakerTable, "| other | 2,500 | 1,234 | 10,485,760 |\n"},
+	} {
+		got := row.table(contenders, costs)
+		lines := strings.SplitAfter(got, "\n")
+		if len(lines) != 5 || lines[3] != row.last {
+			t.Errorf("%s: got\n%s", name, got)
+		}
+		for _, line := range lines[:4] {
+			if strings.Count(line, "|") != strings.Count(row.last, "|") {
+				t.Errorf("%s: %q has another number of cells", name, line)
+			}
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0", 999: "999", 1000: "1,000", -999: "-999", -1000: "-1,000", 123456: "123,456", 1234567: "1,234,567",
+	} {
+		if got := number(n); got != want {
+			t.Errorf("%d is %q", n, got)
+		}
+	}
+}
+
+func TestABarInACellIsEscaped(t *testing.T) {
+	if got := table(false, []string{"x"}, [][]string{{"a|b"}}); got != "| x |\n|---|\n| a\\|b |\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestMeasuredTakesTurnsAndTheLeast(t *testing.T) {
+	var turns []string
+	sink := make([][]byte, 1)
+	work := func(name string, size int) contender {
+		return contender{name, func(n int) error {
+			turns = append(turns, name)
+			for range n {
+				sink[0] = make([]byte, size)
+			}
+			return nil
+		}}
+	}
+	costs, err := measured(t.Context(), []contender{work("a", 1<<10), work("b", 1<<12)}, 3, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := strings.Join(turns[len(turns)-6:], ""); last != "ababab" {
+		t.Errorf("turns %s", last)
+	}
+	for i, size := range []uint64{1 << 10, 1 << 12} {
+		if c := costs[i]; c.allocs != 1 || c.bytes < size || c.bytes > size+size/4 || c.time <= 0 {
+			t.Errorf("%d bytes cost %+v", size, c)
+		}
+	}
+	failed := errors.New("no")
+	if _, err := measured(t.Context(), []contender{{do: func(int) error { return failed }}}, 1, time.Millisecond); !errors.Is(err, failed) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestATableReplacesTheOneBetweenItsMarks(t *testing.T) {
+	begin, end := marks("contract")
+	page := "before\n" + begin + "old\n" + end + "after\n"
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := write(file, "contract", "new\n"); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		if want := "before\n" + begin + "\nnew\n\n" + end + "after\n"; err != nil || string(got) != want {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if write(file, "speed", "new\n") == nil {
+		t.Error("a page without marks is taken")
+	}
+}
+
+func TestTheREADMEHasTheMarks(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"contract", "speed"} {
+		if _, err := replaced(page, name, ""); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	small  = 1 << 10
+	large  = 10 << 20
+	events = 2000
+)
+
+// speedReport measures everything anew.
+func speedReport(ctx context.Context, rounds int) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s/%s, %d CPUs, `%s speed`, the least of %d rounds\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), command, rounds)
+	for _, part := range []struct {
+		title      string
+		contenders []contender
+		length     time.Duration
+		table      func([]contender, []cost) string
+	}{
+		{
+			"1 KiB there, 1 KiB of JSON back",
+			callers(ctx, chat(small, false), func() *stub { return newStub("application/json", completion(), 0) }),
+			20 * time.Millisecond, callTable,
+		},
+		{
+			"10 MiB there, 503, 503, 1 KiB of JSON back",
+			repeaters(ctx, chat(large, false), func() *stub { return newStub("application/json", completion(), 2) }),
+			30 * time.Millisecond, payloadTable,
+		},
+		{
+			fmt.Sprintf("1 KiB there, a stream of %d events back, read through 32 KiB", events),
+			callers(ctx, chat(small, true), func() *stub { return newStub("text/event-stream", stream(events), 0) }),
+			20 * time.Millisecond, streamTable,
+		},
+		{"a breaker alone admits a call and hears of its success", breakers(1), 10 * time.Millisecond, breakerTable},
+		{"the same on 64 goroutines", breakers(64), 10 * time.Millisecond, breakerTable},
+	} {
+		costs, err := measured(ctx, part.contenders, rounds, part.length)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "\n%s:\n\n%s", part.title, part.table(part.contenders, costs))
+	}
+	return b.String(), nil
+}
+
+// callTable compares with the first, which is bare.
+func callTable(contenders []contender, costs []cost) string {
+	var rows [][]string
+	for i, c := range costs {
+		rows = append(rows, []string{
+			contenders[i].name, number(c.time), number(c.time - costs[0].time),
+			number(c.allocs), number(c.bytes), ratio(float64(c.time), float64(costs[0].time)),
+		})
+	}
+	return table(true, []string{"", "ns a call", "added", "allocations", "bytes", "× bare"}, rows)
+}
+
+// streamTable tells time by the event, too.
+func streamTable(contenders []contender, costs []cost) string {
+	var rows [][]string
+	for i, c := range costs {
+		rows = append(rows, []string{
+			contenders[i].name, number(c.time), number(c.time / events),
+			number(c.allocs), number(c.bytes), ratio(float64(c.time), float64(costs[0].time)),
+		})
+	}
+	return table(true, []string{"", "ns a call", "ns an event", "allocations", "bytes", "× bare"}, rows)
+}
+
+// payloadTable tells memory by the payload's size.
+func payloadTable(contenders []contender, costs []cost) string {
+	var rows [][]string
+	for i, c := range costs {
+		rows = append(rows, []string{
+			contenders[i].name, number(c.time), number(c.allocs), ratio(float64(c.bytes), large),
+			ratio(float64(c.time), float64(costs[0].time)),
+		})
+	}
+	return table(true, []string{"", "ns a call", "allocations", "payloads allocated", "× bare"}, rows)
+}
+
+func breakerTable(contenders []contender, costs []cost) string {
+	var rows [][]string
+	for i, c := range costs {
+		rows = append(rows, []string{contenders[i].name, number(c.time), number(c.allocs), number(c.bytes)})
+	}
+	return table(true, []string{"", "ns", "allocations", "bytes"}, rows)
+}
+
+// number has its thousands apart.
+func number[N ~int64 | ~uint64](n N) string {
+	digits := strconv.FormatInt(int64(n), 10)
+	start := 0
+	if n < 0 {
+		start = 1
+	}
+	for i := len(digits) - 3; i > start; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+func ratio(a, b float64) string { return fmt.Sprintf("%.2f", a/b) }
