@@ -22,6 +22,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"time"
 )
 
 // command prints the tables, from the repository's root.
@@ -29,14 +30,25 @@ const command = "go run -C examples/peers ."
 
 func main() {
 	page := flag.String("write", "", "a page that the table is also written into, between its marks")
-	why := flag.Bool("why", false, "also tell how each rule is broken")
+	why := flag.Bool("why", false, "also tell on standard error how each rule is broken")
 	rounds := flag.Int("rounds", 9, "how often each cost is measured; the least one is printed")
+	length := flag.Duration("for", 20*time.Millisecond, "how long each measuring takes")
 	flag.Parse()
 	if p, rule, ok := asked(all(), flag.Args()); ok {
 		examine(p, rule)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Stdout, flag.Arg(0), *page, *why, *rounds)
+	report := map[string]func() (string, error){
+		"contract": func() (string, error) {
+			records, err := examined(ctx, all())
+			if *why {
+				fmt.Fprint(os.Stderr, reasons(records))
+			}
+			return contractReport(records), err
+		},
+		"speed": func() (string, error) { return speedReport(ctx, max(1, *rounds), *length) },
+	}[flag.Arg(0)]
+	err := run(os.Stdout, flag.Arg(0), report, *page)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,29 +56,18 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, w io.Writer, what, page string, why bool, rounds int) error {
-	var text string
-	switch what {
-	case "contract":
-		records, err := examined(ctx, all())
-		if err != nil {
-			return err
-		}
-		text = contractReport(records)
-		if why {
-			fmt.Fprintln(w, reasons(records))
-		}
-	case "speed":
-		var err error
-		if text, err = speedReport(ctx, rounds); err != nil {
-			return err
-		}
-	default:
+// run prints the report, and writes it into the page if there is one.
+func run(w io.Writer, name string, report func() (string, error), page string) error {
+	if report == nil {
 		return errors.New("usage: " + command + " [flags] contract|speed")
+	}
+	text, err := report()
+	if err != nil {
+		return err
 	}
 	fmt.Fprint(w, text)
 	if page == "" {
 		return nil
 	}
-	return write(page, what, text)
+	return write(page, name, text)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"time"
 )
@@ -54,7 +55,7 @@ func measured(ctx context.Context, contenders []contender, rounds int, length ti
 // three, since one pause would pass for slow work.
 func fitting(c contender, length time.Duration) (int, error) {
 	for n := 1; ; n *= 4 {
-		best := length
+		best := time.Duration(math.MaxInt64)
 		for range 3 {
 			got, err := turn(c, n)
 			if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,21 +11,22 @@ import (
 )
 
 func TestTheContractTable(t *testing.T) {
-	rules := []string{"a/one", "a/two", "b/1/one", "c/one"}
+	rules := []string{"a/one", "a/two", "a/three", "b/1/one", "c/one"}
 	got := contractReport([]record{
 		{peer: peer{name: "good"}, rules: rules},
-		{peer: peer{name: "bad"}, rules: rules, broken: map[string]string{"a/one": "so", "a/two": "so", "b/1/one": "so"}},
-		{peer: peer{name: "worse"}, rules: rules[:3], broken: map[string]string{"a/one": "so", "a/two": "so\nand so"}},
+		{peer: peer{name: "bad"}, rules: rules, broken: map[string]string{"a/one": "so", "a/two": "so", "a/three": "so", "b/1/one": "so"}},
+		{peer: peer{name: "worse"}, rules: rules[:3], broken: map[string]string{"a/two": "so\nand so"}},
 	})
 	want := `| peer | version | rules kept |
 |---|---|---|
-| good |  | 4 of 4 |
-| bad |  | 1 of 4 |
-| worse |  | 1 of 3 |
+| good |  | 5 of 5 |
+| bad |  | 1 of 5 |
+| worse |  | 2 of 3 |
 
 | broken rule | in the case | by |
 |---|---|---|
-| a | one; two | bad, worse |
+| a | one; three | bad |
+| a | two | bad, worse |
 | b/1 | one | bad |
 `
 	if !strings.Contains(got, want) {
@@ -66,6 +68,50 @@ func TestTheSpeedTables(t *testing.T) {
 				t.Errorf("%s: %q has another number of cells", name, line)
 			}
 		}
+	}
+}
+
+func TestTheSpeedReportHasATableForEachWork(t *testing.T) {
+	got, err := speedReport(t.Context(), 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(got, "\n|---|"); n != 5 {
+		t.Errorf("%d tables in\n%s", n, got)
+	}
+	for _, want := range []string{"| bare |", "| bare, sent again by hand |", "| retrip with an SDK meter |", "| gobreaker |"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := speedReport(over, 1, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted, it ends with %v", err)
+	}
+}
+
+func TestAReportIsPrintedAndWritten(t *testing.T) {
+	begin, end := marks("speed")
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(file, []byte(begin+end), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report := func() (string, error) { return "fast\n", nil }
+	var out strings.Builder
+	if err := run(&out, "speed", report, file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || out.String() != "fast\n" || string(got) != begin+"\nfast\n\n"+end {
+		t.Errorf("printed %q, written %q, %v", out.String(), got, err)
+	}
+	if run(&out, "sped", nil, "") == nil {
+		t.Error("a report that does not exist is no error")
+	}
+	failed := errors.New("no")
+	if err := run(&out, "speed", func() (string, error) { return "", failed }, ""); !errors.Is(err, failed) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

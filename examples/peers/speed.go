@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -15,42 +16,52 @@ const (
 	events = 2000
 )
 
-// speedReport measures everything anew.
-func speedReport(ctx context.Context, rounds int) (string, error) {
+// speedReport measures everything anew, in rounds of about that length each.
+func speedReport(ctx context.Context, rounds int, length time.Duration) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s/%s, %d CPUs, `%s speed`, the least of %d rounds\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), command, rounds)
+	fmt.Fprintf(&b, "%s %s/%s, %d × %s, `%s speed`, the least of %d rounds\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu(), command, rounds)
 	for _, part := range []struct {
 		title      string
 		contenders []contender
-		length     time.Duration
 		table      func([]contender, []cost) string
 	}{
 		{
 			"1 KiB there, 1 KiB of JSON back",
 			callers(ctx, chat(small, false), func() *stub { return newStub("application/json", completion(), 0) }),
-			20 * time.Millisecond, callTable,
+			callTable,
 		},
 		{
 			"10 MiB there, 503, 503, 1 KiB of JSON back",
 			repeaters(ctx, chat(large, false), func() *stub { return newStub("application/json", completion(), 2) }),
-			30 * time.Millisecond, payloadTable,
+			payloadTable,
 		},
 		{
 			fmt.Sprintf("1 KiB there, a stream of %d events back, read through 32 KiB", events),
 			callers(ctx, chat(small, true), func() *stub { return newStub("text/event-stream", stream(events), 0) }),
-			20 * time.Millisecond, streamTable,
+			streamTable,
 		},
-		{"a breaker alone admits a call and hears of its success", breakers(1), 10 * time.Millisecond, breakerTable},
-		{"the same on 64 goroutines", breakers(64), 10 * time.Millisecond, breakerTable},
+		{"a breaker alone admits a call and hears of its success", breakers(1), breakerTable},
+		{"the same on 64 goroutines", breakers(64), breakerTable},
 	} {
-		costs, err := measured(ctx, part.contenders, rounds, part.length)
+		costs, err := measured(ctx, part.contenders, rounds, length)
 		if err != nil {
 			return "", err
 		}
 		fmt.Fprintf(&b, "\n%s:\n\n%s", part.title, part.table(part.contenders, costs))
 	}
 	return b.String(), nil
+}
+
+// cpu names the processor where that is easily known.
+func cpu() string {
+	info, _ := os.ReadFile("/proc/cpuinfo") // not there on other systems
+	for line := range strings.Lines(string(info)) {
+		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(model)
+		}
+	}
+	return "CPU"
 }
 
 // callTable compares with the first, which is bare.
