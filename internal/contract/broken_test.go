@@ -200,6 +200,7 @@ var broken = []brokenWrapper{
 		"the caller's body/that cannot be read is an error before anything is sent",
 		"the caller's body/of another length than ContentLength is an error before anything is sent",
 		"every attempt/offers its payload again by GetBody",
+		"HTTP/2/a request refused by RST_STREAM is sent again whole", "HTTP/2/a request above the last of a GOAWAY is sent again whole",
 	}},
 	{name: "sends what it could read", wrap: retries(flaws{ignoresReadError: true}), opts: buffers, breaks: []string{
 		"the caller's body/that cannot be read is an error and nothing whole is sent",
@@ -235,7 +236,8 @@ var broken = []brokenWrapper{
 		"every attempt carries the caller's bytes/known length", "every attempt carries the caller's bytes/unknown length",
 		"every attempt carries the caller's bytes/*", "calls beside each other/keep their bytes apart", "calls one after the other/*",
 		"http.Client/follows a 307 with the same payload", "over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed",
-	}},
+		"HTTP/2/a request whose stream is reset before the headers is an error, or sent again whole",
+	}, may: []string{"HTTP/2/*"}},
 	{name: "loses bytes that come with io.EOF", wrap: payloadRead(func(r io.Reader, p []byte) (int, error) {
 		n, err := r.Read(p)
 		if err != nil {
@@ -296,7 +298,11 @@ var broken = []brokenWrapper{
 	},
 	{
 		name: "one reader for all of GetBody", wrap: retries(flaws{sharesGetBody: true}), opts: buffers,
-		breaks: []string{"every attempt carries the caller's bytes/GetBody yields them again"},
+		breaks: []string{
+			"every attempt carries the caller's bytes/GetBody yields them again",
+			"HTTP/2/a request refused by RST_STREAM is sent again whole", "HTTP/2/a request above the last of a GOAWAY is sent again whole",
+		},
+		may: []string{"HTTP/2/a request whose stream is reset before the headers is an error, or sent again whole"},
 	},
 	{name: "forgets ContentLength", wrap: retries(flaws{forgetsLength: true}), opts: buffers, breaks: []string{
 		"every attempt carries the caller's bytes/known length", "every attempt carries the caller's bytes/one byte",
@@ -337,7 +343,10 @@ var broken = []brokenWrapper{
 	}},
 	{
 		name: "offers no GetBody", wrap: retries(flaws{noGetBody: true}), opts: buffers,
-		breaks: []string{"every attempt/offers its payload again by GetBody"},
+		breaks: []string{
+			"every attempt/offers its payload again by GetBody",
+			"HTTP/2/a request refused by RST_STREAM is sent again whole", "HTTP/2/a request above the last of a GOAWAY is sent again whole",
+		},
 	},
 	{name: "drops the values of the caller's context", wrap: changing(func(req *http.Request) *http.Request {
 		return req.WithContext(valueless{req.Context()})
@@ -424,7 +433,8 @@ var broken = []brokenWrapper{
 	}), breaks: []string{
 		"the response's body/passes a read error on, after the bytes before it", "the response's body/yields no more after Close",
 		"the response's body/can be closed beside a Read, which ends", "the context/is cancelled while the body is read",
-		"http.Client/times out in the body", "Request.Cancel/ends the body", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+		"http.Client/times out in the body", "Request.Cancel/ends the body", "HTTP/2/an answer that is cut off does not end as if it were whole",
+		"over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
 	}},
 	{name: "hands bytes over late", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
@@ -641,6 +651,49 @@ var broken = []brokenWrapper{
 	}, breaks: []string{"calls one after the other/may use one request"}},
 
 	// The network.
+	{name: "sends a request again because the answer is slow", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		start := time.Now()
+		resp, err := base.RoundTrip(req)
+		if err != nil || time.Since(start) < 500*time.Millisecond || req.Method != http.MethodGet {
+			return resp, err
+		}
+		resp.Body.Close()
+		return base.RoundTrip(req)
+	}), breaks: []string{"HTTP/2/a GOAWAY that spares the request leaves the answer alone"}, may: []string{"HTTP/2/*"}},
+	{name: "ends a stream of events that is silent for a while", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
+		if resp.Header.Get("Content-Type") != "text/event-stream" {
+			return resp
+		}
+		resp.Body = &body{ReadCloser: resp.Body, read: func(r io.Reader, p []byte) (int, error) {
+			start := time.Now()
+			n, err := r.Read(p)
+			if time.Since(start) > 500*time.Millisecond {
+				return 0, errors.New("too slow")
+			}
+			return n, err
+		}}
+		return resp
+	}), breaks: []string{"HTTP/2/a GOAWAY amid the answer leaves the rest alone"}},
+	{name: "makes an error of an answer that comes before the payload's end", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		var read atomic.Int64
+		length := req.ContentLength
+		if length > 100<<10 && strings.HasSuffix(req.URL.Host, ".test") {
+			req = copied(req)
+			req.Body = &body{ReadCloser: req.Body, read: func(r io.Reader, p []byte) (int, error) {
+				n, err := r.Read(p)
+				read.Add(int64(n))
+				return n, err
+			}}
+		} else {
+			read.Store(length)
+		}
+		resp, err := base.RoundTrip(req)
+		if err == nil && resp != nil && read.Load() < length {
+			resp.Body.Close()
+			return nil, errors.New("the payload was not read")
+		}
+		return resp, err
+	}), breaks: []string{"HTTP/2/an answer that comes before the payload's end is delivered"}},
 	{name: "ends the payload with the headers", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
 		if req.Body == nil || req.Body == http.NoBody {
 			return base.RoundTrip(req)

@@ -68,7 +68,7 @@ func rulesFor(opts []Option) []rule {
 	for _, group := range [][]rule{
 		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
 		responseRules, bodyRules, givenUpRules, baseRules,
-		contextRules, cancelRules, clientRules, concurrencyRules, networkRules(),
+		contextRules, cancelRules, clientRules, concurrencyRules, http2Rules, networkRules(),
 	} {
 		for _, r := range group {
 			if !r.buffers || slices.Contains(opts, Buffers) {
