@@ -34,7 +34,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		return response, err
 	}
 	a := &answer{src: response.Body, request: req, metrics: w.metrics, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
-	a.clock.cancel, a.clock.idle = call.AttemptFrom(req.Context()).Cancel, w.idle
+	a.clock.attempt, a.clock.idle = call.AttemptFrom(req.Context()), w.idle
 	if a.kind == streamAnswer {
 		a.stream.shape = shapeOf(c.Endpoint)
 		a.clock.awaitFirst(w.firstEvent)

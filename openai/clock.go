@@ -1,20 +1,20 @@
 package openai
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/held"
 )
 
 // A clock ends an attempt in whose body nothing comes: by its context, since
 // the bodies of net/http have no deadline. Only the time that somebody waits
 // in a Read counts: a reader who takes his time is no silence of the provider.
 type clock struct {
-	cancel context.CancelCauseFunc
-	idle   time.Duration // 0 is off
+	attempt held.Canceler
+	idle    time.Duration // 0 is off
 
 	base    time.Time    // set once a limit is on
 	reading atomic.Int64 // when the pending Read began, since base and plus 1; 0 if there is none
@@ -144,5 +144,5 @@ func (c *clock) check() {
 		limit.Limit, err = "openai: Config.FirstEventTimeout", limit
 	}
 	c.verdict.Store(&err)
-	c.cancel(limit)
+	c.attempt.Cancel(limit)
 }

@@ -13,7 +13,7 @@ func TestNoTimerRunsForABodyThatNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
 		var c clock
-		c.cancel, c.idle = func(error) { ended++ }, time.Minute
+		c.attempt, c.idle = cancelFunc(func(error) { ended++ }), time.Minute
 		c.awaitFirst(time.Second)
 		time.Sleep(time.Hour)
 		if c.timer.Stop() {

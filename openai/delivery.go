@@ -64,14 +64,14 @@ type delivery struct {
 func (d *delivery) inspect(a *retry.Attempt) error {
 	ctx := a.Request.Context()
 	if a.Response.StatusCode >= http.StatusBadRequest {
-		_ = peekError(a.Response, call.AttemptFrom(ctx).Cancel)
+		_ = peekError(a.Response, call.AttemptFrom(ctx))
 		return nil
 	}
 	answer, ok := call.From(ctx).Answer.(*answer)
 	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
 		return nil
 	}
-	body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx).Cancel)
+	body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
 	a.Response.Body = body
 	switch {
 	case answer.kind == jsonAnswer:

@@ -25,7 +25,7 @@ func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, request: new(http.Request)}
 	func() {
 		defer func() { _ = recover() }()
-		d.holdWhole(held.New(a, func(error) {}), a)
+		d.holdWhole(held.New(a, noCancel), a)
 	}()
 	if left := d.whole.Load(); left != 0 {
 		t.Errorf("%d bytes are still taken", left)

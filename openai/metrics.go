@@ -135,7 +135,7 @@ func (r *operationRecorder) record(o *operation, told told, failure string) {
 		r.tokens.Record(&o.call, told.usage.output, r.options.Get(l.ofTokens("output")))
 	}
 	l.errorType = failure
-	r.duration.Record(&o.call, time.Since(o.start).Seconds(), r.options.Get(l))
+	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), r.options.Get(l))
 }
 
 func (l labels) ofTokens(kind string) labels {

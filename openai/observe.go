@@ -19,7 +19,7 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 	if response.StatusCode < http.StatusBadRequest {
 		return breaker.DefaultObserve(response, err)
 	}
-	api := peekError(response, call.AttemptFrom(response.Request.Context()).Cancel)
+	api := peekError(response, call.AttemptFrom(response.Request.Context()))
 	outcome, hint := errorOutcome(response, api)
 	return outcome, nil, hint
 }

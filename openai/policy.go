@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -116,15 +115,15 @@ type peekedBody struct {
 
 // peekError looks into the body of an error whose status alone does not
 // decide, once: the body is put back and can be read from its first byte. It
-// returns nil if there is no error in it. cancel ends the attempt.
-func peekError(response *http.Response, cancel context.CancelCauseFunc) *apiError {
+// returns nil if there is no error in it.
+func peekError(response *http.Response, attempt held.Canceler) *apiError {
 	if peeked, ok := response.Body.(*peekedBody); ok {
 		return peeked.found
 	}
 	if !worthPeeking(response) {
 		return nil
 	}
-	peeked := &peekedBody{Body: held.New(response.Body, cancel)}
+	peeked := &peekedBody{Body: held.New(response.Body, attempt)}
 	response.Body = peeked
 	var end jsonEnd
 	_ = peeked.Fill(maxErrorBytes, response.ContentLength, maxErrorWait, end.reached) // who reads the body is told

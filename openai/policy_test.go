@@ -38,7 +38,12 @@ func made(code int, body string, header ...string) *http.Response {
 	return response
 }
 
-func noCancel(error) {}
+// noCancel is the attempt of a response that nobody ends.
+var noCancel = cancelFunc(func(error) {})
+
+type cancelFunc func(error)
+
+func (f cancelFunc) Cancel(cause error) { f(cause) }
 
 func TestDecisions(t *testing.T) {
 	t.Parallel()
@@ -308,7 +313,7 @@ func TestPeekingWaitsNoLongerThanItMust(t *testing.T) {
 				response := made(429, "")
 				response.Body, response.ContentLength = &slowBody{ctx, row.parts, row.wait}, -1
 				start := time.Now()
-				found := peekError(response, cancel)
+				found := peekError(response, cancelFunc(cancel))
 				if took := time.Since(start); took != row.took {
 					t.Errorf("it took %v, want %v", took, row.took)
 				}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
 
@@ -53,7 +54,7 @@ type streamEnd struct {
 
 func readStream(t *testing.T, r *operationRecorder, s shape, data []byte, size int) (end streamEnd) {
 	t.Helper()
-	ctx := new(call.Call).Init(context.Background())
+	ctx := new(call.Call).Init(context.Background(), time.Now())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://x/chat/completions", http.NoBody)
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, t.invalid
 	}
-	o := &operation{metrics: t.metrics, start: time.Now(), url: req.URL}
+	o := &operation{metrics: t.metrics, url: req.URL}
 	if err := mayBegin(req); err != nil {
 		closeBody(req)
 		o.describe(req.Context(), req)
@@ -103,13 +103,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		o.over(err, 0)
 		return nil, err
 	}
-	response, err := t.retry.RoundTrip(&o.request)
-	o.source.Release()
+	response, err := t.retry.RoundTrip(&o.first.HTTP)
 	if err != nil {
 		o.over(err, 0)
 		return t.sdk.answer(req, err)
 	}
-	response.Request = req
 	t.sdk.mark(response)
 	o.watch(response)
 	return response, nil
@@ -135,28 +133,25 @@ func closeBody(req *http.Request) {
 // An operation is one call, from its start to the last byte of its answer.
 type operation struct {
 	call    call.Call
+	first   call.Request
 	kind    *endpoint
 	url     *url.URL
-	start   time.Time
 	metrics *operationRecorder
-
-	request http.Request
-	source  payload.Source
-	reader  payload.Reader
 
 	body io.ReadCloser // the response's
 	code int
 	done atomic.Bool
 }
 
-// describe names the endpoint.
+// describe names the endpoint, and makes the request of the first attempt.
 func (o *operation) describe(ctx context.Context, req *http.Request) {
 	if o.url == nil {
 		o.url = new(url.URL) // of a call that is refused
 	}
 	o.kind = endpointOf(o.url.Path)
-	o.call.Init(ctx).Endpoint = o.kind.name
-	o.request = *req.WithContext(&o.call)
+	o.call.Init(ctx, time.Now()).Endpoint = o.kind.name
+	o.first.Init(&o.call, req)
+	o.call.First = &o.first
 }
 
 // prepare reads the payload, if it is one that says something. It closes the
@@ -171,19 +166,19 @@ func (o *operation) prepare(req *http.Request, cfg *Config) error {
 	if length == 0 {
 		length = -1
 	}
-	stream, err := o.source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
+	stream, err := o.first.Source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
 	switch {
 	case err != nil:
 		return err
 	case stream != nil:
-		o.request.Body, o.request.GetBody = stream, nil
+		o.first.HTTP.Body, o.first.HTTP.GetBody = stream, nil
 		return nil
 	}
-	o.source.Init(&o.reader)
-	o.request.Body, o.request.GetBody = &o.reader, nil
-	o.request.ContentLength = int64(o.source.Len())
+	o.first.Source.Init(&o.first.Reader)
+	o.first.HTTP.Body, o.first.HTTP.GetBody = &o.first.Reader, nil
+	o.first.HTTP.ContentLength = int64(o.first.Source.Len())
 	if isJSON(req.Header) {
-		readPayload(&o.call, o.source.Bytes())
+		readPayload(&o.call, o.first.Source.Bytes())
 	}
 	return nil
 }
@@ -226,7 +221,7 @@ func (o *operation) over(err error, code int) {
 	}
 	var told told
 	if a, ok := o.call.Answer.(*answer); ok && code != 0 {
-		told = a.told(o.start)
+		told = a.told(o.call.Start)
 	}
 	failure := told.failure
 	switch {

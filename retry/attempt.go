@@ -9,35 +9,40 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/payload"
 )
 
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
 
-// An attempt is an Attempt with all that it is made of, in one allocation.
+// An attempt is an Attempt with all that becomes of it.
 type attempt struct {
 	Attempt
 
+	sent      *call.Request
 	rejection fault.Rejection // a breaker's, if it refused
-	ctx       call.Attempt
-	request   http.Request
-	reader    payload.Reader
 	body      body
 	reach     *reach // nil unless it matters how far the request got
 }
 
-// begin makes the attempt's request from the caller's. With trace it finds out
-// how far the request gets.
-func (a *attempt) begin(parent context.Context, req *http.Request, trace bool) {
-	ctx, cancel := context.WithCancelCause(parent)
-	if trace {
-		a.reach = new(reach)
-		ctx = a.reach.watch(ctx)
-	}
-	a.ctx = call.Attempt{Context: ctx, Cancel: cancel}
-	a.request = *req.WithContext(&a.ctx)
-	a.Request = &a.request
+// An ownAttempt is an attempt with a request of its own, in one allocation.
+type ownAttempt struct {
+	attempt attempt
+	request call.Request
 }
+
+// init makes the attempt's request like origin.
+func (n *ownAttempt) init(ctx context.Context, origin *http.Request) *attempt {
+	n.request.Init(ctx, origin)
+	n.attempt.sent = &n.request
+	return &n.attempt
+}
+
+// watch finds out how far the request gets.
+func (a *attempt) watch() {
+	a.reach = new(reach)
+	a.sent.HTTP = *a.sent.HTTP.WithContext(a.reach.watch(&a.sent.Attempt))
+}
+
+func (a *attempt) cancel(cause error) { a.sent.Attempt.Cancel(cause) }
 
 // roundTrip sends the request, and makes sense of a base that does not keep to
 // its contract.
@@ -46,14 +51,14 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	var timer *time.Timer
 	if timeout > 0 {
 		limit = &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: timeout}
-		timer = time.AfterFunc(timeout, func() { a.ctx.Cancel(limit) })
+		timer = time.AfterFunc(timeout, func() { a.cancel(limit) })
 		defer timer.Stop() // the base may panic
 	}
-	response, err := base.RoundTrip(&a.request)
+	response, err := base.RoundTrip(a.Request)
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
-		a.ctx.Cancel(limit)
+		a.cancel(limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if _, rejected := fault.AsRejection(err); !rejected {
 			err = limit
@@ -79,7 +84,7 @@ func (a *attempt) drop() {
 	if a.Response != nil {
 		_ = a.Response.Body.Close()
 	}
-	a.ctx.Cancel(errGivenUp)
+	a.cancel(errGivenUp)
 }
 
 // deliver hands the response to the caller. The attempt's context ends with
@@ -89,9 +94,9 @@ func (a *attempt) deliver() {
 	case a.Response.StatusCode == http.StatusSwitchingProtocols:
 		// The connection is the caller's now, and is an io.Writer.
 	case a.Response.Body == http.NoBody:
-		a.ctx.Cancel(nil)
+		a.cancel(nil)
 	default:
-		a.body = body{ReadCloser: a.Response.Body, cancel: a.ctx.Cancel}
+		a.body = body{ReadCloser: a.Response.Body, attempt: &a.sent.Attempt}
 		a.Response.Body = &a.body
 	}
 }
@@ -100,19 +105,19 @@ func (a *attempt) deliver() {
 type body struct {
 	io.ReadCloser
 
-	cancel context.CancelCauseFunc
+	attempt *call.Attempt
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.cancel(nil)
+		b.attempt.Cancel(nil)
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.cancel(nil)
+	b.attempt.Cancel(nil)
 	return err
 }

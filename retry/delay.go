@@ -64,15 +64,12 @@ func spread(hint, atLeast time.Duration) time.Duration {
 }
 
 // backoffs are the waits of one call for which the server named none.
-type backoffs struct {
-	start func() backoff.BackOff
-	next  backoff.BackOff
-}
+type backoffs struct{ next backoff.BackOff }
 
 // wait returns the next wait; false if there is to be none.
-func (b *backoffs) wait() (time.Duration, bool) {
+func (b *backoffs) wait(start func() backoff.BackOff) (time.Duration, bool) {
 	if b.next == nil {
-		b.next = b.start()
+		b.next = start()
 	}
 	d := b.next.NextBackOff()
 	return d, d >= 0

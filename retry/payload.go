@@ -31,7 +31,7 @@ var newSource = payload.NewSource
 // An outgoing payload is what the attempts of one call send: nothing, a
 // buffered payload, or a body that is streamed through once.
 type outgoing struct {
-	source     payload.Source
+	source     *payload.Source
 	once       *payload.Once // not nil: streamed through
 	tooLarge   bool          // streamed through because it is above the limit
 	none       bool          // the request has no body
@@ -39,9 +39,10 @@ type outgoing struct {
 	replayable bool          // another attempt can send the same bytes
 }
 
-// prepare takes over req's body: it is buffered, or set up to be streamed. If
-// it fails, the body is closed.
-func (o *outgoing) prepare(req *http.Request, safe bool, limit int64) error {
+// prepare takes over req's body: it is buffered in source, or set up to be
+// streamed. If it fails, the body is closed.
+func (o *outgoing) prepare(req *http.Request, source *payload.Source, safe bool, limit int64) error {
+	o.source = source
 	o.noGetBody = !safe && hasIdempotencyKey(req)
 	o.replayable = !payload.TakesOver(req)
 	if req.Body == nil || req.Body == http.NoBody {
@@ -57,7 +58,7 @@ func (o *outgoing) prepare(req *http.Request, safe bool, limit int64) error {
 	if length == 0 {
 		length = -1
 	}
-	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	stream, err := source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
 	if err != nil {
 		return err
 	}
@@ -91,11 +92,11 @@ func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {
 	case o.once != nil:
 		req.Body, req.GetBody = o.once, nil
 		return o.once.Again()
-	case o.source.Len() == 0:
-		req.Body, req.GetBody, req.ContentLength = http.NoBody, openNothing, 0
 	default:
-		o.source.Init(reader)
-		req.Body, req.GetBody, req.ContentLength = reader, o.source.Open, int64(o.source.Len())
+		req.Body, req.GetBody, req.ContentLength = http.NoBody, openNothing, 0
+		if length := o.source.Init(reader); length > 0 {
+			req.Body, req.GetBody, req.ContentLength = reader, o.source.Open, int64(length)
+		}
 		if o.noGetBody {
 			req.GetBody = nil
 		}

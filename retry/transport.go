@@ -38,8 +38,8 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error; an *Error only if there was
 // none. A failure that is not retried is returned as the base returned it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c, err := t.newTrip(req)
-	if err != nil {
+	var c trip
+	if err := c.begin(t, req); err != nil {
 		if r := reportOf(req.Context()); r != nil {
 			*r = Report{Err: err}
 		}

@@ -11,18 +11,17 @@ import (
 
 // A trip is one call on its way through its attempts.
 type trip struct {
-	t    *Transport
-	req  *http.Request // the caller's, never changed
-	call *call.Call
-	own  call.Call // is call, if no outer layer made one
-	out  outgoing
-	safe bool
+	t      *Transport
+	req    *http.Request   // what the hooks are asked about, never changed
+	origin *http.Request   // the caller's, from which all attempts are made
+	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
+	call   *call.Call
+	first  *attempt // not made yet
+	out    outgoing
+	safe   bool
+	start  time.Time
 
-	start       time.Time
-	maxAttempts int
-	limits      limits
-	backoffs    backoffs
-
+	backoffs backoffs
 	sent     int           // attempts that were not rejected
 	waited   time.Duration // in all
 	last     wait          // the latest one
@@ -32,35 +31,52 @@ type trip struct {
 	kept     *kept         // the response that was given up last
 	open     *attempt      // neither given up nor returned yet
 	taken    bool          // the base has answered, and with it taken over a streamed body
-
-	first attempt // in the same allocation
 }
 
-// newTrip takes over the request's body. If it fails, the body is closed.
-func (t *Transport) newTrip(req *http.Request) (*trip, error) {
-	ctx := req.Context()
-	if err := t.refuses(ctx, req); err != nil {
+// begin takes over the request's body. If it fails, the body is closed.
+func (c *trip) begin(t *Transport, req *http.Request) error {
+	if err := t.refuses(req); err != nil {
 		closeBody(req)
-		return nil, err
+		return err
 	}
-	c := &trip{t: t, req: req, safe: t.safe(req), start: time.Now()}
-	if c.call = call.From(ctx); c.call == nil {
-		c.call = c.own.Init(ctx)
-	}
-	if err := c.out.prepare(req, c.safe, t.cfg.MaxReplayBytes); err != nil {
-		return nil, err
+	c.t, c.req, c.safe = t, req, t.safe(req)
+	c.meet(req)
+	if err := c.out.prepare(req, &c.first.sent.Source, c.safe, t.cfg.MaxReplayBytes); err != nil {
+		return err
 	}
 	if c.out.tooLarge {
-		t.logTooLarge(ctx, c.call.Endpoint)
+		t.logTooLarge(c.ctx, c.call.Endpoint)
 	}
-	c.maxAttempts = maxAttempts(ctx, t.cfg.MaxAttempts)
-	c.limits = newLimits(ctx, c.start, &t.cfg)
-	c.backoffs.start = t.cfg.Backoff
-	return c, nil
+	return nil
+}
+
+// meet finds the call that req belongs to and the request for its first
+// attempt, or makes what is missing in one allocation.
+func (c *trip) meet(req *http.Request) {
+	c.ctx, c.origin = req.Context(), req
+	c.call = call.From(c.ctx)
+	if c.call == nil {
+		made := new(struct {
+			call call.Call
+			ownAttempt
+		})
+		c.call = made.call.Init(c.ctx, time.Now())
+		c.ctx, c.start = c.call, c.call.Start
+		c.first = made.init(c.ctx, req)
+		return
+	}
+	if sent := c.call.TakeFirst(req); sent != nil {
+		c.ctx, c.origin, c.start = c.call, sent.Origin, c.call.Start
+		c.first = &attempt{sent: sent}
+		return
+	}
+	c.start = time.Now()
+	c.first = new(ownAttempt).init(c.ctx, req)
 }
 
 // refuses returns why a request is not even looked at.
-func (t *Transport) refuses(ctx context.Context, req *http.Request) error {
+func (t *Transport) refuses(req *http.Request) error {
+	ctx := req.Context()
 	switch {
 	case t.invalid != nil:
 		return t.invalid
@@ -87,11 +103,7 @@ func (t *Transport) safe(req *http.Request) bool {
 
 // try makes one attempt, and accounts for it unless a breaker rejected it.
 func (c *trip) try() *attempt {
-	a := &c.first
-	if a.Request != nil {
-		a = new(attempt)
-	}
-	a.Number, a.Safe = c.sent+1, c.safe
+	a := c.next()
 	c.open = a
 	c.send(a)
 	if a.rejection, _ = fault.AsRejection(a.Err); a.rejection != nil {
@@ -99,7 +111,7 @@ func (c *trip) try() *attempt {
 	}
 	c.sent++
 	if c.sent > 1 {
-		c.t.metrics.retried(c.call, labels{
+		c.t.metrics.retried(c.ctx, labels{
 			endpoint: c.call.Endpoint, address: c.address(), errorType: c.failed,
 			reason: c.reason.label(), source: c.last.source,
 		})
@@ -110,10 +122,24 @@ func (c *trip) try() *attempt {
 	return a
 }
 
+// next returns the attempt to come.
+func (c *trip) next() *attempt {
+	a := c.first
+	if a == nil {
+		a = new(ownAttempt).init(c.ctx, c.origin)
+	}
+	c.first = nil
+	a.Number, a.Safe = c.sent+1, c.safe
+	if !c.safe && c.t.cfg.Repeatable != nil {
+		a.watch()
+	}
+	a.Request = &a.sent.HTTP
+	return a
+}
+
 // send puts the attempt on its way and looks at what came back.
 func (c *trip) send(a *attempt) {
-	a.begin(c.call, c.req, !c.safe && c.t.cfg.Repeatable != nil)
-	if !c.out.attach(&a.request, &a.reader) {
+	if !c.out.attach(&a.sent.HTTP, &a.sent.Reader) {
 		a.Err = errStreamUsed
 		return
 	}
@@ -139,19 +165,19 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	switch {
 	case !c.mayRepeat(a):
 		return wait{}, StopNotReplayable
-	case c.sent >= c.maxAttempts:
+	case c.sent >= c.maxAttempts():
 		return wait{}, StopAttempts
 	}
 	next, asked := wait{spread(d.after, d.spread), fromHint}, d.after
 	if d.action == afterBackoff {
-		backoff, ok := c.backoffs.wait()
+		backoff, ok := c.backoffs.wait(c.t.cfg.Backoff)
 		if !ok {
 			return wait{}, StopPolicy
 		}
 		next, asked = wait{backoff, fromBackoff}, 0
 	}
 	now := time.Now()
-	if stopped := c.limits.allow(next, asked, now); stopped != NotRetryable {
+	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
 		return wait{}, stopped
 	}
 	cost := float64(retryCost)
@@ -186,7 +212,7 @@ func (c *trip) planPause(a *attempt) (wait, Reason) {
 		return wait{}, c.afterFailure(StopNotReplayable)
 	}
 	next := wait{pause, fromPause}
-	if stopped := c.limits.allow(next, pause, time.Now()); stopped != NotRetryable {
+	if stopped := c.limits().allow(next, pause, time.Now()); stopped != NotRetryable {
 		return wait{}, c.afterFailure(stopped)
 	}
 	if c.sent == 0 {
@@ -236,13 +262,13 @@ func (c *trip) pay(tokens float64) {
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
 	if a.Response != nil {
-		c.kept = keep(a.Response, a.ctx.Cancel)
+		c.kept = keep(a.Response, a.cancel)
 	} else {
-		a.ctx.Cancel(errGivenUp)
+		a.cancel(errGivenUp)
 	}
 	c.open, c.last = nil, next
 	c.t.announce(Event{
-		Context: c.req.Context(), Attempt: c.sent, MaxAttempts: c.maxAttempts,
+		Context: c.ctx, Attempt: c.sent, MaxAttempts: c.maxAttempts(),
 		Reason: c.reason, ErrorType: c.failed, Delay: next.Duration, DelaySource: next.source,
 		Endpoint: c.call.Endpoint, Model: c.call.Model,
 	})
@@ -250,7 +276,7 @@ func (c *trip) wait(a *attempt, next wait) error {
 	err := c.sleep(next.Duration)
 	waited := time.Since(began)
 	c.waited += waited
-	c.t.metrics.waited(c.call, waited, labels{endpoint: c.call.Endpoint, address: c.address(), source: next.source})
+	c.t.metrics.waited(c.ctx, waited, labels{endpoint: c.call.Endpoint, address: c.address(), source: next.source})
 	return err
 }
 
@@ -262,23 +288,23 @@ func (c *trip) sleep(d time.Duration) error {
 	defer timer.Stop()
 	elapsed := false
 	select {
-	case <-c.call.Done():
-	case <-c.req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
+	case <-c.ctx.Done():
+	case <-c.origin.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
 	case <-timer.C:
 		elapsed = true
 	}
 	if elapsed && c.kept != nil {
 		select {
-		case <-c.call.Done():
-		case <-c.req.Cancel: //nolint:staticcheck // as above
+		case <-c.ctx.Done():
+		case <-c.origin.Cancel: //nolint:staticcheck // as above
 		case <-c.kept.done:
 		case <-c.kept.over:
 		}
 	}
-	if c.call.Err() != nil {
-		return context.Cause(c.call)
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
 	}
-	if isCanceled(c.req) {
+	if isCanceled(c.origin) {
 		return errRequestCancel
 	}
 	return nil
@@ -291,8 +317,8 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	if response != nil {
 		a.deliver()
 	} else {
-		a.ctx.Cancel(nil)
-		if a.NotSent && (a.rejection != nil || c.call.Err() == nil) {
+		a.cancel(nil)
+		if a.NotSent && (a.rejection != nil || c.ctx.Err() == nil) {
 			response = c.kept.take()
 		}
 	}
@@ -302,7 +328,7 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 		c.open = nil
 		return nil, err
 	}
-	response.Request = c.req
+	response.Request = c.origin
 	outcome := a.Err
 	if a.Response == nil || outcome == nil && response.StatusCode >= http.StatusBadRequest {
 		outcome = statusError(response.StatusCode)
@@ -315,8 +341,8 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 // failure returns the error of a call that has no response. One that is not
 // retried is returned as it is.
 func (c *trip) failure(a *attempt, stopped Reason) error {
-	if a.rejection == nil && c.call.Err() != nil {
-		return c.ended(a.Err, context.Cause(c.call))
+	if a.rejection == nil && c.ctx.Err() != nil {
+		return c.ended(a.Err, context.Cause(c.ctx))
 	}
 	if stopped == NotRetryable && c.sent <= 1 {
 		return a.Err
@@ -332,15 +358,15 @@ func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 }
 
 func (c *trip) ended(last, cause error) error {
-	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.call.Err()}
+	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.ctx.Err()}
 }
 
 // over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
-	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.call) {
+	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.ctx) {
 		c.record(failure, stopped)
 	}
-	if r := reportOf(c.call); r != nil {
+	if r := reportOf(c.ctx); r != nil {
 		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
 		if c.sent <= 1 && c.waited == 0 {
 			r.Reason = NotRetryable
@@ -352,12 +378,12 @@ func (c *trip) over(failure error, stopped Reason) {
 func (c *trip) record(failure error, stopped Reason) {
 	l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: fault.Type(failure)}
 	if c.sent > 0 {
-		c.t.metrics.over(c.call, c.sent, l)
+		c.t.metrics.over(c.ctx, c.sent, l)
 	}
 	if stopped != NotRetryable {
 		l.stopReason = stopped.label()
-		c.t.metrics.exhausted(c.call, l)
-		c.t.logExhaustion(c.call, c.sent, l)
+		c.t.metrics.exhausted(c.ctx, l)
+		c.t.logExhaustion(c.ctx, c.sent, l)
 	}
 }
 
@@ -371,6 +397,10 @@ func (c *trip) release() {
 	c.returnReserved()
 }
 
-func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.req.URL.Hostname()) }
+func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts) }
+
+func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
+
+func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.origin.URL.Hostname()) }
 
 func (c *trip) budgetKey() string { return c.t.cfg.BudgetKey(c.req) }

@@ -4,22 +4,29 @@ package call
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer and CountedRun are set before the first attempt and then
-// only read.
+// fields but Answer, CountedRun and First are set before the first attempt and
+// then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
+	Start    time.Time
 	Endpoint string // "chat", "embeddings", …; "" if nobody named it
 	Model    string // as requested; "" if unknown
 	Stream   bool   // the caller asked for a stream
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
+
+	// First is the first attempt's request, if the layer that made the call has
+	// made it as well. The retry layer takes it.
+	First *Request
 
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
@@ -32,9 +39,19 @@ type Call struct {
 }
 
 // Init makes c a Call over the caller's context and returns it.
-func (c *Call) Init(ctx context.Context) *Call {
-	c.Context = ctx
+func (c *Call) Init(ctx context.Context, start time.Time) *Call {
+	c.Context, c.Start = ctx, start
 	return c
+}
+
+// TakeFirst returns First, once, if req is what it sends; else nil.
+func (c *Call) TakeFirst(req *http.Request) *Request {
+	first := c.First
+	if first == nil || &first.HTTP != req {
+		return nil
+	}
+	c.First = nil
+	return first
 }
 
 type callKey struct{}
@@ -51,29 +68,4 @@ func (c *Call) Value(key any) any {
 func From(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
-}
-
-// An Attempt is the context of one attempt. Whoever has to end the attempt
-// early, because a time limit of ours is over or its body is given up, does
-// it through Cancel.
-type Attempt struct {
-	context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
-
-	Cancel context.CancelCauseFunc
-}
-
-type attemptKey struct{}
-
-// Value returns the Attempt itself for its own key, else what the parent has.
-func (a *Attempt) Value(key any) any {
-	if _, ok := key.(attemptKey); ok {
-		return a
-	}
-	return a.Context.Value(key)
-}
-
-// AttemptFrom returns the innermost Attempt of ctx, or nil.
-func AttemptFrom(ctx context.Context) *Attempt {
-	a, _ := ctx.Value(attemptKey{}).(*Attempt)
-	return a
 }

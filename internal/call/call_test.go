@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -22,9 +23,9 @@ func TestAContextWithoutThemHasNeitherCallNorAttempt(t *testing.T) {
 func TestACallIsFoundBelowWhateverStandsBetween(t *testing.T) {
 	t.Parallel()
 	var c Call
-	ctx, cancel := context.WithCancel(context.WithValue(c.Init(t.Context()), testKey{}, 1))
+	ctx, cancel := context.WithCancel(context.WithValue(c.Init(t.Context(), time.Now()), testKey{}, 1))
 	defer cancel()
-	a := &Attempt{Context: ctx, Cancel: func(error) {}}
+	a := attemptBelow(ctx)
 	below := context.WithValue(a, testKey{}, 2)
 	if From(below) != &c || AttemptFrom(below) != a {
 		t.Errorf("found %p and %p, want %p and %p", From(below), AttemptFrom(below), &c, a)
@@ -37,8 +38,8 @@ func TestACallIsFoundBelowWhateverStandsBetween(t *testing.T) {
 func TestTheInnermostCallAndAttemptCount(t *testing.T) {
 	t.Parallel()
 	outer, inner := new(Call), new(Call)
-	first := &Attempt{Context: outer.Init(t.Context())}
-	second := &Attempt{Context: inner.Init(first)}
+	first := attemptBelow(outer.Init(t.Context(), time.Now()))
+	second := attemptBelow(inner.Init(first, time.Now()))
 	if From(second) != inner || AttemptFrom(second) != second || From(first) != outer || AttemptFrom(inner) != first {
 		t.Error("an outer one was found")
 	}
@@ -51,8 +52,8 @@ func TestACallIsItsCallersContext(t *testing.T) {
 	parent, stop := context.WithTimeout(parent, time.Hour)
 	defer stop()
 	var c Call
-	c.Init(parent)
-	a := &Attempt{Context: &c}
+	c.Init(parent, time.Now())
+	a := attemptBelow(&c)
 	want, _ := parent.Deadline()
 	if got, ok := a.Deadline(); !ok || !got.Equal(want) {
 		t.Errorf("deadline %v, %v", got, ok)
@@ -67,14 +68,66 @@ func TestACallIsItsCallersContext(t *testing.T) {
 	}
 }
 
+func attemptBelow(ctx context.Context) *Attempt {
+	a := new(Attempt)
+	a.Init(ctx)
+	return a
+}
+
 func TestAnAttemptEndsWithoutItsCall(t *testing.T) {
 	t.Parallel()
+	for name, before := range map[string]func(*Attempt){
+		"that nobody waited for":  func(*Attempt) {},
+		"that somebody waits for": func(a *Attempt) { _ = a.Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cause := errors.New("given up")
+			var c Call
+			a := attemptBelow(c.Init(t.Context(), time.Now()))
+			before(a)
+			AttemptFrom(context.WithValue(a, testKey{}, 1)).Cancel(cause)
+			a.Cancel(errors.New("too late"))
+			<-a.Done()
+			if !errors.Is(a.Err(), context.Canceled) || !errors.Is(context.Cause(a), cause) || c.Err() != nil {
+				t.Errorf("the attempt ended with %v, %v, the call with %v", a.Err(), context.Cause(a), c.Err())
+			}
+		})
+	}
+}
+
+func TestWhatIsDerivedFromAnAttemptEndsWithIt(t *testing.T) {
+	t.Parallel()
 	cause := errors.New("given up")
+	a := attemptBelow(t.Context())
+	derived, stop := context.WithCancel(a)
+	defer stop()
+	after := make(chan struct{})
+	defer context.AfterFunc(a, func() { close(after) })()
+	if a.Err() != nil || derived.Err() != nil || context.Cause(a) != nil {
+		t.Fatalf("over from the start: %v, %v, %v", a.Err(), derived.Err(), context.Cause(a))
+	}
+	a.Cancel(cause)
+	<-after
+	if derived.Err() == nil || !errors.Is(context.Cause(derived), cause) {
+		t.Errorf("what is derived ended with %v, %v", derived.Err(), context.Cause(derived))
+	}
+}
+
+func TestACallGivesItsFirstRequestAwayOnce(t *testing.T) {
+	t.Parallel()
+	origin, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var c Call
-	ctx, cancel := context.WithCancelCause(c.Init(t.Context()))
-	a := &Attempt{Context: ctx, Cancel: cancel}
-	AttemptFrom(context.WithValue(a, testKey{}, 1)).Cancel(cause)
-	if !errors.Is(context.Cause(a), cause) || c.Err() != nil {
-		t.Errorf("the attempt ended with %v, the call with %v", context.Cause(a), c.Err())
+	first := new(Request)
+	first.Init(c.Init(t.Context(), time.Now()), origin)
+	c.First = first
+	if c.TakeFirst(origin) != nil {
+		t.Error("it was given away for another request")
+	}
+	if From(first.HTTP.Context()) != &c || c.TakeFirst(&first.HTTP) != first || c.TakeFirst(&first.HTTP) != nil {
+		t.Error("it was not given away once")
 	}
 }

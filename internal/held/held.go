@@ -5,7 +5,6 @@
 package held
 
 import (
-	"context"
 	"errors"
 	"io"
 	"slices"
@@ -21,8 +20,8 @@ var errClosed = errors.New("retrip: the response body was closed")
 // held first, then the rest. Fill is for one goroutine, before the first Read;
 // Close may run at any time.
 type Body struct {
-	src    io.ReadCloser
-	cancel context.CancelCauseFunc
+	src     io.ReadCloser
+	attempt Canceler
 
 	mu      sync.Mutex
 	held    []byte
@@ -33,15 +32,18 @@ type Body struct {
 	closed  bool
 }
 
-// New returns a Body over src. cancel ends the attempt that src belongs to, and
-// with it a pending Read.
-func New(src io.ReadCloser, cancel context.CancelCauseFunc) *Body {
-	return new(Body).Init(src, cancel)
+// A Canceler ends the attempt that a body belongs to, and with it a pending
+// Read.
+type Canceler interface{ Cancel(cause error) }
+
+// New returns a Body over src, which belongs to attempt.
+func New(src io.ReadCloser, attempt Canceler) *Body {
+	return new(Body).Init(src, attempt)
 }
 
 // Init is New for a Body that is part of something else.
-func (b *Body) Init(src io.ReadCloser, cancel context.CancelCauseFunc) *Body {
-	b.src, b.cancel = src, cancel
+func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
+	b.src, b.attempt = src, attempt
 	return b
 }
 
@@ -180,7 +182,7 @@ func (b *Body) Close() error {
 	case filling == nil:
 		return b.src.Close()
 	case !again:
-		b.cancel(errClosed)
+		b.attempt.Cancel(errClosed)
 	}
 	return nil
 }

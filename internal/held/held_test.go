@@ -62,7 +62,7 @@ func slow(t *testing.T, end error, parts ...string) (*Body, *body) {
 		_ = writer.CloseWithError(end)
 	}()
 	src := &body{Reader: reader, ctx: ctx}
-	return New(src, cancel), src
+	return New(src, cancelFunc(cancel)), src
 }
 
 func TestWhatWasHeldIsReadFirst(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWhatWasHeldIsReadFirst(t *testing.T) {
 		for _, limit := range []int{1, 100, 4096, len(data), 1 << 20} {
 			for _, wait := range []time.Duration{0, time.Minute} {
 				synctest.Test(t, func(t *testing.T) {
-					b := New(io.NopCloser(src()), func(error) {})
+					b := New(io.NopCloser(src()), cancelFunc(func(error) {}))
 					err := b.Fill(limit, int64(len(data)), wait, nil)
 					if got := len(b.Held()); got > limit || limit <= len(data) && got != limit {
 						t.Errorf("%s: %d bytes are held, limit %d", name, got, limit)
@@ -156,9 +156,13 @@ func TestCloseEndsAPendingReadAndNeverClashesWithIt(t *testing.T) {
 func TestCloseWithoutAPendingReadClosesTheSource(t *testing.T) {
 	t.Parallel()
 	src := &body{Reader: strings.NewReader("x")}
-	b := New(src, func(error) {})
+	b := New(src, cancelFunc(func(error) {}))
 	_ = b.Fill(10, -1, 0, nil)
 	if err := b.Close(); err != nil || src.closed.Load() != 1 {
 		t.Errorf("closed %d times, error %v", src.closed.Load(), err)
 	}
 }
+
+type cancelFunc func(error)
+
+func (f cancelFunc) Cancel(cause error) { f(cause) }

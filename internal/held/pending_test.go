@@ -24,7 +24,7 @@ func TestWhatAPendingReadBringsAfterCloseIsDropped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src := late{make(chan struct{})}
-		b := New(src, func(error) {})
+		b := New(src, cancelFunc(func(error) {}))
 		_ = b.Fill(1<<20, -1, time.Second, func([]byte) bool {
 			t.Error("asked about what nobody waits for any more")
 			return false

@@ -57,8 +57,14 @@ func (s *Source) Open() (io.ReadCloser, error) {
 	return r, nil
 }
 
-// Init makes r a reader over the whole payload.
-func (s *Source) Init(r *Reader) { r.rest = s.Bytes() }
+// Init makes r a reader over the whole payload, and returns its length.
+func (s *Source) Init(r *Reader) int {
+	data := s.Bytes()
+	r.mu.Lock()
+	r.rest, r.begun, r.closed = data, false, false
+	r.mu.Unlock()
+	return len(data)
+}
 
 // Release lets the payload go: no further reader is needed. Readers that are
 // open keep it until they are read or closed.
@@ -160,7 +166,7 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	if length > limit {
 		return &Stream{Reader: body, Closer: body}, nil
 	}
-	if ctx.Done() != nil && !inMemory {
+	if !inMemory && ctx.Done() != nil {
 		once := &closeOnce{ReadCloser: body}
 		stop := context.AfterFunc(ctx, func() { _ = once.Close() })
 		defer stop()
