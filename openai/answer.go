@@ -33,11 +33,13 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || !hasAnswer(req, response) {
 		return response, err
 	}
-	a := &answer{src: response.Body, request: req, metrics: w.metrics, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
-	a.clock.attempt, a.clock.idle = call.AttemptFrom(req.Context()), w.idle
+	a := &answer{src: response.Body, request: req, watcher: w, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
 	if a.kind == streamAnswer {
-		a.stream.shape = shapeOf(c.Endpoint)
-		a.clock.awaitFirst(w.firstEvent)
+		a.stream = &stream{shape: shapeOf(c.Endpoint)}
+		if w.firstEvent > 0 {
+			a.clock = newClock(call.AttemptFrom(req.Context()))
+			a.clock.awaitFirst(w.firstEvent)
+		}
 	}
 	c.Answer = a
 	response.Body = a
@@ -101,17 +103,16 @@ func mediaType(h http.Header) string {
 type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
-	metrics *operationRecorder
+	watcher *watcher
 	kind    answerKind
-	clock   clock
 	left    int64     // bytes to come, if above 0; else unknown
 	held    held.Body // what the delivery makes of it, in the same allocation
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
-	stream stream
-	json   jsonCheck
-	any    bool      // a byte was read
-	first  time.Time // when the first useful event was seen
+	clock  *clock     // nil while no limit is on; written by the reader only
+	stream *stream    // of a streamAnswer
+	json   jsonCheck  // of a jsonAnswer
+	any    bool       // a byte was read
 
 	useful atomic.Bool                 // the first useful event was seen
 	over   atomic.Bool                 // nothing more is to be learned
@@ -144,7 +145,7 @@ func (a *answer) took(p []byte, err, stalled error) (int, error) {
 		last := int64(len(p)) == a.left || err != nil
 		a.left -= int64(len(p))
 		if !last && (a.kind != streamAnswer || a.useful.Load()) {
-			a.clock.alive()
+			a.alive()
 		}
 	}
 	if err != nil {
@@ -153,10 +154,20 @@ func (a *answer) took(p []byte, err, stalled error) (int, error) {
 	return len(p), err
 }
 
+// alive says that the body lives: from now on IdleTimeout is the limit.
+func (a *answer) alive() {
+	if a.clock == nil && a.watcher.idle > 0 && !a.closed.Load() {
+		a.clock = newClock(call.AttemptFrom(a.request.Context()))
+	}
+	a.clock.alive(a.watcher.idle)
+}
+
 // Close closes the body.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
+	a.mu.Lock()
 	a.clock.stop()
+	a.mu.Unlock()
 	err := a.src.Close()
 	a.ended()
 	return err
@@ -165,7 +176,7 @@ func (a *answer) Close() error {
 // ended counts a stream, once.
 func (a *answer) ended() {
 	if a.kind == streamAnswer && !a.counted.Swap(true) {
-		a.metrics.streamOver(a.request, a.outcome())
+		a.watcher.metrics.streamOver(a.request, a.outcome())
 	}
 }
 
@@ -209,7 +220,7 @@ func (a *answer) event(m meaning) {
 		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, outcome: "error_event", text: "the stream brought an event that is no JSON"})
 	case content, terminal:
 		if !a.useful.Load() {
-			a.first = time.Now()
+			a.stream.first = time.Now()
 			a.useful.Store(true)
 		}
 	}
@@ -338,8 +349,8 @@ func (a *answer) told(start time.Time) told {
 	t := told{facts: a.json.facts}
 	if a.kind == streamAnswer {
 		t.facts = a.stream.facts
-		if !a.first.IsZero() {
-			t.first = a.first.Sub(start)
+		if a.useful.Load() {
+			t.first = a.stream.first.Sub(start)
 		}
 	}
 	if err := a.failed.Load(); err != nil {

@@ -12,11 +12,11 @@ import (
 // A clock ends an attempt in whose body nothing comes: by its context, since
 // the bodies of net/http have no deadline. Only the time that somebody waits
 // in a Read counts: a reader who takes his time is no silence of the provider.
+// A nil clock sets no limit.
 type clock struct {
 	attempt held.Canceler
-	idle    time.Duration // 0 is off
+	base    time.Time
 
-	base    time.Time    // set once a limit is on
 	reading atomic.Int64 // when the pending Read began, since base and plus 1; 0 if there is none
 	waited  atomic.Int64 // in Reads that are over, while FirstEventTimeout is on
 	parked  atomic.Bool  // the timer is off: the next Read sets it
@@ -29,18 +29,17 @@ type clock struct {
 	stopped bool
 }
 
-// awaitFirst sets a limit on the time until alive is first called.
-func (c *clock) awaitFirst(limit time.Duration) {
-	if limit > 0 {
-		c.set(limit, true)
-	}
-}
+func newClock(attempt held.Canceler) *clock { return &clock{attempt: attempt, base: time.Now()} }
 
-// alive says that the body lives: from now on IdleTimeout is the limit.
-func (c *clock) alive() {
+// awaitFirst sets a limit on the time until alive is first called.
+func (c *clock) awaitFirst(limit time.Duration) { c.set(limit, true) }
+
+// alive says that the body lives: from now on idle is the limit; 0 is none.
+func (c *clock) alive(idle time.Duration) {
 	switch {
-	case c.idle > 0 && (c.base.IsZero() || c.first):
-		c.set(c.idle, false)
+	case c == nil:
+	case idle > 0 && (c.timer == nil || c.first):
+		c.set(idle, false)
 	case c.first:
 		c.stop()
 		c.first = false
@@ -48,9 +47,6 @@ func (c *clock) alive() {
 }
 
 func (c *clock) set(limit time.Duration, first bool) {
-	if c.base.IsZero() {
-		c.base = time.Now()
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
@@ -66,7 +62,7 @@ func (c *clock) set(limit time.Duration, first bool) {
 
 // begin says that a Read begins.
 func (c *clock) begin() {
-	if c.base.IsZero() {
+	if c == nil {
 		return
 	}
 	c.reading.Store(int64(time.Since(c.base)) + 1)
@@ -94,7 +90,7 @@ func (c *clock) before() time.Duration {
 
 // end says that it has ended, and returns the limit that ended it, if one did.
 func (c *clock) end() error {
-	if c.base.IsZero() {
+	if c == nil {
 		return nil
 	}
 	began := c.reading.Swap(0)
@@ -109,6 +105,9 @@ func (c *clock) end() error {
 
 // stop says that no limit holds any more.
 func (c *clock) stop() {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true

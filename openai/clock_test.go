@@ -12,8 +12,7 @@ func TestNoTimerRunsForABodyThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
-		var c clock
-		c.attempt, c.idle = cancelFunc(func(error) { ended++ }), time.Minute
+		c := newClock(cancelFunc(func(error) { ended++ }))
 		c.awaitFirst(time.Second)
 		time.Sleep(time.Hour)
 		if c.timer.Stop() {
@@ -21,7 +20,7 @@ func TestNoTimerRunsForABodyThatNobodyReads(t *testing.T) {
 		}
 		c.begin()
 		_ = c.end()
-		c.alive()
+		c.alive(time.Minute)
 		time.Sleep(time.Hour)
 		if c.timer.Stop() || ended != 0 {
 			t.Errorf("a timer runs while nobody reads; ended %d times", ended)

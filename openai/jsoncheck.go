@@ -13,15 +13,16 @@ type jsonCheck struct {
 	inString bool
 	escaped  bool
 	failed   bool // the value of "error" says something
-	facts    facts
 
 	// The top level of an object: keys alternate with values.
 	object bool
 	inKey  bool
+	keyLen uint8 // above maxKey for a key that is none of ours
 	key    [maxKey]byte
-	keyLen int    // above maxKey for a key that is none of ours
-	value  []byte // of a key that is, without white space outside of strings
-	room   [256]byte
+	piece  []byte // that feed looks at
+	from   int    // where the value of ours begins in it; -1 if none has begun
+	before []byte // of that value, from earlier pieces
+	facts  facts
 }
 
 const (
@@ -31,15 +32,25 @@ const (
 
 // feed looks at the next bytes.
 func (c *jsonCheck) feed(p []byte) {
+	if !c.begun {
+		c.from = -1
+	}
+	c.piece = p
 	for i := 0; i < len(p); i++ {
 		switch {
 		case !c.inString:
-			c.token(p[i])
+			c.token(p[i], i)
 		case c.inKey:
 			c.keyByte(p[i])
 		default:
 			i = c.skip(p, i)
 		}
+	}
+	c.piece = nil
+	if c.from >= 0 {
+		room := maxValue + 1 - len(c.before)
+		c.before = append(c.before, p[c.from:min(len(p), c.from+room)]...)
+		c.from = 0
 	}
 }
 
@@ -47,7 +58,7 @@ func (c *jsonCheck) feed(p []byte) {
 // last byte it has looked at. All but quotes and backslashes is passed over at
 // the speed of IndexByte.
 func (c *jsonCheck) skip(p []byte, i int) int {
-	from, quote := i, i-1
+	quote := i - 1
 	for i < len(p) {
 		if c.escaped {
 			c.escaped = false
@@ -68,12 +79,10 @@ func (c *jsonCheck) skip(p []byte, i int) int {
 		}
 		if i = quote; i < len(p) {
 			c.inString = false
-			c.keep(p[from : i+1]...)
 			c.end()
 			return i
 		}
 	}
-	c.keep(p[from:]...)
 	return i
 }
 
@@ -87,7 +96,6 @@ func (c *jsonCheck) keyByte(b byte) {
 		c.keyLen = maxKey + 1
 	case b == '"':
 		c.inString = false
-		c.value = c.value[:0]
 	case c.keyLen < maxKey:
 		c.key[c.keyLen] = b
 		c.keyLen++
@@ -96,8 +104,8 @@ func (c *jsonCheck) keyByte(b byte) {
 	}
 }
 
-// token looks at a byte outside of strings.
-func (c *jsonCheck) token(b byte) {
+// token looks at a byte outside of strings, which is the i-th of the piece.
+func (c *jsonCheck) token(b byte, i int) {
 	switch b {
 	case ' ', '\t', '\r', '\n':
 		return
@@ -105,46 +113,39 @@ func (c *jsonCheck) token(b byte) {
 	c.broken = c.broken || c.done
 	if !c.begun {
 		c.begun = true
-		c.value = c.room[:0]
 		c.object, c.inKey = b == '{', b == '{'
 		c.broken = b != '{' && b != '['
 	}
 	top := c.depth == 1 && c.object
+	if top && c.from < 0 && b != ':' && c.ours() {
+		c.from = i
+	}
 	switch {
 	case b == '"':
 		c.inString = true
 		if top && c.inKey {
 			c.keyLen = 0
-			return
 		}
 	case b == '{' || b == '[':
 		c.depth++
-		if c.depth == 1 {
-			return
-		}
 	case b == '}' || b == ']':
 		if top {
-			c.member()
+			c.member(i)
 		}
 		c.depth--
 		c.broken = c.broken || c.depth < 0 || c.depth == 0 && c.object != (b == '}')
-		c.keep(b)
 		c.end()
-		return
-	case b == ':' && top && c.inKey:
+	case b == ':' && top:
 		c.inKey = false
-		return
 	case b == ',' && top:
-		c.member()
+		c.member(i)
 		c.inKey = true
-		return
 	}
-	c.keep(b)
 }
 
 // ours reports whether the value that follows is looked at.
 func (c *jsonCheck) ours() bool {
-	if !c.object || c.inKey || c.keyLen != maxKey {
+	if c.inKey || c.keyLen != maxKey {
 		return false
 	}
 	switch string(c.key[:]) {
@@ -154,30 +155,26 @@ func (c *jsonCheck) ours() bool {
 	return false
 }
 
-func (c *jsonCheck) keep(p ...byte) {
-	switch {
-	case c.depth == 0 || !c.ours():
-	case len(c.value)+len(p) <= maxValue:
-		c.value = append(c.value, p...)
-	default:
-		// Half a value tells nothing, but that it is an error.
-		c.failed = c.failed || string(c.key[:]) == "error" && (c.value[0] == '{' || c.value[0] == '"')
-		c.value = c.value[:0]
-		c.keyLen = maxKey + 1
-	}
-}
-
-// member takes what a member of the top level says.
-func (c *jsonCheck) member() {
-	if !c.ours() || len(c.value) == 0 {
+// member takes what a member of the top level says, whose value ends before
+// the i-th byte of the piece.
+func (c *jsonCheck) member(i int) {
+	if c.from < 0 {
 		return
 	}
-	if string(c.key[:]) == "error" {
-		c.failed = c.failed || isError(c.value)
-	} else {
-		c.facts.member(string(c.key[:]), c.value)
+	value := c.piece[c.from:i]
+	if len(c.before) > 0 {
+		value = append(c.before, value...)
+		c.before = c.before[:0]
 	}
-	c.value = c.value[:0]
+	c.from = -1
+	value = bytes.TrimRight(value, " \t\r\n")
+	switch {
+	case len(value) == 0:
+	case string(c.key[:]) == "error":
+		c.failed = c.failed || isError(value)
+	case len(value) <= maxValue:
+		c.facts.member(string(c.key[:]), value)
+	}
 }
 
 func (c *jsonCheck) end() { c.done = c.done || c.depth == 0 }

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/retrip-go/retrip/internal/sse"
 )
@@ -24,10 +25,11 @@ type stream struct {
 	shape   shape
 
 	facts    facts
-	known    bool   // an event of the endpoint's shape was seen
-	done     bool   // a terminal event was seen
-	open     uint64 // choices begun and not finished, a bit each; higher ones share the last
-	finished uint64 // choices finished
+	first    time.Time // when the first useful event was seen
+	known    bool      // an event of the endpoint's shape was seen
+	done     bool      // a terminal event was seen
+	open     uint64    // choices begun and not finished, a bit each; higher ones share the last
+	finished uint64    // choices finished
 }
 
 // A shape is what an endpoint's events look like.

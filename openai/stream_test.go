@@ -59,7 +59,7 @@ func readStream(t *testing.T, r *operationRecorder, s shape, data []byte, size i
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &answer{src: &pieces{data, size}, kind: streamAnswer, request: req, metrics: r, stream: stream{shape: s}}
+	a := &answer{src: &pieces{data, size}, kind: streamAnswer, request: req, watcher: &watcher{metrics: r}, stream: &stream{shape: s}}
 	body, err := io.ReadAll(a)
 	end = streamEnd{body: string(body), outcome: a.outcome(), early: a.early.Load(), useful: a.useful.Load(), facts: a.stream.facts}
 	if err != nil {
