@@ -45,18 +45,21 @@ func parseErrorObject(data []byte, deeper int) *apiError {
 	var isError, hasNested bool
 	var response []byte
 	cutMembers(data, func(key, value []byte) {
-		switch {
-		case isKey(key, "error") && value[0] == '{':
-			nested, isError, hasNested = apiError{}, true, true
-			nested.read(value)
-		case isKey(key, "error") && value[0] == '"':
-			isError = true
-		case isKey(key, "object"), isKey(key, "type"):
+		switch string(key) {
+		case "error":
+			switch value[0] {
+			case '{':
+				nested, isError, hasNested = apiError{}, true, true
+				nested.read(value)
+			case '"':
+				isError = true
+			}
+		case "object", "type":
 			isError = isError || text(value) == "error"
 			outer.member(key, value)
-		case isKey(key, "error_type"):
+		case "error_type":
 			outer.kind = label(value)
-		case isKey(key, "response") && deeper > 0:
+		case "response":
 			response = value
 		default:
 			outer.member(key, value)
@@ -70,7 +73,7 @@ func parseErrorObject(data []byte, deeper int) *apiError {
 			outer.kind = "" // says what the event is, not what went wrong
 		}
 		return &outer
-	case response != nil:
+	case response != nil && deeper > 0:
 		return parseErrorObject(response, deeper-1)
 	}
 	return nil
@@ -81,17 +84,19 @@ func (e *apiError) read(object []byte) {
 }
 
 func (e *apiError) member(key, value []byte) {
-	switch {
-	case isKey(key, "code"):
+	switch string(key) {
+	case "code":
 		e.code = label(value)
-	case isKey(key, "type"):
+	case "type":
 		e.kind = label(value)
-	case isKey(key, "status") && value[0] == '"' && e.kind == "":
-		e.kind = label(value)
-	case isKey(key, "innererror"):
+	case "status":
+		if value[0] == '"' && e.kind == "" {
+			e.kind = label(value)
+		}
+	case "innererror":
 		var inner apiError
 		cutMembers(value, func(key, value []byte) {
-			if isKey(key, "code") {
+			if string(key) == "code" {
 				inner.code = label(value)
 			}
 		})
@@ -104,17 +109,17 @@ func (e *apiError) member(key, value []byte) {
 // is not.
 func cutMembers(data []byte, visit func(key, value []byte)) {
 	s := lookup{data: data}
-	for more := s.take('{') && !s.take('}'); more; more = s.take(',') {
-		key, ok := s.value()
-		if !ok || key[0] != '"' || !s.take(':') {
+	for more := s.open('{', '}'); more; more = s.more('}') {
+		key := s.key()
+		if s.bad {
 			return
 		}
-		value, ok := s.value()
+		value := s.value()
 		switch {
 		case len(value) == 0:
 			return
 		case value[0] == '{', value[0] == '[':
-		case !ok, value[0] != '"' && s.at == len(data):
+		case s.bad, value[0] != '"' && s.at == len(data):
 			return
 		}
 		visit(key, value)

@@ -27,26 +27,15 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
 }
 
-// maxModel bounds the model's name where it becomes part of a key or a label.
-const maxModel = 128
-
-// bounded cuts the name of a model.
-func bounded(model string) string {
-	if len(model) > maxModel {
-		return strings.ToValidUTF8(model[:maxModel], "")
-	}
-	return model
-}
-
 // readPayload fills in what the payload says.
 func readPayload(c *call.Call, payload []byte) {
 	var store storeScan
 	whole := members(payload, func(key, value []byte) {
 		store.member(key, value)
-		switch {
-		case isKey(key, "model"):
-			c.Model = bounded(text(value))
-		case isKey(key, "stream"):
+		switch string(key) {
+		case "model":
+			c.Model = modelName(value)
+		case "stream":
 			c.Stream = string(value) == "true"
 		}
 	})

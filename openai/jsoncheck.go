@@ -173,7 +173,7 @@ func (c *jsonCheck) member(i int) {
 	case string(c.key[:]) == "error":
 		c.failed = c.failed || isError(value)
 	case len(value) <= maxValue:
-		c.facts.member(string(c.key[:]), value)
+		c.facts.member(c.key[:], value)
 	}
 }
 

@@ -127,7 +127,7 @@ func isPlain(data []byte, object map[string]json.RawMessage) bool {
 	n, plain := 0, true
 	members(data, func(key, _ []byte) {
 		n++
-		plain = plain && bytes.IndexByte(key, '\\') < 0 && utf8.Valid(key)
+		plain = plain && bytes.Contains(data, []byte(`"`+string(key)+`"`)) && utf8.Valid(key)
 	})
 	return plain && n == len(object)
 }

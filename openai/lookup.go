@@ -6,54 +6,21 @@ import (
 	"strings"
 )
 
-// members calls visit for each member of the JSON object in data, in order.
-// It reads just enough JSON to find where a value ends, and reports whether
-// the object was complete; json.Valid is for those who need to be sure.
-// Strings, which are all that is long in a payload, are passed over at the
-// speed of IndexByte.
+// members calls visit for each member of the JSON object in data, in order,
+// with what the key stands for and the value as it is written. It reads just
+// enough JSON to find where a value ends, and reports whether the object was
+// complete; json.Valid is for those who need to be sure. Strings, which are all
+// that is long in a payload, are passed over at the speed of IndexByte.
 func members(data []byte, visit func(key, value []byte)) bool {
 	s := lookup{data: data}
-	if !s.take('{') {
-		return false
-	}
-	if s.take('}') {
-		return true
-	}
-	for {
-		key, ok := s.value()
-		if !ok || key[0] != '"' || !s.take(':') {
-			return false
-		}
-		value, ok := s.value()
-		if !ok {
+	for more := s.open('{', '}'); more; more = s.more('}') {
+		key, value := s.key(), s.value()
+		if s.bad {
 			return false
 		}
 		visit(key, value)
-		if s.take('}') {
-			return true
-		}
-		if !s.take(',') {
-			return false
-		}
 	}
-}
-
-// elements calls visit for each element of the JSON array in data, in order.
-func elements(data []byte, visit func(value []byte)) {
-	s := lookup{data: data}
-	if !s.take('[') || s.take(']') {
-		return
-	}
-	for {
-		value, ok := s.value()
-		if !ok {
-			return
-		}
-		visit(value)
-		if !s.take(',') {
-			return
-		}
-	}
+	return !s.bad
 }
 
 // text returns the string that a JSON string stands for, always valid UTF-8; ""
@@ -72,26 +39,75 @@ func text(value []byte) string {
 	return s
 }
 
-// isKey reports whether a JSON string stands for name.
-func isKey(key []byte, name string) bool {
-	inner := key[1 : len(key)-1]
-	return string(inner) == name || bytes.IndexByte(inner, '\\') >= 0 && text(key) == name
-}
-
 // A lookup is a position in JSON.
 type lookup struct {
 	data []byte
 	at   int
+	bad  bool // something else was found than had to be there
+}
+
+// open passes over the bracket that an object or array begins with, and reports
+// whether there is something in it.
+func (s *lookup) open(begin, end byte) bool {
+	if !s.take(begin) {
+		s.bad = true
+		return false
+	}
+	return !s.take(end)
+}
+
+// more passes over what follows a member or an element, and reports whether
+// another one comes.
+func (s *lookup) more(end byte) bool {
+	switch {
+	case s.bad, s.take(end):
+		return false
+	case s.take(','):
+		return true
+	}
+	s.bad = true
+	return false
+}
+
+// key passes over a key and its colon, and returns what the key stands for.
+func (s *lookup) key() []byte {
+	key := s.value()
+	if s.bad || key[0] != '"' || !s.take(':') {
+		s.bad = true
+		return nil
+	}
+	return unquoted(key)
+}
+
+// unquoted returns what a key stands for.
+func unquoted(key []byte) []byte {
+	if inner := key[1 : len(key)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		return inner
+	}
+	return []byte(text(key))
+}
+
+// value passes over one value and returns its bytes.
+func (s *lookup) value() []byte {
+	s.space()
+	start := s.at
+	s.skip()
+	return s.data[start:s.at]
+}
+
+// is reports whether c comes next, after white space.
+func (s *lookup) is(c byte) bool {
+	s.space()
+	return s.at < len(s.data) && s.data[s.at] == c
 }
 
 // take passes over white space and then c, if it is there.
 func (s *lookup) take(c byte) bool {
-	s.space()
-	if s.at < len(s.data) && s.data[s.at] == c {
-		s.at++
-		return true
+	if !s.is(c) {
+		return false
 	}
-	return false
+	s.at++
+	return true
 }
 
 func (s *lookup) space() {
@@ -105,24 +121,21 @@ func (s *lookup) space() {
 	}
 }
 
-// value passes over one value and returns its bytes.
-func (s *lookup) value() ([]byte, bool) {
-	s.space()
-	if s.at == len(s.data) {
-		return nil, false
+// skip passes over the value that begins here.
+func (s *lookup) skip() {
+	start, ok := s.at, false
+	if start < len(s.data) {
+		switch s.data[start] {
+		case '"':
+			ok = s.str()
+		case '{', '[':
+			ok = s.nested()
+		default:
+			s.literal()
+			ok = s.at > start
+		}
 	}
-	start := s.at
-	var ok bool
-	switch s.data[s.at] {
-	case '"':
-		ok = s.str()
-	case '{', '[':
-		ok = s.nested()
-	default:
-		s.literal()
-		ok = s.at > start
-	}
-	return s.data[start:s.at], ok
+	s.bad = s.bad || !ok
 }
 
 // str passes over a string, whose quote it stands on.

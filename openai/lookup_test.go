@@ -70,7 +70,7 @@ var lookups = []string{
 	// No JSON objects: anything but a panic will do.
 	``, ` `, `{`, `}`, `[`, `"`, `\`, `{"`, `{"model`, `{"model"`, `{"model":`, `{"model":"`, `{"model":"m`, `{"model":"m"`, `{"model":"m",`,
 	`{"model":"m\`, `{"model":"m\"`, `{"model":"m\u`, `{"model":"m","`, `{,}`, `{:}`, `{"a"}`, `{"a":}`, `{"a":,"model":"m"}`, `{"a":1 2}`, `{]`, `{"a":]}`,
-	`{"a":[}`, `{"model":"m"}}`, `{"model":"m"}{"model":"n"}`, `[{"model":"m"}]`, `"model"`, `null`, `true`, `12`, `nul`, "\x00", "\xff", "{\"model\":\"\xff\"}",
+	`{"a":[}`, `{"model":"m"}}`, `{"model":"m"}{"model":"n"}`, `[{"model":"m"}]`, `"model"`, `null`, `true`, `12`, `nul`, "\x00", "\xff", "{\"model\":\"\xff\"}", "{\"\xff\":\"m\"}",
 	`{a:1}`, `{1:"model"}`, `{'model':'m'}`, `{"model":m}`, `{"stream":true`, `{"stream":truex}`, `--boundary`, "\ufeff{\"model\":\"m\"}",
 }
 
@@ -95,7 +95,7 @@ func checkLookup(t *testing.T, payload []byte) {
 	t.Helper()
 	before := bytes.Clone(payload)
 	members(payload, func(key, value []byte) {
-		if len(key) < 2 || len(value) == 0 {
+		if len(value) == 0 {
 			t.Errorf("%q: a member %q: %q", before, key, value)
 		}
 	})
@@ -122,14 +122,16 @@ func checkLookup(t *testing.T, payload []byte) {
 	case model != wantModel:
 		t.Errorf("%q: the model is %q, encoding/json says %q", payload, model, wantModel)
 	}
-	checkMembers(t, payload)
+	if utf8.Valid(payload) {
+		checkMembers(t, payload)
+	}
 }
 
 // checkMembers compares all members with those that encoding/json finds.
 func checkMembers(t *testing.T, payload []byte) {
 	t.Helper()
 	found := map[string]string{}
-	if !members(payload, func(key, value []byte) { found[unquoted(t, key)] = string(value) }) {
+	if !members(payload, func(key, value []byte) { found[string(key)] = string(value) }) {
 		t.Errorf("%q: not taken for a complete object", payload)
 	}
 	var want map[string]json.RawMessage
@@ -144,14 +146,6 @@ func checkMembers(t *testing.T, payload []byte) {
 			t.Errorf("%q: %q is %q, want %q", payload, key, found[key], value)
 		}
 	}
-}
-
-func unquoted(t *testing.T, key []byte) (s string) {
-	t.Helper()
-	if err := json.Unmarshal(key, &s); err != nil {
-		t.Errorf("key %q: %v", key, err)
-	}
-	return s
 }
 
 func TestDeepNestingIsNoRecursion(t *testing.T) {

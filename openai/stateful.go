@@ -46,16 +46,16 @@ type storeScan struct {
 
 // member takes one top-level member.
 func (s *storeScan) member(key, value []byte) {
-	switch {
-	case isKey(key, "store"):
+	switch string(key) {
+	case "store":
 		if string(value) == "false" {
 			s.off = true
 		} else {
 			s.on = true
 		}
-	case isKey(key, "previous_response_id"), isKey(key, "conversation"):
+	case "previous_response_id", "conversation":
 		s.on = s.on || string(value) != "null"
-	case isKey(key, "background"):
+	case "background":
 		s.on = s.on || string(value) != "false" && string(value) != "null"
 	}
 }

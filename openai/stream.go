@@ -104,22 +104,31 @@ func (s *stream) read(name, data []byte) meaning {
 // readChunk reads an event of chat or completions.
 func (s *stream) readChunk(data []byte) meaning {
 	m, recognised := opener, false
-	whole := members(data, func(key, value []byte) {
-		switch {
-		case isKey(key, "error") && isError(value):
-			m, recognised = failed, true
-		case isKey(key, "choices") && m != failed:
+	l := lookup{data: data}
+	for more := l.open('{', '}'); more; more = l.more('}') {
+		switch string(l.key()) {
+		case "error":
+			if isError(l.value()) {
+				m, recognised = failed, true
+			}
+		case "choices":
 			recognised = true
-			m = s.readChoices(value)
-		case isKey(key, "usage"):
+			if of := s.readChoices(&l); m != failed {
+				m = of
+			}
+		case "usage":
 			recognised = true
-			s.facts.member("usage", value)
-		case s.facts.model == "" && isKey(key, "model"):
-			s.facts.member("model", value)
+			s.facts.usage.read(l.value())
+		case "model":
+			if value := l.value(); s.facts.model == "" {
+				s.facts.model = modelName(value)
+			}
+		default:
+			l.value()
 		}
-	})
+	}
 	switch {
-	case !whole:
+	case l.bad:
 		return corrupt
 	case !recognised:
 		return content
@@ -130,35 +139,51 @@ func (s *stream) readChunk(data []byte) meaning {
 
 // readChoices reads which choices go on or end, and whether any brings
 // something.
-func (s *stream) readChoices(choices []byte) meaning {
+func (s *stream) readChoices(l *lookup) meaning {
+	if !l.is('[') {
+		l.value()
+		return opener
+	}
 	m := opener
-	elements(choices, func(choice []byte) {
-		bit, ends := uint64(1), false
-		members(choice, func(key, value []byte) {
-			switch {
-			case isKey(key, "index"):
-				bit = choiceBit(value)
-			case isKey(key, "finish_reason"):
-				ends = !isNull(value)
-			case isKey(key, "delta"):
-				if !isOpener(value) {
-					m = content
-				}
-			case isKey(key, "text"):
-				if !isEmpty(value) {
-					m = content
-				}
-			}
-		})
-		if ends {
-			s.open &^= bit
-			s.finished |= bit
+	for more := l.open('[', ']'); more; more = l.more(']') {
+		if s.readChoice(l) {
 			m = content
-		} else if s.finished&bit == 0 {
-			s.open |= bit
 		}
-	})
+	}
 	return m
+}
+
+// readChoice reads one choice, and reports whether it brings something: its
+// end, too, does.
+func (s *stream) readChoice(l *lookup) bool {
+	bit, brings, ends := uint64(1), false, false
+	if !l.is('{') {
+		l.value()
+	} else {
+		for more := l.open('{', '}'); more; more = l.more('}') {
+			switch string(l.key()) {
+			case "index":
+				bit = choiceBit(l.value())
+			case "finish_reason":
+				ends = !isNull(l.value())
+			case "delta":
+				brings = readDelta(l) || brings
+			case "text":
+				brings = !isEmpty(l.value()) || brings
+			default:
+				l.value()
+			}
+		}
+	}
+	switch {
+	case l.bad:
+	case ends:
+		s.open &^= bit
+		s.finished |= bit
+	case s.finished&bit == 0:
+		s.open |= bit
+	}
+	return brings || ends
 }
 
 // choiceBit returns the bit of a choice's index.
@@ -173,15 +198,20 @@ func choiceBit(index []byte) uint64 {
 	return 1 << min(n, 63)
 }
 
-// isOpener reports whether a delta brings nothing but a role.
-func isOpener(delta []byte) bool {
-	empty := true
-	members(delta, func(key, value []byte) {
-		if !isKey(key, "role") && !isEmpty(value) {
-			empty = false
+// readDelta reads a delta, and reports whether it brings more than a role.
+func readDelta(l *lookup) bool {
+	if !l.is('{') {
+		l.value()
+		return false
+	}
+	brings := false
+	for more := l.open('{', '}'); more; more = l.more('}') {
+		key := l.key()
+		if value := l.value(); !isEmpty(value) && string(key) != "role" {
+			brings = true
 		}
-	})
-	return empty
+	}
+	return brings
 }
 
 // readResponse reads an event of the Responses API.
@@ -189,13 +219,15 @@ func (s *stream) readResponse(data []byte) meaning {
 	m, typed := content, false
 	var response []byte
 	whole := members(data, func(key, value []byte) {
-		switch {
-		case isKey(key, "error") && isError(value):
-			m = failed
-		case isKey(key, "type"):
+		switch string(key) {
+		case "error":
+			if isError(value) {
+				m = failed
+			}
+		case "type":
 			typed = true
 			m = responseMeaning(string(value), m)
-		case isKey(key, "response"):
+		case "response":
 			response = value
 		}
 	})
@@ -227,7 +259,7 @@ func isNull(value []byte) bool { return string(value) == "null" }
 
 // isError reports whether the value of "error" says that there is one.
 func isError(value []byte) bool {
-	return value[0] == '{' || value[0] == '"' && len(value) > len(`""`)
+	return len(value) > 0 && (value[0] == '{' || value[0] == '"' && len(value) > len(`""`))
 }
 
 // isEmpty reports whether a value brings nothing.

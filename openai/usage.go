@@ -14,11 +14,11 @@ type usage struct {
 
 // member takes what a top-level member of an answer, or of a stream's event,
 // tells.
-func (f *facts) member(name string, value []byte) {
-	switch name {
+func (f *facts) member(key, value []byte) {
+	switch string(key) {
 	case "model":
 		if f.model == "" {
-			f.model = bounded(text(value))
+			f.model = modelName(value)
 		}
 	case "usage":
 		f.usage.read(value)
@@ -28,24 +28,17 @@ func (f *facts) member(name string, value []byte) {
 // wrapped takes what an event of the Responses API tells, which wraps the
 // answer so far.
 func (f *facts) wrapped(response []byte) {
-	members(response, func(key, value []byte) {
-		switch {
-		case isKey(key, "model"):
-			f.member("model", value)
-		case isKey(key, "usage"):
-			f.member("usage", value)
-		}
-	})
+	members(response, f.member)
 }
 
 // read takes the counts of a usage object, by the names that chat, completions
 // and embeddings have for them, and by those of responses.
 func (u *usage) read(value []byte) {
 	members(value, func(key, value []byte) {
-		switch {
-		case isKey(key, "prompt_tokens"), isKey(key, "input_tokens"):
+		switch string(key) {
+		case "prompt_tokens", "input_tokens":
 			u.input, u.hasInput = count(value)
-		case isKey(key, "completion_tokens"), isKey(key, "output_tokens"):
+		case "completion_tokens", "output_tokens":
 			u.output, u.hasOutput = count(value)
 		}
 	})
