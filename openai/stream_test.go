@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
 
@@ -54,7 +53,7 @@ type streamEnd struct {
 
 func readStream(t *testing.T, r *operationRecorder, s shape, data []byte, size int) (end streamEnd) {
 	t.Helper()
-	ctx := new(call.Call).Init(context.Background(), time.Now())
+	ctx := new(call.Call).Init(context.Background())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://x/chat/completions", http.NoBody)
 	if err != nil {
 		t.Fatal(err)

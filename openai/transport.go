@@ -149,7 +149,8 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 		o.url = new(url.URL) // of a call that is refused
 	}
 	o.kind = endpointOf(o.url.Path)
-	o.call.Init(ctx, time.Now()).Endpoint = o.kind.name
+	o.call.Init(ctx).Endpoint = o.kind.name
+	o.call.Start = time.Now()
 	o.first.Init(&o.call, req)
 	o.call.First = &o.first
 }

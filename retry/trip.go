@@ -60,8 +60,8 @@ func (c *trip) meet(req *http.Request) {
 			call call.Call
 			ownAttempt
 		})
-		c.call = made.call.Init(c.ctx, time.Now())
-		c.ctx, c.start = c.call, c.call.Start
+		c.call = made.call.Init(c.ctx)
+		c.ctx, c.start = c.call, time.Now()
 		c.first = made.init(c.ctx, req)
 		return
 	}

@@ -16,10 +16,10 @@ import (
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
-	Start    time.Time
-	Endpoint string // "chat", "embeddings", …; "" if nobody named it
-	Model    string // as requested; "" if unknown
-	Stream   bool   // the caller asked for a stream
+	Start    time.Time // set with First
+	Endpoint string    // "chat", "embeddings", …; "" if nobody named it
+	Model    string    // as requested; "" if unknown
+	Stream   bool      // the caller asked for a stream
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
@@ -39,8 +39,8 @@ type Call struct {
 }
 
 // Init makes c a Call over the caller's context and returns it.
-func (c *Call) Init(ctx context.Context, start time.Time) *Call {
-	c.Context, c.Start = ctx, start
+func (c *Call) Init(ctx context.Context) *Call {
+	c.Context = ctx
 	return c
 }
 

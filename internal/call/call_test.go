@@ -23,7 +23,7 @@ func TestAContextWithoutThemHasNeitherCallNorAttempt(t *testing.T) {
 func TestACallIsFoundBelowWhateverStandsBetween(t *testing.T) {
 	t.Parallel()
 	var c Call
-	ctx, cancel := context.WithCancel(context.WithValue(c.Init(t.Context(), time.Now()), testKey{}, 1))
+	ctx, cancel := context.WithCancel(context.WithValue(c.Init(t.Context()), testKey{}, 1))
 	defer cancel()
 	a := attemptBelow(ctx)
 	below := context.WithValue(a, testKey{}, 2)
@@ -38,8 +38,8 @@ func TestACallIsFoundBelowWhateverStandsBetween(t *testing.T) {
 func TestTheInnermostCallAndAttemptCount(t *testing.T) {
 	t.Parallel()
 	outer, inner := new(Call), new(Call)
-	first := attemptBelow(outer.Init(t.Context(), time.Now()))
-	second := attemptBelow(inner.Init(first, time.Now()))
+	first := attemptBelow(outer.Init(t.Context()))
+	second := attemptBelow(inner.Init(first))
 	if From(second) != inner || AttemptFrom(second) != second || From(first) != outer || AttemptFrom(inner) != first {
 		t.Error("an outer one was found")
 	}
@@ -52,7 +52,7 @@ func TestACallIsItsCallersContext(t *testing.T) {
 	parent, stop := context.WithTimeout(parent, time.Hour)
 	defer stop()
 	var c Call
-	c.Init(parent, time.Now())
+	c.Init(parent)
 	a := attemptBelow(&c)
 	want, _ := parent.Deadline()
 	if got, ok := a.Deadline(); !ok || !got.Equal(want) {
@@ -84,7 +84,7 @@ func TestAnAttemptEndsWithoutItsCall(t *testing.T) {
 			t.Parallel()
 			cause := errors.New("given up")
 			var c Call
-			a := attemptBelow(c.Init(t.Context(), time.Now()))
+			a := attemptBelow(c.Init(t.Context()))
 			before(a)
 			AttemptFrom(context.WithValue(a, testKey{}, 1)).Cancel(cause)
 			a.Cancel(errors.New("too late"))
@@ -122,7 +122,7 @@ func TestACallGivesItsFirstRequestAwayOnce(t *testing.T) {
 	}
 	var c Call
 	first := new(Request)
-	first.Init(c.Init(t.Context(), time.Now()), origin)
+	first.Init(c.Init(t.Context()), origin)
 	c.First = first
 	if c.TakeFirst(origin) != nil {
 		t.Error("it was given away for another request")
