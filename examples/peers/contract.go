@@ -29,6 +29,13 @@ var uncounted = []struct{ name, reason string }{
 	{"the response/names the caller's request", "net/http leaves open which request a wrapper's response names"},
 	{"the response/is one the base made, not a copy", "a copy does if its trailers arrive, which is a rule of its own"},
 	{"a base that misbehaves/returns *", "http.RoundTripper forbids that to the base; no wrapper has to mend it"},
+	{"the caller's request is unchanged/when the base misbehaves", "likewise"},
+	{"the caller's body is closed exactly once/when the base misbehaves", "likewise"},
+	{"a response given up/delays nothing when its Close is slow", "net/http's Close returns soon"},
+	{"a response given up/delays no end of the context when its Close is slow", "likewise"},
+	{"every attempt/offers its payload again by GetBody", "without a wrapper nobody would, for a caller who does not"},
+	{"the context/is over with a cause, which the error shows", "an error that is the context's does"},
+	{"Request.Cancel/*", "it is deprecated, and every caller has a context"},
 	{"every attempt/is under way before a body is read that waits for it", "who buffers by design cannot"},
 	{"the caller's body/of another length than ContentLength is an error before anything is sent", "net/http notices, too"},
 }

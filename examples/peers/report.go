@@ -17,7 +17,7 @@ func contractReport(records []record) string {
 	}
 	b.WriteString("\nNot counted for anybody:\n")
 	for _, u := range uncounted {
-		fmt.Fprintf(&b, "- %s: %s.\n", strings.TrimSuffix(u.name, " *")+map[bool]string{true: " …"}[strings.HasSuffix(u.name, "*")], u.reason)
+		fmt.Fprintf(&b, "- %s: %s.\n", strings.Replace(u.name, "*", "…", 1), u.reason)
 	}
 	return b.String()
 }
