@@ -2,7 +2,7 @@
 package hint
 
 import (
-	"math"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,7 +51,7 @@ func number(s string, unit time.Duration) (time.Duration, bool) {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsInf(f, 0) {
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0, false
 	}
 	if f *= float64(unit); f < float64(longest) {

@@ -1,7 +1,10 @@
 package hint
 
 import (
+	"math/big"
 	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,6 +33,7 @@ var rows = []struct {
 	{"hex", map[string]string{"Retry-After": "0x10"}, 0, false},
 	{"empty", map[string]string{"Retry-After": ""}, 0, false},
 	{"absurd is bounded", map[string]string{"Retry-After": "99999999999999999999999"}, longest, true},
+	{"more than a number can be is bounded", map[string]string{"Retry-After": strings.Repeat("9", 400)}, longest, true},
 	{"far date is bounded", map[string]string{"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, longest, true},
 }
 
@@ -49,16 +53,46 @@ func TestFromHeader(t *testing.T) {
 	}
 }
 
+// FuzzFromHeader compares with exact arithmetic.
 func FuzzFromHeader(f *testing.F) {
 	for _, row := range rows {
-		for _, v := range row.header {
-			f.Add(v, v)
-		}
+		f.Add(row.header["Retry-After"], row.header["Retry-After-Ms"], row.header["X-Ms-Retry-After-Ms"])
 	}
-	f.Fuzz(func(t *testing.T, seconds, millis string) {
-		h := http.Header{"Retry-After": {seconds}, "Retry-After-Ms": {millis}}
-		if d, _ := FromHeader(h, now); d < 0 || d > longest {
-			t.Errorf("FromHeader(%q, %q) = %v", seconds, millis, d)
+	for _, v := range []string{"1.5.", ".", "1.", ".5", " 3 ", "٣", "+1", "1_000", "1,5", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"} {
+		f.Add(v, v, v)
+	}
+	f.Fuzz(func(t *testing.T, after, millis, azure string) {
+		h := http.Header{"Retry-After": {after}, "Retry-After-Ms": {millis}, "X-Ms-Retry-After-Ms": {azure}}
+		got, ok := FromHeader(h, now)
+		want, wantOK := slowly(after, millis, azure)
+		// A nanosecond, and what the precision of a float64 makes of a year.
+		if diff := (got - want).Abs(); ok != wantOK || diff > 1+want>>50 {
+			t.Errorf("FromHeader(%q, %q, %q) = %v, %v; want %v, %v", after, millis, azure, got, ok, want, wantOK)
 		}
 	})
+}
+
+var decimal = regexp.MustCompile(`^([0-9]+\.?[0-9]*|\.[0-9]+)$`)
+
+func slowly(after, millis, azure string) (time.Duration, bool) {
+	for _, field := range []struct {
+		value string
+		unit  time.Duration
+	}{{millis, time.Millisecond}, {azure, time.Millisecond}, {after, time.Second}} {
+		value := strings.TrimSpace(field.value)
+		if decimal.MatchString(value) {
+			exact, _ := new(big.Rat).SetString("0" + strings.TrimSuffix(value, "."))
+			exact.Mul(exact, new(big.Rat).SetInt64(int64(field.unit)))
+			whole := new(big.Int).Quo(exact.Num(), exact.Denom())
+			if !whole.IsInt64() {
+				return longest, true
+			}
+			return min(time.Duration(whole.Int64()), longest), true
+		}
+	}
+	at, err := http.ParseTime(strings.TrimSpace(after))
+	if err != nil {
+		return 0, false
+	}
+	return min(max(at.Sub(now), 0), longest), true
 }
