@@ -3,11 +3,11 @@ package openai
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -378,10 +378,45 @@ func FuzzJSONEnd(f *testing.F) {
 		if want := whole.reached(data); got != want {
 			t.Errorf("split by %d: %v, whole: %v", step, got, want)
 		}
-		// A whole object is never waited for.
-		if bytes.HasPrefix(data, []byte("{")) && members(data, func(_, _ []byte) {}) && !new(jsonEnd).reached(data) {
-			t.Error("not at its end: " + strconv.Quote(string(data)))
+		// The end of an object or array is its last byte.
+		if value := bytes.TrimSpace(data); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
+			if new(jsonEnd).reached(value[:len(value)-1]) || !new(jsonEnd).reached(value) {
+				t.Errorf("not at its end: %q", data)
+			}
 		}
+	})
+}
+
+// FuzzPeekError: what is found does not depend on how the bytes come, and all
+// of them are there for the reader.
+func FuzzPeekError(f *testing.F) {
+	for i, row := range errorShapes {
+		f.Add([]byte(row.body), i, 0)
+	}
+	f.Add([]byte(`{"error":{"code":"slow_down","message":"`), 100, maxErrorBytes)
+	f.Fuzz(func(t *testing.T, data []byte, size, more int) {
+		// What is too long to be read for a code is the reader's all the same.
+		data = append(bytes.Clone(data), bytes.Repeat([]byte("x"), more&(2*maxErrorBytes-1))...)
+		want := parseAPIError(data[:min(len(data), maxErrorBytes)])
+		synctest.Test(t, func(t *testing.T) {
+			for _, n := range []int{1 + (size&0x7fffffff)%(len(data)+1), len(data) + 1} {
+				response := made(429, "")
+				response.ContentLength = -1
+				response.Body = &pieces{data, n}
+				found := peekError(response, noCancel)
+				if want != nil {
+					want.status = 429
+				}
+				if (found == nil) != (want == nil) || found != nil && *found != *want {
+					t.Errorf("%q in pieces of %d: found %+v, want %+v", data, n, found, want)
+				}
+				body, err := io.ReadAll(response.Body)
+				if err != nil || !bytes.Equal(body, data) {
+					t.Errorf("%q in pieces of %d: the reader gets %q, %v", data, n, body, err)
+				}
+				_ = response.Body.Close()
+			}
+		})
 	})
 }
 

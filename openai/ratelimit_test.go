@@ -1,7 +1,10 @@
 package openai
 
 import (
+	"math/big"
 	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -97,20 +100,66 @@ func TestHintsOfRateLimits(t *testing.T) {
 	}
 }
 
+// FuzzWaitOf compares with exact arithmetic. Retry-After has a target of its
+// own.
 func FuzzWaitOf(f *testing.F) {
 	for _, row := range resets {
-		f.Add("0", row.value, "", "")
-		f.Add("-1", "", row.value, row.value)
+		f.Add("0", row.value, "0", "", "")
+		f.Add("-1", "", "0", row.value, row.value)
 	}
-	now := time.Now()
-	f.Fuzz(func(t *testing.T, remaining, requests, tokens, after string) {
+	f.Add(" 0 ", "1m30", "00", "1µs", "3h.5s1.")
+	f.Fuzz(func(t *testing.T, remainingRequests, requests, remainingTokens, tokens, azure string) {
 		h := http.Header{
-			"X-Ratelimit-Remaining-Requests": {remaining}, "X-Ratelimit-Reset-Requests": {requests},
-			"X-Ratelimit-Remaining-Tokens": {remaining}, "X-Ratelimit-Reset-Tokens": {tokens},
-			"Retry-After": {after},
+			"X-Ratelimit-Remaining-Requests": {remainingRequests}, "X-Ratelimit-Reset-Requests": {requests},
+			"X-Ratelimit-Remaining-Tokens": {remainingTokens}, "X-Ratelimit-Reset-Tokens": {tokens}, "X-Rate-Limit-Reset-Tokens": {azure},
 		}
-		if d, ok := waitOf(h, true, now); d < 0 || d > longestReset || !ok && d != 0 {
-			t.Errorf("waitOf = %v, %v", d, ok)
+		if d, ok := waitOf(h, false, time.Now()); ok || d != 0 {
+			t.Errorf("not refused for a rate limit, but waitOf = %v, %v", d, ok)
+		}
+		want := time.Duration(0)
+		if strings.TrimSpace(remainingRequests) == "0" {
+			want = resetSlowly(requests)
+		}
+		if strings.TrimSpace(remainingTokens) == "0" {
+			want = max(want, resetSlowly(tokens), resetSlowly(azure))
+		}
+		// A nanosecond for each unit is lost.
+		got, ok := waitOf(h, true, time.Now())
+		if lost := time.Duration(len(requests) + len(tokens) + len(azure)); (got-want).Abs() > lost || ok != (got > 0) {
+			t.Errorf("waitOf = %v, %v, want %v", got, ok, want)
 		}
 	})
+}
+
+var (
+	resetUnits = map[string]time.Duration{
+		"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond, "μs": time.Microsecond,
+		"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,
+	}
+	resetPart = regexp.MustCompile(`^([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)`)
+)
+
+// resetSlowly returns 0 for what is no time, or nobody's.
+func resetSlowly(s string) time.Duration {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return 0
+	}
+	if strings.ContainsAny(s[len(s)-1:], "0123456789.") {
+		s += "s"
+	}
+	sum := new(big.Rat)
+	for s != "" {
+		part := resetPart.FindStringSubmatch(s)
+		if part == nil {
+			return 0
+		}
+		s = s[len(part[0]):]
+		exact, _ := new(big.Rat).SetString("0" + strings.TrimSuffix(part[1], "."))
+		sum.Add(sum, exact.Mul(exact, new(big.Rat).SetInt64(int64(resetUnits[part[2]]))))
+	}
+	if sum.Cmp(new(big.Rat).SetInt64(int64(longestReset))) > 0 {
+		return 0
+	}
+	return time.Duration(new(big.Int).Quo(sum.Num(), sum.Denom()).Int64())
 }

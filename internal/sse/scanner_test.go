@@ -140,7 +140,7 @@ func FuzzScanner(f *testing.F) {
 				}
 			}
 			check([][]byte{in})
-			if len(in) <= 12 {
+			if len(in) <= 9 {
 				for mask := range 1 << max(0, len(in)-1) {
 					var parts [][]byte
 					start := 0
