@@ -37,7 +37,7 @@ func speedReport(ctx context.Context, rounds int, length time.Duration) (string,
 			payloadTable,
 		},
 		{
-			fmt.Sprintf("1 KiB there, a stream of %d events back, read through 32 KiB", events),
+			fmt.Sprintf("1 KiB there, a stream of %d events back, read through 32 KiB (bare copies memory)", events),
 			callers(ctx, chat(small, true), func() *stub { return newStub("text/event-stream", stream(events), 0) }),
 			streamTable,
 		},
