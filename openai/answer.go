@@ -69,7 +69,7 @@ const (
 )
 
 func kindOf(response *http.Response, endpoint string) answerKind {
-	if response.Header.Get("Content-Encoding") != "" {
+	if first(response.Header, "Content-Encoding") != "" {
 		return opaqueAnswer
 	}
 	switch mediaType(response.Header) {
@@ -84,9 +84,17 @@ func kindOf(response *http.Response, endpoint string) answerKind {
 	return opaqueAnswer
 }
 
+// first is Header.Get for a name already in its canonical form.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // mediaType returns the media type without its parameters.
 func mediaType(h http.Header) string {
-	value := h.Get("Content-Type")
+	value := first(h, "Content-Type")
 	switch {
 	case value == "application/json" || value == "text/event-stream":
 		return value

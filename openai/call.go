@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -65,8 +66,14 @@ func modelOf(req *http.Request) string {
 // breakerKeys are the default Key of the breaker layer. It is asked for each
 // attempt, so that the keys are made once.
 type breakerKeys struct {
-	mu   sync.RWMutex
-	made map[origin]string
+	latest atomic.Pointer[madeKey] // most services call one model at a time
+	mu     sync.RWMutex
+	made   map[origin]*madeKey
+}
+
+type madeKey struct {
+	of  origin
+	key string
 }
 
 type origin struct{ scheme, host, model string }
@@ -76,25 +83,33 @@ const maxBreakerKeys = 1024
 
 func (k *breakerKeys) of(req *http.Request) string {
 	o := origin{req.URL.Scheme, req.URL.Host, modelOf(req)}
-	k.mu.RLock()
-	key, ok := k.made[o]
-	k.mu.RUnlock()
-	if ok {
-		return key
+	if latest := k.latest.Load(); latest != nil && latest.of == o {
+		return latest.key
 	}
-	key = strings.ToLower(o.scheme + "://" + o.host)
+	k.mu.RLock()
+	made := k.made[o]
+	k.mu.RUnlock()
+	if made == nil {
+		made = k.make(o)
+	}
+	k.latest.Store(made)
+	return made.key
+}
+
+func (k *breakerKeys) make(o origin) *madeKey {
+	made := &madeKey{of: o, key: strings.ToLower(o.scheme + "://" + o.host)}
 	if o.model != "" {
-		key += " " + o.model
+		made.key += " " + o.model
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.made == nil {
-		k.made = make(map[origin]string)
+		k.made = make(map[origin]*madeKey)
 	}
 	if len(k.made) < maxBreakerKeys {
-		k.made[o] = key
+		k.made[o] = made
 	}
-	return key
+	return made
 }
 
 // deployment returns NAME of a path with /deployments/NAME/.

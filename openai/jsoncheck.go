@@ -38,6 +38,8 @@ func (c *jsonCheck) feed(p []byte) {
 	c.piece = p
 	for i := 0; i < len(p); i++ {
 		switch {
+		case !c.inString && c.depth > 1:
+			i = c.nested(p, i)
 		case !c.inString:
 			c.token(p[i], i)
 		case c.inKey:
@@ -81,6 +83,25 @@ func (c *jsonCheck) skip(p []byte, i int) int {
 			c.inString = false
 			c.end()
 			return i
+		}
+	}
+	return i
+}
+
+// nested follows what lies below the top level from p[i], where only brackets
+// and quotes matter, and returns the index of the last byte it has looked at.
+func (c *jsonCheck) nested(p []byte, i int) int {
+	for ; i < len(p); i++ {
+		switch p[i] {
+		case '"':
+			c.inString = true
+			return i
+		case '{', '[':
+			c.depth++
+		case '}', ']':
+			if c.depth--; c.depth == 1 {
+				return i
+			}
 		}
 	}
 	return i

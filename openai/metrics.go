@@ -124,6 +124,9 @@ func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 // record records an operation that is over. told is what its answer said, if
 // it had one.
 func (r *operationRecorder) record(o *operation, told told, failure string) {
+	if !r.enabled(&o.call) {
+		return
+	}
 	l := r.labels(o.kind.operation, models{o.call.Model, told.model}, o.url)
 	if told.first > 0 {
 		r.firstChunk.Record(&o.call, told.first.Seconds(), r.options.Get(l))
@@ -138,6 +141,12 @@ func (r *operationRecorder) record(o *operation, told told, failure string) {
 	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), r.options.Get(l))
 }
 
+// enabled reports whether somebody reads what record records: no label is
+// looked up for nobody.
+func (r *operationRecorder) enabled(ctx context.Context) bool {
+	return r.duration.Enabled(ctx) || r.tokens.Enabled(ctx) || r.firstChunk.Enabled(ctx)
+}
+
 func (l labels) ofTokens(kind string) labels {
 	l.tokenType = kind
 	return l
@@ -146,6 +155,9 @@ func (l labels) ofTokens(kind string) labels {
 // streamOver counts a stream by how it ended.
 func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	c := call.From(req.Context())
+	if !r.streams.Enabled(c) {
+		return
+	}
 	l := r.labels(endpointOf(req.URL.Path).operation, models{asked: c.Model}, req.URL)
 	l.outcome = outcome
 	r.streams.Add(c, 1, r.options.Get(l))
@@ -188,7 +200,12 @@ func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTran
 // which gets http.NoBody, a response beside an error, which is closed, and
 // neither, which is an error.
 func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	start := time.Now()
+	// Asked before: what is recorded has to have a start.
+	recording := req.URL != nil && t.duration.Enabled(req.Context())
+	var start time.Time
+	if recording {
+		start = time.Now()
+	}
 	response, err := t.base.RoundTrip(req)
 	switch {
 	case response == nil && err == nil:
@@ -205,14 +222,13 @@ func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		}
 		response.Request = req
 	}
-	t.record(req, time.Since(start), response, err)
+	if recording {
+		t.record(req, time.Since(start), response, err)
+	}
 	return response, err
 }
 
 func (t *MetricsTransport) record(req *http.Request, took time.Duration, response *http.Response, err error) {
-	if req.URL == nil {
-		return
-	}
 	ctx, model := req.Context(), ""
 	if c := call.From(ctx); c != nil {
 		model = c.Model

@@ -45,7 +45,7 @@ const (
 )
 
 func adviceOf(h http.Header) advice {
-	switch h.Get("X-Should-Retry") {
+	switch first(h, "X-Should-Retry") {
 	case "true":
 		return retryAdvised
 	case "false":
@@ -148,7 +148,7 @@ func worthPeeking(response *http.Response) bool {
 	_, retryable := statusReason(response.StatusCode)
 	return (retryable || response.StatusCode >= http.StatusBadRequest && adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody &&
-		response.Header.Get("Content-Encoding") == ""
+		first(response.Header, "Content-Encoding") == ""
 }
 
 // A jsonEnd finds where a JSON object or array ends: its codes are all there

@@ -175,11 +175,11 @@ func (o *operation) prepare(req *http.Request, cfg *Config) error {
 		o.first.HTTP.Body, o.first.HTTP.GetBody = stream, nil
 		return nil
 	}
-	o.first.Source.Init(&o.first.Reader)
+	data := o.first.Source.Bytes()
 	o.first.HTTP.Body, o.first.HTTP.GetBody = &o.first.Reader, nil
-	o.first.HTTP.ContentLength = int64(o.first.Source.Len())
+	o.first.HTTP.ContentLength = int64(len(data))
 	if isJSON(req.Header) {
-		readPayload(&o.call, o.first.Source.Bytes())
+		readPayload(&o.call, data)
 	}
 	return nil
 }
@@ -237,7 +237,7 @@ func (o *operation) over(err error, code int) {
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.
 func isJSON(h http.Header) bool {
-	value := h.Get("Content-Type")
+	value := first(h, "Content-Type")
 	if value == "" || value == "application/json" {
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/payload"
 )
 
@@ -39,17 +40,21 @@ type outgoing struct {
 	replayable bool          // another attempt can send the same bytes
 }
 
-// prepare takes over req's body: it is buffered in source, or set up to be
-// streamed. If it fails, the body is closed.
-func (o *outgoing) prepare(req *http.Request, source *payload.Source, safe bool, limit int64) error {
-	o.source = source
+// prepare takes over req's body: it is buffered in the first request's Source,
+// unless it is already, or set up to be streamed. If it fails, the body is
+// closed.
+func (o *outgoing) prepare(req *http.Request, first *call.Request, safe bool, limit int64) error {
+	o.source = &first.Source
 	o.noGetBody = !safe && hasIdempotencyKey(req)
 	o.replayable = !payload.TakesOver(req)
 	if req.Body == nil || req.Body == http.NoBody {
 		o.none = true
 		return nil
 	}
-	_, shared := req.Body.(*payload.Reader)
+	reader, shared := req.Body.(*payload.Reader)
+	if reader == &first.Reader {
+		return nil
+	}
 	if !shared && (!safe || !payload.Plain(req)) {
 		o.stream(req.Body)
 		return nil
@@ -58,7 +63,7 @@ func (o *outgoing) prepare(req *http.Request, source *payload.Source, safe bool,
 	if length == 0 {
 		length = -1
 	}
-	stream, err := source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@ const firstChunk = 4 << 10
 var errClosed = errors.New("retrip: the response body was closed")
 
 // A Body is a response body whose beginning may be held: Read returns what is
-// held first, then the rest. Fill is for one goroutine, before the first Read;
-// Close may run at any time.
+// held first, then the rest. Fill is for one goroutine, before anybody else has
+// the Body; Close may run beside Read.
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
@@ -57,7 +57,7 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 		b.held = slices.Grow(b.held, int(size)+1)
 	}
 	if wait <= 0 {
-		b.fill(limit, enough)
+		b.fillNow(limit, enough)
 		return b.err
 	}
 	done := make(chan struct{})
@@ -76,6 +76,18 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	defer b.mu.Unlock()
 	b.stop = true
 	return b.err
+}
+
+// fillNow is fill without a goroutine: nobody else has the Body yet.
+func (b *Body) fillNow(limit int, enough func(added []byte) bool) {
+	for b.err == nil && len(b.held) < limit {
+		added := b.space(limit)
+		n, err := b.src.Read(added)
+		b.held, b.err = b.held[:len(b.held)+n], err
+		if n > 0 && enough != nil && enough(added[:n]) {
+			return
+		}
+	}
 }
 
 func (b *Body) fill(limit int, enough func(added []byte) bool) {
@@ -111,6 +123,11 @@ func (b *Body) room(limit int) []byte {
 	if b.err != nil || b.stop || b.closed || len(b.held) >= limit {
 		return nil
 	}
+	return b.space(limit)
+}
+
+// space returns where the next Read goes.
+func (b *Body) space(limit int) []byte {
 	if len(b.held) == cap(b.held) {
 		b.held = slices.Grow(b.held, firstChunk)
 	}

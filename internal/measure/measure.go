@@ -119,6 +119,12 @@ func NewHistogram(m metric.Meter, name, unit, description string, bounds []float
 	return h
 }
 
+// Enabled reports whether somebody reads the histogram.
+func (h Histogram) Enabled(ctx context.Context) (enabled bool) {
+	defer guard(nil)
+	return h.instrument != nil && h.instrument.Enabled(ctx)
+}
+
 // Record records v under the attributes of o.
 func (h Histogram) Record(ctx context.Context, v float64, o *Options) {
 	defer guard(nil)
