@@ -34,6 +34,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		return response, err
 	}
 	a := &answer{src: response.Body, request: req, watcher: w, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
+	a.json.factless = !w.metrics.enabled(c)
 	if a.kind == streamAnswer {
 		a.stream = &stream{shape: shapeOf(c.Endpoint)}
 		if w.firstEvent > 0 {

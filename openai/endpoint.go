@@ -46,6 +46,9 @@ var otherEndpoint = endpoint{name: "other", operation: "other"}
 
 // endpointOf names the endpoint of a path.
 func endpointOf(path string) *endpoint {
+	if strings.HasSuffix(path, "/chat/completions") {
+		return &endpoints[0].endpoint // what most are
+	}
 	path = strings.TrimSuffix(path, "/")
 	rest, tail := cutLast(path)
 	_, parent := cutLast(rest)

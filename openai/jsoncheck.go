@@ -13,6 +13,7 @@ type jsonCheck struct {
 	inString bool
 	escaped  bool
 	failed   bool // the value of "error" says something
+	factless bool // nobody is interested in the facts
 
 	// The top level of an object: keys alternate with values.
 	object bool
@@ -170,8 +171,10 @@ func (c *jsonCheck) ours() bool {
 		return false
 	}
 	switch string(c.key[:]) {
-	case "error", "model", "usage":
+	case "error":
 		return true
+	case "model", "usage":
+		return !c.factless
 	}
 	return false
 }

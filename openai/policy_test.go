@@ -113,12 +113,14 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			response := made(row.code, row.body, row.header...)
-			_ = peekError(response, noCancel)
-			defer func() { _ = response.Body.Close() }()
-			if got := policy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
-				t.Errorf("policy = %+v, want %+v", got, row.want)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				response := made(row.code, row.body, row.header...)
+				_ = peekError(response, noCancel)
+				defer func() { _ = response.Body.Close() }()
+				if got := policy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
+					t.Errorf("policy = %+v, want %+v", got, row.want)
+				}
+			})
 		})
 	}
 }
@@ -222,24 +224,26 @@ func TestAPeekedBodyIsReadFromItsFirstByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var reader io.Reader = strings.NewReader(row.body)
-			if row.wrap != nil {
-				reader = row.wrap(reader)
-			}
-			response := made(429, "")
-			response.Body, response.ContentLength = io.NopCloser(reader), -1
-			found := peekError(response, noCancel)
-			if row.found == "" && found != nil && found.code != "" || row.found != "" && (found == nil || found.code != row.found || found.ErrorType() != "429") {
-				t.Errorf("found %+v, want %s", found, row.found)
-			}
-			if again := peekError(response, noCancel); again != found || peekedError(response) != found {
-				t.Errorf("found %+v the second time", again)
-			}
-			body, err := io.ReadAll(response.Body)
-			if string(body) != row.body || !errors.Is(err, row.err) {
-				t.Errorf("%d bytes, %v; want %d, %v", len(body), err, len(row.body), row.err)
-			}
-			_ = response.Body.Close()
+			synctest.Test(t, func(t *testing.T) {
+				var reader io.Reader = strings.NewReader(row.body)
+				if row.wrap != nil {
+					reader = row.wrap(reader)
+				}
+				response := made(429, "")
+				response.Body, response.ContentLength = io.NopCloser(reader), -1
+				found := peekError(response, noCancel)
+				if row.found == "" && found != nil && found.code != "" || row.found != "" && (found == nil || found.code != row.found || found.ErrorType() != "429") {
+					t.Errorf("found %+v, want %s", found, row.found)
+				}
+				if again := peekError(response, noCancel); again != found || peekedError(response) != found {
+					t.Errorf("found %+v the second time", again)
+				}
+				body, err := io.ReadAll(response.Body)
+				if string(body) != row.body || !errors.Is(err, row.err) {
+					t.Errorf("%d bytes, %v; want %d, %v", len(body), err, len(row.body), row.err)
+				}
+				_ = response.Body.Close()
+			})
 		})
 	}
 }
@@ -352,12 +356,14 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			response := made(row.code, row.body, row.header...)
-			outcome, hint := errorOutcome(response, peekError(response, noCancel))
-			if outcome != row.outcome || hint != row.hint {
-				t.Errorf("%v, %+v; want %v, %+v", outcome, hint, row.outcome, row.hint)
-			}
-			_ = response.Body.Close()
+			synctest.Test(t, func(t *testing.T) {
+				response := made(row.code, row.body, row.header...)
+				outcome, hint := errorOutcome(response, peekError(response, noCancel))
+				if outcome != row.outcome || hint != row.hint {
+					t.Errorf("%v, %+v; want %v, %+v", outcome, hint, row.outcome, row.hint)
+				}
+				_ = response.Body.Close()
+			})
 		})
 	}
 }

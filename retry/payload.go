@@ -46,13 +46,14 @@ type outgoing struct {
 func (o *outgoing) prepare(req *http.Request, first *call.Request, safe bool, limit int64) error {
 	o.source = &first.Source
 	o.noGetBody = !safe && hasIdempotencyKey(req)
+	reader, shared := req.Body.(*payload.Reader)
+	if reader == &first.Reader {
+		o.replayable = true
+		return nil
+	}
 	o.replayable = !payload.TakesOver(req)
 	if req.Body == nil || req.Body == http.NoBody {
 		o.none = true
-		return nil
-	}
-	reader, shared := req.Body.(*payload.Reader)
-	if reader == &first.Reader {
 		return nil
 	}
 	if !shared && (!safe || !payload.Plain(req)) {

@@ -53,6 +53,9 @@ func (a *Attempt) Init(parent context.Context) { a.parent = parent }
 
 // Cancel ends the attempt with a cause. Only the first call counts.
 func (a *Attempt) Cancel(cause error) {
+	if a.state.Load() == canceled {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.state.Load() {
@@ -116,6 +119,9 @@ func (a *Attempt) cancelable() context.Context {
 
 // AttemptFrom returns the innermost Attempt of ctx, or nil.
 func AttemptFrom(ctx context.Context) *Attempt {
+	if a, ok := ctx.(*Attempt); ok {
+		return a
+	}
 	a, _ := ctx.Value(attemptKey{}).(*Attempt)
 	return a
 }

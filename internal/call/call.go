@@ -66,6 +66,12 @@ func (c *Call) Value(key any) any {
 
 // From returns the innermost Call of ctx, or nil.
 func From(ctx context.Context) *Call {
+	if a, ok := ctx.(*Attempt); ok {
+		ctx = a.parent // which a Value would ask as well
+	}
+	if c, ok := ctx.(*Call); ok {
+		return c
+	}
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
 }

@@ -54,7 +54,7 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
 	if size > 0 && size < int64(limit) {
 		// One byte more, so that the Read that finds the end has room.
-		b.held = slices.Grow(b.held, int(size)+1)
+		b.held = make([]byte, 0, size+1)
 	}
 	if wait <= 0 {
 		b.fillNow(limit, enough)

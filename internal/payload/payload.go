@@ -57,13 +57,11 @@ func (s *Source) Open() (io.ReadCloser, error) {
 	return r, nil
 }
 
-// Init makes r a reader over the whole payload, and returns its length.
+// Init makes r, which nobody else knows yet, a reader over the whole payload, and
+// returns its length.
 func (s *Source) Init(r *Reader) int {
-	data := s.Bytes()
-	r.mu.Lock()
-	r.rest, r.begun, r.closed = data, false, false
-	r.mu.Unlock()
-	return len(data)
+	r.rest = s.Bytes()
+	return len(r.rest)
 }
 
 // Release lets the payload go: no further reader is needed. Readers that are
