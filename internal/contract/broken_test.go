@@ -529,7 +529,6 @@ var broken = []brokenWrapper{
 	{name: "passes everything on", wrap: func(base http.RoundTripper) http.RoundTripper { return base }, breaks: []string{
 		"a base that misbehaves/returns a response without a body", "a base that misbehaves/returns neither response nor error",
 		"a base that misbehaves/returns both response and error", "a base that misbehaves/returns an error and a response without a body",
-		"the caller's request is unchanged/when the base misbehaves", "the caller's body is closed exactly once/when the base misbehaves",
 	}},
 	{name: "closes what is not there", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
 		resp, err := base.RoundTrip(req)
@@ -649,6 +648,27 @@ var broken = []brokenWrapper{
 			return base.RoundTrip(req)
 		})(base)
 	}, breaks: []string{"calls one after the other/may use one request"}},
+
+	// Memory.
+	{name: "keeps the payload for as long as the answer", wrap: retries(flaws{keepsPayload: true}), opts: buffers, breaks: []string{
+		"memory/the payload is let go while the answer is still read",
+	}},
+	{name: "remembers its last request", wrap: func(base http.RoundTripper) http.RoundTripper {
+		var last atomic.Pointer[http.Request]
+		return changing(func(req *http.Request) *http.Request {
+			last.Store(req)
+			return req
+		})(base)
+	}, breaks: []string{"memory/nothing of a call is kept once it is over"}},
+	{name: "leaves a timer", wrap: changing(func(req *http.Request) *http.Request {
+		time.AfterFunc(time.Minute, func() { req.Context() })
+		return req
+	}), breaks: []string{"memory/nothing of a call is kept once it is over"}},
+	{name: "never cancels its context", wrap: changing(func(req *http.Request) *http.Request {
+		ctx, cancel := context.WithCancelCause(req.Context())
+		_ = cancel
+		return req.WithContext(ctx)
+	}), breaks: []string{"memory/nothing of a call is kept once it is over"}},
 
 	// The network.
 	{name: "sends a request again because the answer is slow", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {

@@ -346,13 +346,13 @@ var concurrencyRules = []rule{
 
 // crowd runs f in n goroutines.
 func (s *scene) crowd(n int, f func(i int) error) error {
-	errs := make(chan error, n)
+	var all []<-chan error
 	for i := range n {
-		go func() { errs <- f(i) }()
+		all = append(all, aside(func() error { return f(i) }))
 	}
 	var err error
-	for range n {
-		if e := <-errs; e != nil {
+	for _, done := range all {
+		if e := <-done; e != nil {
 			err = e
 		}
 	}

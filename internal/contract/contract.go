@@ -33,7 +33,10 @@ type Rule struct {
 
 	// Check returns nil if wrap keeps the rule. It calls wrap at least once,
 	// with a new base each time and often inside a [testing/synctest] bubble,
-	// for which alone it needs t: a broken rule does not fail t.
+	// for which alone it needs t: a broken rule does not fail t. It returns within
+	// a minute, also if wrap or what it returns panics or hangs, and then leaves a
+	// goroutine behind. Only what no caller can stop, as a panic in a goroutine of
+	// the wrapper's own, ends the process.
 	Check func(t *testing.T, wrap func(base http.RoundTripper) http.RoundTripper) error
 }
 
@@ -56,7 +59,7 @@ func Rules(opts ...Option) []Rule {
 		rules = append(rules, Rule{
 			Name: r.name,
 			Check: func(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) error {
-				return r.check(&exam{t: t, wrap: wrap, opts: opts, soon: 5 * time.Second})
+				return r.examine(&exam{t: t, wrap: wrap, opts: opts, soon: 5 * time.Second}, patience)
 			},
 		})
 	}
@@ -68,7 +71,7 @@ func rulesFor(opts []Option) []rule {
 	for _, group := range [][]rule{
 		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
 		responseRules, bodyRules, givenUpRules, baseRules,
-		contextRules, cancelRules, clientRules, concurrencyRules, http2Rules, networkRules(),
+		contextRules, cancelRules, clientRules, concurrencyRules, memoryRules, http2Rules, networkRules(),
 	} {
 		for _, r := range group {
 			if !r.buffers || slices.Contains(opts, Buffers) {
@@ -85,19 +88,32 @@ type rule struct {
 	check   func(x *exam) error
 }
 
+// examine checks the rule, but waits no longer than patience.
+func (r rule) examine(x *exam, patience time.Duration) error {
+	stop := make(chan struct{})
+	x.stop = stop
+	timer := time.AfterFunc(patience, func() { close(stop) })
+	defer timer.Stop()
+	if err := until(stop, aside(func() error { return r.check(x) })); !errors.Is(err, errHangs) {
+		return err
+	}
+	return fmt.Errorf("%w: not done after %v of real time", errHangs, patience)
+}
+
 // An exam is one wrapper put to one rule.
 type exam struct {
 	t    *testing.T
 	wrap func(http.RoundTripper) http.RoundTripper
 	opts []Option
-	soon time.Duration // how long something may take in real time
+	soon time.Duration   // how long something may take in real time
+	stop <-chan struct{} // closed when nobody waits any more
 }
 
 func (x *exam) is(o Option) bool { return slices.Contains(x.opts, o) }
 
 // once checks f in a scene of its own.
 func (x *exam) once(f func(s *scene) error) error {
-	return bubble(x.t, func(s *scene) error {
+	return bubble(x.t, x.stop, func(s *scene) error {
 		s.wrap = x.wrap
 		return f(s)
 	})
@@ -110,6 +126,9 @@ func (x *exam) each(f func(s *scene, k kind) error) error {
 		err := x.once(func(s *scene) error { return f(s, k) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
+		}
+		if errors.Is(err, errHangs) {
+			break
 		}
 	}
 	return errors.Join(errs...)

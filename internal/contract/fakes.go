@@ -21,6 +21,7 @@ type upload struct {
 	fail  error           // comes instead of io.EOF
 	gate  <-chan struct{} // nothing can be read before it is closed
 	atEOF func()
+	into  func(p []byte) // sees where it is read to
 
 	mu      sync.Mutex
 	off     int
@@ -57,6 +58,9 @@ func (u *upload) Read(p []byte) (int, error) {
 }
 
 func (u *upload) next(p []byte) (int, error) {
+	if u.into != nil {
+		u.into(p)
+	}
 	if u.chunk > 0 && len(p) > u.chunk {
 		p = p[:u.chunk]
 	}

@@ -119,7 +119,7 @@ func (x *exam) unchanged(steps ...step) error {
 			req, _ := s.post(k, pattern(100))
 			req.GetBody = func() (io.ReadCloser, error) { return &upload{s: s, data: pattern(100)}, nil }
 			before := snap(req)
-			o, err := s.call(rt, req)
+			o, err := s.trip(rt, req)
 			if err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (x *exam) closedOnce(prepare func(k kind, req *http.Request, u *upload) boo
 			if prepare != nil && !prepare(k, req, u) {
 				continue
 			}
-			o, err := s.call(rt, req)
+			o, err := s.trip(rt, req)
 			if err != nil {
 				return err
 			}
@@ -484,7 +484,7 @@ func getBodyAgain(x *exam) error {
 					for i := range 8 {
 						wg.Go(func() {
 							for range 3 {
-								if err := again(a); err != nil {
+								if err := <-aside(func() error { return again(a) }); err != nil {
 									s.fault("attempt %d, %d: %w", a.n+1, i, err)
 								}
 							}

@@ -342,11 +342,10 @@ var bodyRules = []rule{
 				if err != nil || o.err != nil {
 					return errors.Join(err, o.err)
 				}
-				read := make(chan error, 1)
-				go func() {
+				read := aside(func() error {
 					_, err := io.Copy(io.Discard, o.resp.Body)
-					read <- err
-				}()
+					return err
+				})
 				time.Sleep(time.Duration(i%5) * 200 * time.Microsecond)
 				if err := s.within(s.soon, "Close beside a Read", func() { o.resp.Body.Close() }); err != nil {
 					return err

@@ -19,12 +19,14 @@ const (
 	// limit is how long a call may take with all its attempts and waits, in virtual time.
 	limit = 15 * time.Minute
 	// patience is how long a check may take in real time: some ways of hanging stop virtual time.
-	patience = 20 * time.Second
+	patience = 30 * time.Second
 )
 
 var (
 	errBroken   = errors.New("contract: connection broken")
 	errReleased = errors.New("contract: the scene is over")
+	errEnded    = errors.New("the check's goroutine was ended")
+	errHangs    = errors.New("hangs")
 )
 
 // A scene is the world of one check: a bubble of virtual time and the fakes in it.
@@ -38,28 +40,49 @@ type scene struct {
 }
 
 // bubble runs f in virtual time. A goroutine that outlives it is an error.
-func bubble(t *testing.T, f func(s *scene) error) error {
+// Nobody waits for a bubble that hangs once stop is closed.
+func bubble(t *testing.T, stop <-chan struct{}, f func(s *scene) error) error {
+	return until(stop, aside(func() error {
+		err := errEnded
+		var stuck error
+		func() {
+			defer func() {
+				if p := recover(); p != nil { // synctest's way to report a deadlock
+					stuck = fmt.Errorf("%v", p)
+				}
+			}()
+			synctest.Test(t, func(*testing.T) {
+				s := &scene{over: make(chan struct{})}
+				err = s.run(f)
+			})
+		}()
+		return errors.Join(err, stuck)
+	}))
+}
+
+// aside runs f, which may panic, hang or end its goroutine, in one of its own.
+func aside(f func() error) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		var err error
+		err := errEnded
 		defer func() {
-			if p := recover(); p != nil { // synctest's way to report a deadlock
-				err = errors.Join(err, fmt.Errorf("%v", p))
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
 			done <- err
 		}()
-		synctest.Test(t, func(*testing.T) {
-			s := &scene{over: make(chan struct{})}
-			err = s.run(f)
-		})
+		err = f()
 	}()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	return done
+}
+
+// until waits for done, but not longer than stop is open.
+func until(stop <-chan struct{}, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-timer.C:
-		return fmt.Errorf("hangs: not done after %v of real time", patience)
+	case <-stop:
+		return errHangs
 	}
 }
 
@@ -69,15 +92,10 @@ func (s *scene) run(f func(s *scene) error) error {
 	return s.verdict(err)
 }
 
-// play runs f, whose panic is an error, and ends the scene.
-func (s *scene) play(f func(s *scene) error) (err error) {
+// play runs f and ends the scene.
+func (s *scene) play(f func(s *scene) error) error {
 	defer close(s.over)
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return f(s)
+	return <-aside(func() error { return f(s) })
 }
 
 // verdict adds to err what the fakes have seen.
@@ -104,22 +122,18 @@ func (s *scene) settle() {
 
 // within runs f and returns an error if it has not come back after d.
 func (s *scene) within(d time.Duration, what string, f func()) error {
-	done := make(chan error, 1)
-	go func() {
-		var err error
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("%s: panic: %v\n%s", what, p, debug.Stack())
-			}
-			done <- err
-		}()
+	done := aside(func() error {
 		f()
-	}()
+		return nil
+	})
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case err := <-done:
-		return err
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
 	case <-timer.C:
 		return fmt.Errorf("%s has not returned after %v", what, d)
 	}
@@ -163,8 +177,28 @@ type outcome struct {
 	took     time.Duration
 }
 
-// call makes the round trip. Its error says that there is no outcome.
+// call makes the round trip. Its error says that there is no outcome, or none
+// that a caller could use.
 func (s *scene) call(rt http.RoundTripper, req *http.Request) (outcome, error) {
+	o, err := s.trip(rt, req)
+	switch {
+	case err != nil:
+		return outcome{}, err
+	case o.panicked == panicValue:
+	case o.panicked != nil:
+		return o, fmt.Errorf("RoundTrip panicked: %v", o.panicked)
+	case o.resp == nil && o.err == nil:
+		return o, errors.New("RoundTrip returned neither response nor error")
+	case o.resp != nil && o.err != nil:
+		s.fault("RoundTrip returned a response and the error %w", o.err)
+	case o.resp != nil && o.resp.Body == nil:
+		return o, errors.New("RoundTrip returned a response without a body")
+	}
+	return o, nil
+}
+
+// trip makes the round trip, whatever comes of it.
+func (s *scene) trip(rt http.RoundTripper, req *http.Request) (outcome, error) {
 	var o outcome // not to be looked at before RoundTrip has returned
 	start := time.Now()
 	late := s.within(limit, "RoundTrip", func() {
@@ -175,15 +209,6 @@ func (s *scene) call(rt http.RoundTripper, req *http.Request) (outcome, error) {
 		return outcome{}, late
 	}
 	o.took = time.Since(start)
-	switch {
-	case o.panicked != nil:
-	case o.resp == nil && o.err == nil:
-		return o, errors.New("RoundTrip returned neither response nor error")
-	case o.resp != nil && o.err != nil:
-		s.fault("RoundTrip returned a response and the error %w", o.err)
-	case o.resp != nil && o.resp.Body == nil:
-		return o, errors.New("RoundTrip returned a response without a body")
-	}
 	return o, nil
 }
 

@@ -116,7 +116,7 @@ type flaws struct {
 	// Of the caller's body.
 	leavesBody, closesTwice, leavesUnread, ignoresReadError, ignoresLength, asksGetBody, leavesGetBody, buffersUpgrades bool
 	// Of the payload.
-	sharesReader, sharesGetBody, noGetBody, forgetsLength bool
+	sharesReader, sharesGetBody, noGetBody, keepsPayload, forgetsLength bool
 	// Of responses given up.
 	leavesAll, leavesOnError, leavesOnPanic, leavesOnEnd, drainsAll, closesBeside, waitsForClose, lastIsError bool
 	// Of waiting.
@@ -134,9 +134,13 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodPut && req.Header.Get("Idempotency-Key") == "" || streamed {
 		return r.thin.RoundTrip(req)
 	}
-	payload, err := r.payload(req)
+	data, err := r.payload(req)
 	if err != nil {
 		return nil, err
+	}
+	payload := &replay{data: data}
+	if !r.keepsPayload {
+		defer payload.release()
 	}
 	var last *http.Response // given up, kept until the next attempt is over
 	drop := func(leave bool) {
@@ -178,7 +182,10 @@ func (r *retrier) payload(req *http.Request) ([]byte, error) {
 		}
 		return nil, err
 	}
-	payload, err := io.ReadAll(req.Body)
+	var read bytes.Buffer
+	read.Grow(int(max(req.ContentLength, 0)) + bytes.MinRead)
+	_, err := read.ReadFrom(req.Body)
+	payload := read.Bytes()
 	if !r.leavesBody {
 		req.Body.Close()
 	}
@@ -194,7 +201,7 @@ func (r *retrier) payload(req *http.Request) ([]byte, error) {
 	return payload, nil
 }
 
-func (r *retrier) attempt(req *http.Request, payload []byte, shared *lockedReader) (*http.Response, error) {
+func (r *retrier) attempt(req *http.Request, payload *replay, shared *lockedReader) (*http.Response, error) {
 	if r.asksGetBody && req.GetBody != nil {
 		again, err := req.GetBody()
 		if err != nil {
@@ -204,24 +211,24 @@ func (r *retrier) attempt(req *http.Request, payload []byte, shared *lockedReade
 			again.Close()
 		}
 	}
-	fresh := func() io.ReadCloser { return io.NopCloser(bytes.NewReader(payload)) }
+	fresh := payload.reader
 	again := fresh
 	if r.sharesReader {
-		shared.rewind(payload)
+		shared.rewind(payload.data)
 		fresh = func() io.ReadCloser { return io.NopCloser(shared) }
 	}
 	if r.sharesGetBody {
-		shared.rewind(payload)
+		shared.rewind(payload.data)
 		again = func() io.ReadCloser { return io.NopCloser(shared) }
 	}
 	req = req.WithContext(req.Context())
-	req.Body, req.ContentLength = fresh(), int64(len(payload))
+	req.Body, req.ContentLength = fresh(), int64(len(payload.data))
 	req.GetBody = func() (io.ReadCloser, error) { return again(), nil }
 	if r.noGetBody {
 		req.GetBody = nil
 	}
 	switch {
-	case len(payload) == 0:
+	case len(payload.data) == 0:
 		req.Body = http.NoBody
 	case r.forgetsLength:
 		req.ContentLength = -1
@@ -262,6 +269,29 @@ func (r *retrier) wait(req *http.Request, resp *http.Response) error {
 	case <-cancel:
 	}
 	return overFor(req)
+}
+
+// A replay is a payload until it is released; its readers keep it to their end.
+type replay struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+func (p *replay) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.data = nil
+}
+
+func (p *replay) reader() io.ReadCloser {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := &lockedReader{}
+	l.rewind(p.data)
+	return &body{ReadCloser: io.NopCloser(l), close: func(io.Closer) error {
+		l.rewind(nil)
+		return nil
+	}}
 }
 
 // A lockedReader is one reader for all, but no data race.
