@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	rate     = 2.0              // calls a second of each client
-	patience = 30 * time.Second // deadline of a call
+	rate        = 2.0 // calls a second of each client
+	maxPatience = 30 * time.Second
 )
 
 const (
@@ -85,8 +85,8 @@ type clientKey struct{}
 
 func clientOf(ctx context.Context) int { return ctx.Value(clientKey{}).(int) }
 
-// call makes one call, and reports whether it was answered.
-func call(ctx context.Context, through http.RoundTripper, client int) bool {
+// call makes one call, and reports whether it was answered in time.
+func call(ctx context.Context, patience time.Duration, through http.RoundTripper, client int) bool {
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, clientKey{}, client), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(payload)))

@@ -91,7 +91,7 @@ func (p *provider) take(now time.Time) (code int, after time.Duration) {
 		return [...]int{503, 500, lostConnection}[p.random.IntN(3)], quick
 	}
 	waiting := max(p.idleAt.Sub(now), 0)
-	if waiting > queueMax {
+	if waiting > queueMax && !p.incident.mute {
 		return 503, quick
 	}
 	cost := float64(p.cost) * slowdown(waiting)
@@ -100,7 +100,7 @@ func (p *provider) take(now time.Time) (code int, after time.Duration) {
 	}
 	p.idleAt = now.Add(waiting + time.Duration(cost))
 	after = waiting + fastest + time.Duration(p.random.Int64N(int64(slowest-fastest)))
-	if after > gateway {
+	if after > gateway && !p.incident.mute {
 		return 504, gateway
 	}
 	return 200, after

@@ -30,7 +30,7 @@ func newRecord(in incident, clients int) *record {
 	return &record{
 		start: time.Now(), load: rate * float64(clients), end: in.until,
 		// Retries go on after the last call.
-		moments: make([]moment, (in.length+2*patience)/step), back: make([]atomic.Int64, clients),
+		moments: make([]moment, (in.length+maxPatience)/step), back: make([]atomic.Int64, clients),
 	}
 }
 
