@@ -104,6 +104,7 @@ func (s *stream) read(name, data []byte) meaning {
 // readChunk reads an event of chat or completions.
 func (s *stream) readChunk(data []byte) meaning {
 	m, recognised := opener, false
+	open, finished := s.open, s.finished
 	l := lookup{data: data}
 	for more := l.open('{', '}'); more; more = l.more('}') {
 		switch string(l.key()) {
@@ -126,6 +127,10 @@ func (s *stream) readChunk(data []byte) meaning {
 		default:
 			l.value()
 		}
+	}
+	if l.bad || m == failed {
+		// OpenRouter ends the choice beside the error: that completes nothing.
+		s.open, s.finished = open, finished
 	}
 	switch {
 	case l.bad:

@@ -3,8 +3,11 @@ package openai
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/metric/noop"
@@ -24,6 +27,9 @@ var streamsOfEvents = []string{
 	"event: response.created\ndata: {\"type\":\"response.created\",\"response\":{}}\n\ndata: {\"type\":\"response.output_text.delta\"}\n\n" +
 		"data: {\"type\":\"response.completed\",\"response\":{\"model\":\"m\",\"usage\":{\"input_tokens\":9,\"output_tokens\":7}}}\n\n",
 	"data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\"},\"response\":{\"response\":{}}}}\n\n",
+	"data: {\"error\":{\"code\":\"server_error\"},\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n", // OpenRouter
+	"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n" +
+		"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"error\"}],\"error\":{\"code\":\"server_error\"}}\n\n",
 	"data: {\"type\":\"error\",\"code\":\"x\",\"message\":null}\n\n", "data: {\"error\":\"\",\"choices\":[null,1,[],{}]}\n\ndata: {\"choices\":{}}\n\n",
 }
 
@@ -70,8 +76,108 @@ func readStream(t *testing.T, r *operationRecorder, s shape, data []byte, size i
 	return end
 }
 
+func TestAChunkThatFailsCompletesNothing(t *testing.T) {
+	t.Parallel()
+	const begun = `data: {"choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n"
+	for name, row := range map[string]struct{ chunk, want string }{
+		"an end":              {`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`, "complete"},
+		"an error and an end": {`{"error":{"code":502},"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}`, "error_event"},
+		"an end and an error": {`{"choices":[{"index":0,"delta":{},"finish_reason":"error"}],"error":{"code":502}}`, "error_event"},
+		"an end, and cut":     {`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usa`, "error_event"},
+	} {
+		recorder := newOperationRecorder(noop.NewMeterProvider())
+		if got := readStream(t, recorder, choicesShape, []byte(begun+"data: "+row.chunk+"\n\n"), 100); got.outcome != row.want || got.early {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// outcomeSlowly returns how a chat stream ends, by encoding/json; "" if it is
+// not made of data lines alone, or has JSON that is none.
+func outcomeSlowly(data string) string {
+	finished := map[int]bool{} // by index, of all choices begun
+	known, useful, done, failed := false, false, false, false
+	complete := func() bool {
+		for _, f := range finished {
+			if !f {
+				return done
+			}
+		}
+		return done || len(finished) > 0
+	}
+	rest, whole := strings.CutSuffix(data, "\n\n")
+	for event := range strings.SplitSeq(rest, "\n\n") {
+		event, isData := strings.CutPrefix(event, "data:")
+		if !whole || !isData || strings.ContainsAny(event, "\n\r") {
+			return ""
+		}
+		switch event = strings.TrimSpace(event); {
+		case event == "":
+		case event == "[DONE]":
+			done = true
+		case event[0] != '{':
+			useful = true
+		case !json.Valid([]byte(event)):
+			return ""
+		default:
+			before := complete()
+			after, isError, isChunk := maps.Clone(finished), false, false
+			keys, values := inOrder([]byte(event))
+			for i, value := range values {
+				switch keys[i] {
+				case "error":
+					isError = isError || value[0] == '{' || value[0] == '"' && string(value) != `""`
+				case "choices":
+					isChunk = true
+					finishSlowly(value, after)
+				case "usage":
+					isChunk = true
+				}
+			}
+			known = known || isError || isChunk
+			useful = useful || !known
+			if isError {
+				failed = failed || !before
+			} else {
+				finished = after
+			}
+		}
+	}
+	switch {
+	case failed:
+		return "error_event"
+	case (known || !useful) && !complete():
+		return "truncated"
+	}
+	return "complete"
+}
+
+// finishSlowly notes which choices go on, and which are finished for good.
+func finishSlowly(choices json.RawMessage, finished map[int]bool) {
+	var all []json.RawMessage
+	if json.Unmarshal(choices, &all) != nil {
+		return
+	}
+	for _, choice := range all {
+		index, ends := 0, false
+		keys, values := inOrder(choice)
+		for i, value := range values {
+			switch keys[i] {
+			case "index":
+				n, ok := countSlowly(string(value))
+				if index = int(min(n, 63)); !ok {
+					index = 63 // shares the last place
+				}
+			case "finish_reason":
+				ends = string(value) != "null"
+			}
+		}
+		finished[index] = finished[index] || ends
+	}
+}
+
 // FuzzStream: whatever the pieces are that a stream comes in, its bytes pass
-// unchanged, and it means the same.
+// unchanged, and it means the same: what encoding/json makes of it.
 func FuzzStream(f *testing.F) {
 	for i, s := range streamsOfEvents {
 		for shape := range 3 {
@@ -84,6 +190,9 @@ func FuzzStream(f *testing.F) {
 		want := readStream(t, recorder, s, bytes.Clone(data), len(data)+1)
 		if want.body != string(data) || want.outcome == "closed_by_caller" || (want.reason == "") != (want.outcome == "complete") {
 			t.Errorf("%q: %+v", data, want)
+		}
+		if outcome := outcomeSlowly(string(data)); s == choicesShape && outcome != "" && want.outcome != outcome {
+			t.Errorf("%q ends as %+v, want %q", data, want, outcome)
 		}
 		for _, n := range []int{1, 2, 1 + (size&0x7fffffff)%(len(data)+1)} {
 			if got := readStream(t, recorder, s, bytes.Clone(data), n); got != want {
