@@ -2,6 +2,8 @@ package contract
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,6 +116,11 @@ func (c traceless) Value(key any) any {
 	}
 	return value
 }
+
+// failing is a reader at its end, or at its error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, cmp.Or(f.err, io.EOF) }
 
 // leaks ends the goroutines that are left on purpose.
 var leaks = make(chan struct{})
@@ -316,6 +323,7 @@ var broken = []brokenWrapper{
 		req.Cancel = nil //nolint:staticcheck // the flaw
 		return req
 	}), breaks: []string{
+		"an answer of any type/ends with the context",
 		"Request.Cancel/is closed before the call", "Request.Cancel/ends an attempt, and no other follows", "Request.Cancel/ends the body",
 		"every attempt/has a context that ends with the caller's", "every attempt/has the values of the caller's context", "the context/*",
 		"every attempt/has a context that ends for the caller's cause", "every attempt/tells the caller's httptrace",
@@ -398,6 +406,7 @@ var broken = []brokenWrapper{
 		return resp, err
 	}), breaks: []string{"the response/is never turned into an error", "the response/is one the base made, not a copy"}},
 	{name: "makes an error of the last response", wrap: retries(flaws{lastIsError: true}), opts: buffers, breaks: []string{
+		"an answer of any type/that is an error is delivered though its body does not end",
 		"the response/is never turned into an error", "the response/is one the base made, not a copy", "the response/names the caller's request",
 		"the response's body/*", "a response given up/delays nothing*", "a base that misbehaves/returns a response without a body",
 	}},
@@ -421,6 +430,7 @@ var broken = []brokenWrapper{
 		}}
 	}), breaks: []string{
 		"the response's body/has the base's bytes", "the response's body/passes a read error on, after the bytes before it", "over HTTP/1.1/*",
+		"an answer of any type/has the base's bytes, and stays at io.EOF",
 	}},
 	{name: "ends a broken body with io.EOF", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		return &body{ReadCloser: b, read: func(r io.Reader, p []byte) (int, error) {
@@ -432,6 +442,8 @@ var broken = []brokenWrapper{
 		}}
 	}), breaks: []string{
 		"the response's body/passes a read error on, after the bytes before it", "the response's body/yields no more after Close",
+		"an answer of any type/that breaks off does not end as if it were whole", "an answer of any type/yields no more after Close",
+		"an answer of any type/ends with the context", "an answer of any type/can be closed beside a Read, which ends",
 		"the response's body/can be closed beside a Read, which ends", "the context/is cancelled while the body is read",
 		"http.Client/times out in the body", "Request.Cancel/ends the body", "HTTP/2/an answer that is cut off does not end as if it were whole",
 		"over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
@@ -457,10 +469,11 @@ var broken = []brokenWrapper{
 			ended = err == io.EOF
 			return n, err
 		}}
-	}), breaks: []string{"the response's body/stays at io.EOF"}},
+	}), breaks: []string{"the response's body/stays at io.EOF", "an answer of any type/has the base's bytes, and stays at io.EOF"}},
 	{name: "does not pass Close on", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		return &body{ReadCloser: b, close: func(io.Closer) error { return nil }}
 	}), breaks: []string{
+		"an answer of any type/*",
 		"the response's body/is closed by Close", "the response's body/yields no more after Close", "the response's body/can be closed beside a Read, which ends",
 		"a response given up/*", "http.Client/follows a 307 with the same payload",
 		"over HTTP/1.1/an abandoned body ends at the server", "over HTTP/2/an abandoned body ends at the server",
@@ -470,7 +483,7 @@ var broken = []brokenWrapper{
 	{name: "yields what it has buffered after Close", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		buffered := bufio.NewReader(b)
 		return &body{ReadCloser: b, read: func(_ io.Reader, p []byte) (int, error) { return buffered.Read(p) }}
-	}), breaks: []string{"the response's body/yields no more after Close"}},
+	}), breaks: []string{"the response's body/yields no more after Close", "an answer of any type/yields no more after Close"}},
 	{name: "cannot be closed twice", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		var closed atomic.Bool
 		return &body{ReadCloser: b, close: func(c io.Closer) error {
@@ -479,7 +492,7 @@ var broken = []brokenWrapper{
 			}
 			return c.Close()
 		}}
-	}), breaks: []string{"the response's body/can be closed twice"}},
+	}), breaks: []string{"an answer of any type/has the base's bytes, and stays at io.EOF", "the response's body/can be closed twice"}},
 	{name: "closes only when no Read is pending", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
 		var mu sync.Mutex
 		return &body{
@@ -496,11 +509,23 @@ var broken = []brokenWrapper{
 			},
 		}
 	}), breaks: []string{
-		"the response's body/can be closed beside a Read, which ends", "over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
+		"the response's body/can be closed beside a Read, which ends", "an answer of any type/can be closed beside a Read, which ends",
+		"over HTTP/1.1/Close ends a pending Read", "over HTTP/2/Close ends a pending Read",
 	}},
+	{name: "reads an error to its end before it hands it over", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
+		if resp.StatusCode < 400 || resp.Header.Get("Content-Type") != "application/json" {
+			return resp
+		}
+		content, err := io.ReadAll(resp.Body)
+		again := io.MultiReader(bytes.NewReader(content), failing{err})
+		resp.Body = &body{ReadCloser: resp.Body, read: func(_ io.Reader, p []byte) (int, error) { return again.Read(p) }}
+		return resp
+	}), breaks: []string{"an answer of any type/that is an error is delivered though its body does not end"}},
 
 	// Responses given up.
-	{name: "leaves the responses it gives up", wrap: retries(flaws{leavesAll: true}), opts: buffers, breaks: []string{"a response given up/*"}},
+	{name: "leaves the responses it gives up", wrap: retries(flaws{leavesAll: true}), opts: buffers, breaks: []string{
+		"an answer of any type/that is an error is delivered though its body does not end", "a response given up/*",
+	}},
 	{
 		name: "leaves a response when the next attempt fails", wrap: retries(flaws{leavesOnError: true}), opts: buffers,
 		breaks: []string{"a response given up/is closed when the next attempt fails", "a response given up/is closed when the context ends"},
@@ -514,14 +539,17 @@ var broken = []brokenWrapper{
 		breaks: []string{"a response given up/is closed when the context ends"},
 	},
 	{name: "drains without an end", wrap: retries(flaws{drainsAll: true}), opts: buffers, breaks: []string{
+		"an answer of any type/that is an error is delivered though its body does not end",
 		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
 	}},
 	{name: "closes beside its own Read", wrap: retries(flaws{closesBeside: true}), opts: buffers, breaks: []string{
+		"an answer of any type/that is an error is delivered though its body does not end",
 		"a response given up/delays nothing when its Close is slow", "a response given up/delays no end of the context when its Close is slow",
 		"a response given up/delays nothing when its body never ends", "a response given up/delays nothing when its body stalls",
 	}},
 
 	{name: "waits for the Close of what it gives up", wrap: retries(flaws{waitsForClose: true}), opts: buffers, breaks: []string{
+		"an answer of any type/that is an error is delivered though its body does not end",
 		"a response given up/delays nothing when its Close is slow", "a response given up/delays no end of the context when its Close is slow",
 	}},
 
@@ -693,7 +721,7 @@ var broken = []brokenWrapper{
 			return n, err
 		}}
 		return resp
-	}), breaks: []string{"HTTP/2/a GOAWAY amid the answer leaves the rest alone"}},
+	}), breaks: []string{"an answer of any type/ends with the context", "HTTP/2/a GOAWAY amid the answer leaves the rest alone"}},
 	{name: "makes an error of an answer that comes before the payload's end", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
 		var read atomic.Int64
 		length := req.ContentLength

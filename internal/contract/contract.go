@@ -70,7 +70,7 @@ func rulesFor(opts []Option) []rule {
 	var rules []rule
 	for _, group := range [][]rule{
 		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
-		responseRules, bodyRules, givenUpRules, baseRules,
+		responseRules, bodyRules, mediaRules, givenUpRules, baseRules,
 		contextRules, cancelRules, clientRules, concurrencyRules, memoryRules, http2Rules, networkRules(),
 	} {
 		for _, r := range group {

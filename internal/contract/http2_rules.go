@@ -4,28 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"time"
 )
-
-// A media is a type of content with some of it; half of it is not whole.
-type media struct {
-	contentType string
-	content     []byte
-}
-
-var medias = []media{
-	{"application/octet-stream", pattern(1000)},
-	{"application/json", []byte(`{"choices":[{"message":{"content":"` + string(bytes.Repeat([]byte("a"), 1000)) + `"}}]}`)},
-	{"text/event-stream", events()},
-}
-
-func events() []byte {
-	event := []byte("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n")
-	return append(bytes.Repeat(event, 20), "data: [DONE]\n\n"...)
-}
 
 // answers is the turn that sends m whole.
 func (m media) answers() turn {
@@ -86,10 +68,10 @@ var http2Rules = []rule{
 		return x.eachFramed(func(s *scene, k kind) error {
 			for name, cut := range cuts {
 				for _, m := range medias {
-					err := s.frames(k, 5000, func(o outcome) error { return s.nothingOr(o, m, m.content[:len(m.content)/2]) },
+					err := s.frames(k, 5000, func(o outcome) error { return s.nothingOr(o, m, m.half()) },
 						turn{do: func(c *framedConn, id uint32) {
 							c.head(id, m.contentType)
-							c.data(id, m.content[:len(m.content)/2], false)
+							c.data(id, m.half(), false)
 							time.Sleep(time.Millisecond)
 							cut(c, id)
 						}}, m.answers())
@@ -227,30 +209,4 @@ func (r *framed) has(payload []byte) error {
 		payload = payload[:min(len(payload), len(r.payload))]
 	}
 	return same("the payload", r.payload, payload)
-}
-
-// whole wants an answer that is m.
-func (s *scene) whole(o outcome, m media) error {
-	if o.err != nil {
-		return fmt.Errorf("RoundTrip: %w", o.err)
-	}
-	got, err := s.finish(o.resp)
-	return errors.Join(err, same("the answer", got, m.content))
-}
-
-// nothingOr wants an error, after not more than begun of m, or all of m.
-func (s *scene) nothingOr(o outcome, m media, begun []byte) error {
-	if o.err != nil {
-		return nil //nolint:nilerr // an error is as good
-	}
-	got, err := s.finish(o.resp)
-	switch {
-	case err == nil:
-		return same("what ends without an error", got, m.content)
-	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the answer ends with %w", err)
-	case !bytes.HasPrefix(begun, got):
-		return fmt.Errorf("%d bytes before the end, not the %d that were sent", len(got), len(begun))
-	}
-	return nil
 }

@@ -342,28 +342,36 @@ var bodyRules = []rule{
 				if err != nil || o.err != nil {
 					return errors.Join(err, o.err)
 				}
-				read := aside(func() error {
-					_, err := io.Copy(io.Discard, o.resp.Body)
-					return err
-				})
-				time.Sleep(time.Duration(i%5) * 200 * time.Microsecond)
-				if err := s.within(s.soon, "Close beside a Read", func() { o.resp.Body.Close() }); err != nil {
+				if err := s.closesBesideRead(o.resp.Body, time.Duration(i%5)*200*time.Microsecond); err != nil {
 					return err
 				}
-				timer := time.NewTimer(s.soon)
-				select {
-				case err := <-read:
-					if err == nil {
-						return errors.New("the Read ended as if the body were complete")
-					}
-				case <-timer.C:
-					return errors.New("the Read has not ended after Close")
-				}
-				timer.Stop()
 			}
 			return nil
 		})
 	}},
+}
+
+// closesBesideRead reads the body to its end and meanwhile closes it.
+func (s *scene) closesBesideRead(body io.ReadCloser, meanwhile time.Duration) error {
+	read := aside(func() error {
+		_, err := io.Copy(io.Discard, body)
+		return err
+	})
+	time.Sleep(meanwhile)
+	if err := s.within(s.soon, "Close beside a Read", func() { body.Close() }); err != nil {
+		return err
+	}
+	timer := time.NewTimer(s.soon)
+	defer timer.Stop()
+	select {
+	case err := <-read:
+		if err == nil {
+			return errors.New("the Read ended as if the body were complete")
+		}
+		return nil
+	case <-timer.C:
+		return errors.New("the Read has not ended after Close")
+	}
 }
 
 // awake checks f in real time: what waits for a mutex stops virtual time.
