@@ -297,7 +297,8 @@ func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report 
 		if !bytes.Equal(got, meant) {
 			s.problem(p, "attempt %d: taken for whole with %d bytes of %d", attempt, len(got), len(meant))
 		}
-		if !p.opaque() && (!p.stream || p.endpoint.stateful) {
+		// A Close beside the last Read may end the operation before it.
+		if !p.opaque() && (!p.stream || p.endpoint.stateful) && p.caller != closesWhileRead {
 			s.scenes[p.scene].used.Add(1)
 		}
 		return
