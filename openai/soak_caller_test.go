@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -176,6 +178,8 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 	watch := time.AfterFunc(bound, func() {
 		if s.stopped.Err() == nil {
 			s.problem(p, "the call did not end within %v\n%s", bound, stacks())
+			// Nothing is told of a test that hangs.
+			fmt.Fprintf(os.Stderr, "the call did not end within %v: %v\n", bound, p)
 		}
 		s.stop()
 	})
@@ -281,6 +285,9 @@ func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report 
 		s.problem(p, "attempt %d: %d bytes are not the %d that were sent", attempt, len(got), len(want))
 		return
 	}
+	if resp.StatusCode != http.StatusOK && err == nil && p.readsToTheEnd() && len(got) != len(want) && p.fault(attempt).error != endlessError {
+		s.problem(p, "attempt %d: %d bytes of an error's %d were passed off as all of it", attempt, len(got), len(want))
+	}
 	switch {
 	case resp.StatusCode != http.StatusOK || p.caller == closesUnread || p.caller == closesHalfWay || p.caller == abandons:
 		return
@@ -367,6 +374,17 @@ func readAs(p *soakPlan, body io.ReadCloser, length int, cancel context.CancelFu
 	}
 	_ = body.Close()
 	return got, err
+}
+
+// readsToTheEnd reports whether the caller was told the end of a body that he
+// got no error of.
+func (p *soakPlan) readsToTheEnd() bool {
+	switch p.caller {
+	case readsExactly, closesUnread, closesHalfWay, closesWhileRead, abandons:
+		return false
+	default:
+		return true
+	}
 }
 
 // checkBroken looks at an answer whose reader got an error. Of what is held to

@@ -151,6 +151,7 @@ const (
 	emptyError
 	longError    // longer than what is drained
 	stalledError // half of it, then silence
+	slowError    // half of it, then the rest, after longer than anybody peeks
 	endlessError
 	soakErrorBodies
 )
@@ -170,20 +171,20 @@ var soakModels = []struct {
 	{"rough", 0.3, 0.003},
 	{"rough-too", 0.4, 0},
 	{"broken", 0.75, 0},
-	{"limited", 0.15, 0.6},
+	{"limited", 0.3, 0.8},
 }
 
 // limitedPeriod is after how many calls another model is limited: what a 429
 // paused for minutes is not asked for again until then.
 const (
-	limitedPeriod = 400
+	limitedPeriod = 1500
 	limitedModels = 100
 )
 
 // Ids from here on are those of calls with which all goes well.
 const soakWell = 1 << 63
 
-// Within each period of calls the first ones meet a provider that is out.
+// Within each period of calls some meet a provider that is out.
 const (
 	outagePeriod = 1500
 	outageLength = 100
@@ -203,7 +204,7 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 			break
 		}
 	}
-	model := soakModels[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4}[r.IntN(11)]]
+	model := soakModels[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4}[r.IntN(12)]]
 	p.model = model.name
 	if p.model == "limited" {
 		p.model += strconv.FormatUint(id/limitedPeriod%limitedModels, 10)
@@ -234,7 +235,7 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	p.behave(r, scene)
 	for attempt := range scene.attempts {
 		switch {
-		case id%outagePeriod < outageLength && model.name != "calm":
+		case (id+outagePeriod/2)%outagePeriod < outageLength && model.name != "calm":
 			p.faults = append(p.faults, soakFault{kind: faultStatus, status: 503})
 		case chance(r, model.faulty):
 			p.faults = append(p.faults, p.newFault(r, model.limits, scene.patient && scene.config.DisableBreaker))
@@ -329,11 +330,16 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 			{"Retry-After", "0.01"},
 			{"X-Ratelimit-Reset-Requests", "20ms"},
 			{"Retry-After", "3600"},
+			{"Retry-After", "3600"},
 			{},
-		}[r.IntN(5)]
+		}[r.IntN(6)]
 		return f
 	}
 	f.kind = soakFaultKind(1 + r.IntN(int(soakFaultKinds)-1))
+	if chance(r, 0.3) {
+		// What shows only in the answer is the hardest to see.
+		f.kind = []soakFaultKind{faultCut, faultEnd, faultEnd, faultErrorInAnswer, faultCorrupt}[r.IntN(5)]
+	}
 	switch f.kind {
 	case faultStatus, faultEarlyStatus:
 		f.status = [...]int{400, 401, 404, 408, 409, 413, 500, 500, 502, 503, 503, 504, 521, 529}[r.IntN(14)]

@@ -211,7 +211,7 @@ func (a *soakAnswer) fail() {
 	if f.header[0] == "X-Ratelimit-Reset-Requests" {
 		h.Set("X-Ratelimit-Remaining-Requests", "0")
 	}
-	if f.error != stalledError && f.error != endlessError {
+	if f.error != stalledError && f.error != slowError && f.error != endlessError {
 		if a.plan.framing == byLength {
 			h.Set("Content-Length", strconv.Itoa(len(content)))
 		}
@@ -222,8 +222,14 @@ func (a *soakAnswer) fail() {
 	a.WriteHeader(f.status)
 	_, _ = a.Write(content[:len(content)/2])
 	a.flush()
-	if f.error == stalledError {
+	switch f.error {
+	case stalledError:
 		a.stall()
+	case slowError:
+		a.pause(400 * time.Millisecond)
+		_, _ = a.Write(content[len(content)/2:])
+		return
+	default:
 	}
 	for blank := bytes.Repeat([]byte(" "), 4<<10); ; {
 		a.pause(time.Millisecond)
