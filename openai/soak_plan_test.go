@@ -346,7 +346,7 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 		f.header = [...][2]string{
 			{},
 			{},
-			{"Retry-After-Ms", strconv.Itoa(r.IntN(20))},
+			{"Retry-After-Ms", strconv.Itoa(50 * r.IntN(6))}, // longer than any backoff
 			{"Retry-After", "0"},
 			{"Retry-After", "NaN"},
 			{"X-Should-Retry", "true"},
