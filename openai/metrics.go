@@ -71,18 +71,28 @@ func (l labels) attributes() []attribute.KeyValue {
 	return measure.Append(attrs, attrErrorType, l.errorType)
 }
 
+// A server is where a request goes. A provider that redirects may name any.
+type server struct{ address, port string }
+
+func serverOf(u *url.URL) server {
+	if address := u.Hostname(); address != "" {
+		return server{address, portOf(u)}
+	}
+	return server{}
+}
+
 // A labeller makes labels whose number is bounded.
 type labeller struct {
-	addresses *measure.Labels
-	models    *measure.Bound[models]
-	options   *measure.Cache[labels]
+	servers *measure.Bound[server]
+	models  *measure.Bound[models]
+	options *measure.Cache[labels]
 }
 
 func newLabeller() labeller {
 	return labeller{
-		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewBound[models](maxModels),
-		options:   measure.NewCache(labels.attributes),
+		servers: measure.NewBound[server](measure.MaxAddresses),
+		models:  measure.NewBound[models](maxModels),
+		options: measure.NewCache(labels.attributes),
 	}
 }
 
@@ -93,9 +103,11 @@ func (b *labeller) labels(operation string, m models, u *url.URL) labels {
 			m.answered = measure.Other
 		}
 	}
-	l := labels{operation: operation, models: m, address: b.addresses.Bound(u.Hostname())}
-	if l.address != "" && l.address != measure.Other {
-		l.port = portOf(u)
+	l := labels{operation: operation, models: m}
+	if s := serverOf(u); s.address != "" && !b.servers.Admit(s) {
+		l.address = measure.Other
+	} else {
+		l.address, l.port = s.address, s.port
 	}
 	return l
 }
@@ -235,11 +247,20 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	}
 	l := t.labels(endpointOf(req.URL.Path).operation, models{asked: model}, req.URL)
 	if response != nil {
-		l.status, l.errorType = response.StatusCode, fault.StatusType(response.StatusCode)
+		l.status, l.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
 	} else {
 		l.errorType = attemptFailure(ctx, err)
 	}
 	t.duration.Record(ctx, took.Seconds(), t.options.Get(l))
+}
+
+// statusLabel returns a status, or 0 for what is none: HTTP/2 lets a server
+// send any number.
+func statusLabel(code int) int {
+	if code < 100 || code > 599 {
+		return 0
+	}
+	return code
 }
 
 // attemptFailure names the error of an attempt. A base returns its context's
