@@ -22,7 +22,7 @@ func (b *panicBody) Close() error { return nil }
 func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	t.Parallel()
 	d := delivery{mode: Whole}
-	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, request: new(http.Request)}
+	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, stream: new(stream), request: new(http.Request)}
 	func() {
 		defer func() { _ = recover() }()
 		d.holdWhole(held.New(a, noCancel), a)

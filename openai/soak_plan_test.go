@@ -355,8 +355,11 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 		if patient && chance(r, 0.2) {
 			f.header = [2]string{"Retry-After", "600"}
 		}
-		if f.kind == faultStatus && chance(r, 0.4) {
+		if f.kind == faultStatus && chance(r, 0.5) {
 			f.error = soakErrorBody(r.IntN(int(soakErrorBodies)))
+			if chance(r, 0.3) {
+				f.error = slowError
+			}
 		}
 	case faultCorrupt, faultEnd:
 		if p.opaque() {
