@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,24 +171,30 @@ func (s *soak) recover() {
 	s.Helper()
 	for n := range len(s.scenes) * len(soakModels) {
 		p := s.plan(soakWell + uint64(n))
-		scene := &s.scenes[p.scene]
-		closed := func() bool {
-			return !slices.ContainsFunc(scene.chain.Snapshot(), func(b breaker.Snapshot) bool {
-				return b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.model)
-			})
-		}
-		for deadline := time.Now().Add(soakSlack); ; {
+		for deadline := time.Now().Add(soakSlack); s.stopped.Err() == nil; {
 			before := s.whole.Load()
 			s.call(p)
-			if s.whole.Load() > before && closed() {
+			left := s.open(p)
+			if s.whole.Load() > before && left == nil {
 				break
 			}
-			if time.Now().After(deadline) || s.stopped.Err() != nil {
-				s.Errorf("scene %d: %s does not recover: %+v", p.scene, p.model, scene.chain.Snapshot())
+			if time.Now().After(deadline) {
+				s.Errorf("scene %d: %s does not recover: %+v", p.scene, p.model, left)
 				break
 			}
+			time.Sleep(time.Millisecond)
 		}
 	}
+}
+
+// open returns the breakers of a plan's model that are not closed.
+func (s *soak) open(p *soakPlan) (left []breaker.Snapshot) {
+	for _, b := range s.scenes[p.scene].chain.Snapshot() {
+		if b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.model) {
+			left = append(left, b)
+		}
+	}
+	return left
 }
 
 // A soakBudget is what the calls of a model have cost.

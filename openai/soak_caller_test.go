@@ -207,7 +207,7 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 		s.checkError(req.Context(), p, err)
 		return
 	}
-	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= soakPause && !scene.config.DisableBreaker {
+	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= soakPause && p.named() && !scene.config.DisableBreaker {
 		scene.paused.Store(p.model, time.Now())
 	}
 	s.read(p, req, resp, report, cancel)
@@ -216,11 +216,14 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 // soakPause is how long a breaker obeys a hint.
 const soakPause = 120 * time.Second
 
+// named reports whether the chain can read which model is asked for.
+func (p *soakPlan) named() bool { return p.endpoint.inspected && p.size < soakMaxReplay/2 }
+
 // isPaused reports whether no attempt may be made for the model of a plan: a
 // caller was told so, and nothing but time can change it.
 func (s *soak) isPaused(p *soakPlan) bool {
 	since, ok := s.scenes[p.scene].paused.Load(p.model)
-	return ok && p.endpoint.inspected && p.size < soakMaxReplay/2 && time.Since(since.(time.Time)) < soakPause*3/4
+	return ok && p.named() && time.Since(since.(time.Time)) < soakPause*3/4
 }
 
 // attemptOf returns which attempt a response answers; 0 if the provider did

@@ -168,7 +168,7 @@ var soakModels = []struct {
 	limits float64 // share of those that are a 429
 }{
 	{"calm", 0.08, 0},
-	{"rough", 0.3, 0.003},
+	{"rough", 0.3, 0},
 	{"rough-too", 0.4, 0},
 	{"broken", 0.75, 0},
 	{"limited", 0.3, 0.8},
