@@ -25,7 +25,6 @@ import (
 type soakMark struct {
 	plan      *soakPlan
 	notBefore time.Time // no attempt before it; of the call's goroutine
-	filler    [64]byte  // so that it shares its memory with nothing else
 }
 
 type markKey struct{}

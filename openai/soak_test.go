@@ -35,7 +35,7 @@ var (
 const (
 	soakMaxReplay  = 128 << 10
 	soakMaxElapsed = 6 * time.Second
-	soakTokens     = 20_000           // of a Budget that is audited
+	soakTokens     = 20_000      // of a Budget that is audited
 	soakSlack      = time.Minute // for a busy machine and the race detector
 )
 
