@@ -42,7 +42,7 @@ func draw(rows []*row) []byte {
 	b.WriteString(pictureHead)
 	x := firstPanel
 	for i, name := range []string{naiveName, sharedName, eachName} {
-		at := firstPanel + 150*float64(i)
+		at := firstPanel + 185*float64(i)
 		fmt.Fprintf(&b, `<line class="key %s" x1="%g" y1="20" x2="%g" y2="20"/><text x="%g" y="24">%s</text>`+"\n",
 			lines[name], at, at+24, at+30, [...]string{"naive retry loop", "retrip, one Transport", "retrip, one each"}[i])
 	}

@@ -57,7 +57,7 @@ type scale struct {
 }
 
 var (
-	small = scale{50, 15 * time.Second, 40 * time.Second, 0.05, 6 * time.Second}
+	small = scale{40, 12 * time.Second, 39 * time.Second, 0.05, 6 * time.Second}
 	large = scale{1000, 45 * time.Second, 45 * time.Second, 0, 0}
 )
 
@@ -138,7 +138,7 @@ func rows() []*row {
 
 		few     = goal{requests: 0.2, recovery: awake}
 		enough  = goal{requests: 1.5, answered: 0.99, recovery: awake}
-		some    = goal{requests: 1.5, answered: 0.97, recovery: awake}
+		some    = goal{requests: 1.5, answered: 0.96, recovery: awake}
 		alone   = goal{requests: 1.5, recovery: aloneAwake}
 		anyhow  = goal{requests: 1.5, recovery: awake}
 		stormed = []string{tooManyRequests, lateRecovery, secondCollapse}
@@ -156,7 +156,7 @@ func rows() []*row {
 
 		{incident: third, name: naiveName, fleet: naively, goal: enough, extra: true},
 		{incident: third, name: sharedName, fleet: shared(plain), goal: some},
-		{incident: third, name: "the same, `Budget` of 5,000", fleet: shared(rich()), goal: enough},
+		{incident: third, name: "the same, `Budget` of 5,000", fleet: shared(rich()), goal: enough, extra: true},
 		{incident: third, name: eachName, fleet: each(plain), goal: some},
 		{incident: third, name: "the same, `FailureThreshold` 8", fleet: each(steady), goal: enough},
 		{incident: third, name: "without retries", fleet: shared(once), goal: enough, misses: []string{tooFewAnswers}, proof: true},
@@ -172,7 +172,7 @@ func rows() []*row {
 
 		{incident: silent, name: sharedName, fleet: shared(plain), goal: anyhow, misses: []string{lateRecovery}},
 		{incident: silent, name: "the same, `AttemptTimeout` 5 s", fleet: shared(timed), goal: anyhow},
-		{incident: silent, name: "one each, `AttemptTimeout` 5 s", fleet: each(timed), goal: anyhow},
+		{incident: silent, name: "one each, `AttemptTimeout` 5 s", fleet: each(timed), goal: anyhow, extra: true},
 	}
 }
 
