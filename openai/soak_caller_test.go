@@ -212,8 +212,11 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 	s.read(p, req, resp, report, cancel)
 }
 
-// soakPause is how long a breaker obeys a hint.
-const soakPause = 120 * time.Second
+// soakPause is the longest pause that a 429 asks for: more than most chains wait.
+const (
+	soakPause     = 20 * time.Second
+	soakPauseHint = "20"
+)
 
 // named reports whether the chain can read which model is asked for.
 func (p *soakPlan) named() bool { return p.endpoint.inspected && p.size < soakMaxReplay/2 }
@@ -222,7 +225,7 @@ func (p *soakPlan) named() bool { return p.endpoint.inspected && p.size < soakMa
 // caller was told so, and nothing but time can change it.
 func (s *soak) isPaused(p *soakPlan) bool {
 	since, ok := s.scenes[p.scene].paused.Load(p.model)
-	return ok && p.named() && time.Since(since.(time.Time)) < soakPause*3/4
+	return ok && p.named() && time.Since(since.(time.Time)) < soakPause/2
 }
 
 // attemptOf returns which attempt a response answers; 0 if the provider did

@@ -174,11 +174,11 @@ var soakModels = []struct {
 	{"limited", 0.3, 0.8},
 }
 
-// limitedPeriod is after how many calls another model is limited: what a 429
-// paused for minutes is not asked for again until then.
+// limitedPeriod is after how many calls another model is limited, since a 429
+// may pause one for soakPause.
 const (
 	limitedPeriod = 1500
-	limitedModels = 100
+	limitedModels = 8
 )
 
 // Ids from here on are those of calls with which all goes well.
@@ -329,8 +329,8 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 			{"Retry-After-Ms", strconv.Itoa(1 + r.IntN(40))},
 			{"Retry-After", "0.01"},
 			{"X-Ratelimit-Reset-Requests", "20ms"},
-			{"Retry-After", "3600"},
-			{"Retry-After", "3600"},
+			{"Retry-After", soakPauseHint},
+			{"Retry-After", soakPauseHint},
 			{},
 		}[r.IntN(6)]
 		return f

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.uber.org/goleak"
 
 	"github.com/retrip-go/retrip/breaker"
@@ -222,7 +223,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			base.TLSClientConfig.RootCAs = s.provider.roots
 		}
 		scene.reader = sdk.NewManualReader()
-		scene.config.MeterProvider = sdk.NewMeterProvider(sdk.WithReader(scene.reader))
+		scene.config.MeterProvider = sdk.NewMeterProvider(sdk.WithReader(scene.reader), sdk.WithExemplarFilter(exemplar.AlwaysOffFilter))
 		scene.chain = openai.NewTransport(&soakBase{base, s, scene}, scene.config)
 		t.Cleanup(func() { _ = scene.chain.Close() })
 	}
