@@ -180,7 +180,7 @@ func (s *soak) recover() {
 			}
 			if time.Now().After(deadline) {
 				s.Errorf("scene %d: %s does not recover: %+v", p.scene, p.model, left)
-				break
+				return
 			}
 			time.Sleep(time.Millisecond)
 		}
