@@ -30,15 +30,15 @@ type body struct {
 // watch puts b in the place of resp's body.
 func (b *body) watch(resp *http.Response, o Observer) {
 	b.stream = isStream(resp)
-	compressed := isCompressed(resp)
-	switch {
-	case o != nil:
-	case b.stream && compressed:
-		o = new(byteObserver)
-	case b.stream:
-		o = new(eventObserver)
-	default:
-		b.firstByte = compressed
+	if o == nil {
+		switch compressed := isCompressed(resp); {
+		case b.stream && compressed:
+			o = new(byteObserver)
+		case b.stream:
+			o = new(eventObserver)
+		default:
+			b.firstByte = compressed
+		}
 	}
 	b.observer = o
 	b.left = -1

@@ -28,12 +28,17 @@ type watcher struct {
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
+	a, ok := c.Answer.(*answer)
 	c.Answer = nil
 	response, err := w.base.RoundTrip(req)
 	if err != nil || !hasAnswer(req, response) {
 		return response, err
 	}
-	a := &answer{src: response.Body, request: req, watcher: w, kind: kindOf(response, c.Endpoint), left: response.ContentLength}
+	if !ok || a.src != nil {
+		a = new(answer) // that of the operation is of another attempt
+	}
+	a.src, a.request, a.watcher = response.Body, req, w
+	a.kind, a.left = kindOf(response, c.Endpoint), response.ContentLength
 	a.json.factless = !w.metrics.enabled(c)
 	if a.kind == streamAnswer {
 		a.stream = &stream{shape: shapeOf(c.Endpoint)}

@@ -138,9 +138,21 @@ func (s *lookup) skip() {
 	s.bad = s.bad || !ok
 }
 
+const shortString = 16
+
 // str passes over a string, whose quote it stands on.
 func (s *lookup) str() bool {
 	first := s.at + 1
+	// Most strings are short: too short to pay for a call of IndexByte.
+	for i := first; i < min(first+shortString, len(s.data)); i++ {
+		switch s.data[i] {
+		case '"':
+			s.at = i + 1
+			return true
+		case '\\':
+			i++
+		}
+	}
 	for from := first; ; {
 		i := bytes.IndexByte(s.data[from:], '"')
 		if i < 0 {

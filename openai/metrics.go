@@ -136,9 +136,6 @@ func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 // record records an operation that is over. told is what its answer said, if
 // it had one.
 func (r *operationRecorder) record(o *operation, told told, failure string) {
-	if !r.enabled(&o.call) {
-		return
-	}
 	l := r.labels(o.kind.operation, models{o.call.Model, told.model}, o.url)
 	if told.first > 0 {
 		r.firstChunk.Record(&o.call, told.first.Seconds(), r.options.Get(l))

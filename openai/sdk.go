@@ -106,9 +106,12 @@ func (g *sdkGuard) mark(response *http.Response) {
 // isSDKRetryable reports whether openai-go, openai-python and openai-node would
 // repeat the call: a 409 too, and all of 5xx.
 func isSDKRetryable(response *http.Response) bool {
-	code, advised := response.StatusCode, adviceOf(response.Header)
-	switch {
-	case code < http.StatusBadRequest, advised == stopAdvised:
+	code := response.StatusCode
+	if code < http.StatusBadRequest {
+		return false
+	}
+	switch advised := adviceOf(response.Header); {
+	case advised == stopAdvised:
 		return false
 	case advised == retryAdvised, code >= http.StatusInternalServerError,
 		code == http.StatusRequestTimeout, code == http.StatusConflict, code == http.StatusTooManyRequests:

@@ -2,7 +2,6 @@ package openai
 
 import (
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -137,6 +136,7 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
+	answer  answer // of the first attempt
 
 	body io.ReadCloser // the response's
 	code int
@@ -152,7 +152,7 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 	o.call.Init(ctx).Endpoint = o.kind.name
 	o.call.Start = time.Now()
 	o.first.Init(&o.call, req)
-	o.call.First = &o.first
+	o.call.First, o.call.Answer = &o.first, &o.answer
 }
 
 // prepare reads the payload, if it is one that says something. It closes the
@@ -167,7 +167,7 @@ func (o *operation) prepare(req *http.Request, cfg *Config) error {
 	if length == 0 {
 		length = -1
 	}
-	stream, err := o.first.Source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
+	data, stream, err := o.first.Source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
 	switch {
 	case err != nil:
 		return err
@@ -175,7 +175,6 @@ func (o *operation) prepare(req *http.Request, cfg *Config) error {
 		o.first.HTTP.Body, o.first.HTTP.GetBody = stream, nil
 		return nil
 	}
-	data := o.first.Source.Bytes()
 	o.first.HTTP.Body, o.first.HTTP.GetBody = &o.first.Reader, nil
 	o.first.HTTP.ContentLength = int64(len(data))
 	if isJSON(req.Header) {
@@ -201,7 +200,7 @@ func (o *operation) Read(p []byte) (int, error) {
 	n, err := o.body.Read(p)
 	switch {
 	case err == nil:
-	case errors.Is(err, io.EOF):
+	case err == io.EOF: //nolint:errorlint // Read returns io.EOF itself
 		o.over(nil, o.code)
 	default:
 		o.over(err, o.code)
@@ -217,7 +216,7 @@ func (o *operation) Close() error {
 
 // over records the operation, once. A code of 0 says that there is no response.
 func (o *operation) over(err error, code int) {
-	if o.done.Swap(true) {
+	if o.done.Swap(true) || !o.metrics.enabled(&o.call) {
 		return
 	}
 	var told told

@@ -64,7 +64,7 @@ func (o *outgoing) prepare(req *http.Request, first *call.Request, safe bool, li
 	if length == 0 {
 		length = -1
 	}
-	stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	_, stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
 	if err != nil {
 		return err
 	}

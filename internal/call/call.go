@@ -30,7 +30,8 @@ type Call struct {
 
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
-	// shows. It is set before that layer returns, and read after.
+	// shows. It is set before that layer returns, and read after. Before the
+	// first attempt it may be an empty one, for that layer to fill.
 	Answer any
 
 	// CountedRun is the number of the run of failures in which a breaker has

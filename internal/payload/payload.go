@@ -144,25 +144,25 @@ func (e *LengthError) Error() string {
 	return fmt.Sprintf("retrip: the request body ended after %d bytes, before its ContentLength of %d: set ContentLength to its size, or to -1 if that is unknown", e.Got, e.Want)
 }
 
-// Buffer reads body into the Source and closes it. A length of 0 or below is
+// Buffer reads body into the Source, closes it, and returns what it read. A length of 0 or below is
 // an unknown one, as in http.Request. Bodies above limit are not buffered:
 // then the returned Stream is the whole body, still to be closed. A Reader of
 // another Source is shared, not copied.
 //
 // If a body can block (it is not held in memory), it is closed as soon as ctx
 // is over, so that it can't outlast the call.
-func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit int64, inMemory bool) (*Stream, error) {
+func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit int64, inMemory bool) ([]byte, *Stream, error) {
 	switch b := body.(type) {
 	case *Stream:
-		return b, nil
+		return nil, b, nil
 	case *Reader:
 		if data, ok := b.take(); ok {
 			s.Share(data)
-			return nil, nil
+			return data, nil, nil
 		}
 	}
 	if length > limit {
-		return &Stream{Reader: body, Closer: body}, nil
+		return nil, &Stream{Reader: body, Closer: body}, nil
 	}
 	if !inMemory && ctx.Done() != nil {
 		once := &closeOnce{ReadCloser: body}
@@ -180,18 +180,18 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	switch {
 	case err != nil && ctx.Err() != nil:
 		_ = body.Close()
-		return nil, fault.Ended(ctx)
+		return nil, nil, fault.Ended(ctx)
 	case err != nil:
 		_ = body.Close()
-		return nil, err
+		return nil, nil, err
 	case int64(len(data)) > limit:
-		return &Stream{Reader: io.MultiReader(bytes.NewReader(data), body), Closer: body}, nil
+		return nil, &Stream{Reader: io.MultiReader(bytes.NewReader(data), body), Closer: body}, nil
 	}
 	s.Share(data)
 	if err := body.Close(); err != nil {
-		return nil, fmt.Errorf("retrip: closing the request body: %w", err)
+		return nil, nil, fmt.Errorf("retrip: closing the request body: %w", err)
 	}
-	return nil, nil
+	return data, nil, nil
 }
 
 func (s *Source) readKnown(body io.Reader, length int64) ([]byte, error) {

@@ -72,7 +72,7 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 				}
 				var s Source
 				b := of(wrap(strings.NewReader(text(size))))
-				stream, err := s.Buffer(t.Context(), b, length, limit, false)
+				_, stream, err := s.Buffer(t.Context(), b, length, limit, false)
 				if err != nil || stream != nil {
 					t.Errorf("%s, %d bytes, known %v: %v, %v", name, size, known, stream, err)
 					continue
@@ -91,7 +91,7 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 func TestAKnownLengthIsOneAllocationOfThatSize(t *testing.T) {
 	t.Parallel()
 	var s Source
-	if _, err := s.Buffer(t.Context(), of(strings.NewReader(text(37))), 37, limit, false); err != nil {
+	if _, _, err := s.Buffer(t.Context(), of(strings.NewReader(text(37))), 37, limit, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := cap(s.Bytes()); got != 37 {
@@ -103,7 +103,7 @@ func TestAKnownLengthAboveTheLimitIsStreamedUnread(t *testing.T) {
 	t.Parallel()
 	var s Source
 	b := of(strings.NewReader(text(limit + 1)))
-	stream, err := s.Buffer(t.Context(), b, limit+1, limit, false)
+	_, stream, err := s.Buffer(t.Context(), b, limit+1, limit, false)
 	if err != nil || stream == nil {
 		t.Fatal(stream, err)
 	}
@@ -123,7 +123,7 @@ func TestAnUnknownLengthAboveTheLimitIsStreamedWhole(t *testing.T) {
 	for _, size := range []int{limit + 1, 1000} {
 		var s Source
 		b := of(iotest.HalfReader(strings.NewReader(text(size))))
-		stream, err := s.Buffer(t.Context(), b, -1, limit, false)
+		_, stream, err := s.Buffer(t.Context(), b, -1, limit, false)
 		if err != nil || stream == nil {
 			t.Fatal(stream, err)
 		}
@@ -148,7 +148,7 @@ func TestAnEndlessBodyIsHeldUpToTheLimitOnly(t *testing.T) {
 		taken.Add(int64(len(p)))
 		return len(p), nil
 	}))
-	stream, err := s.Buffer(t.Context(), endless, 0, limit, false)
+	_, stream, err := s.Buffer(t.Context(), endless, 0, limit, false)
 	if err != nil || stream == nil || taken.Load() != limit+1 {
 		t.Errorf("%v, %v: %d bytes taken", stream, err, taken.Load())
 	}
@@ -163,7 +163,7 @@ func TestALayerBelowDoesNotReadAStreamAgain(t *testing.T) {
 	b := of(strings.NewReader(text(9)))
 	above := &Stream{Reader: b, Closer: b}
 	var s Source
-	stream, err := s.Buffer(t.Context(), above, 9, limit, false)
+	_, stream, err := s.Buffer(t.Context(), above, 9, limit, false)
 	if stream != above || err != nil || b.reads.Load() != 0 || b.closed.Load() != 0 {
 		t.Errorf("%v, %v: %d reads, closed %d times", stream, err, b.reads.Load(), b.closed.Load())
 	}
@@ -183,7 +183,7 @@ func TestALengthThatDoesNotMatchIsAnError(t *testing.T) {
 	} {
 		var s Source
 		b := of(strings.NewReader(text(row.size)))
-		stream, err := s.Buffer(t.Context(), b, row.length, limit, false)
+		_, stream, err := s.Buffer(t.Context(), b, row.length, limit, false)
 		var mismatch *LengthError
 		if stream != nil || !errors.As(err, &mismatch) || mismatch.Want != row.length || mismatch.Got != row.got || !strings.Contains(err.Error(), row.text) {
 			t.Errorf("%d bytes as %d: %v", row.size, row.length, err)
@@ -209,7 +209,7 @@ func TestABodyThatFailsIsAnErrorWithItsCause(t *testing.T) {
 		"when it is closed":           {&body{Reader: strings.NewReader("12345"), closeErr: broken}, 5},
 	} {
 		var s Source
-		stream, err := s.Buffer(t.Context(), row.b, row.length, limit, false)
+		_, stream, err := s.Buffer(t.Context(), row.b, row.length, limit, false)
 		if stream != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "the request body") {
 			t.Errorf("%s: %v, %v", name, stream, err)
 		}
@@ -237,7 +237,7 @@ func TestABlockedBodyIsClosedWhenTheContextEnds(t *testing.T) {
 				}()
 				start := time.Now()
 				var s Source
-				stream, err := s.Buffer(ctx, blocked, length, limit, false)
+				_, stream, err := s.Buffer(ctx, blocked, length, limit, false)
 				if stream != nil || !errors.Is(err, cause) || time.Since(start) != time.Minute {
 					t.Errorf("%v, %v after %v", stream, err, time.Since(start))
 				}
@@ -264,7 +264,7 @@ func TestAContextThatEndsAfterTheReadingClosesNothingTwice(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var s Source
 		b := of(strings.NewReader("12345"))
-		if _, err := s.Buffer(ctx, b, 5, limit, false); err != nil {
+		if _, _, err := s.Buffer(ctx, b, 5, limit, false); err != nil {
 			t.Fatal(err)
 		}
 		cancel()
@@ -281,7 +281,7 @@ func TestAReaderOfAnotherSourceIsSharedNotCopied(t *testing.T) {
 	outer := NewSource(data)
 	r := open(t, outer)
 	var s Source
-	stream, err := s.Buffer(t.Context(), r, -1, limit, false)
+	_, stream, err := s.Buffer(t.Context(), r, -1, limit, false)
 	if stream != nil || err != nil {
 		t.Fatal(stream, err)
 	}
@@ -300,11 +300,11 @@ func TestAReaderThatWasBegunIsNotTakenForTheWholePayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	var s Source
-	stream, err := s.Buffer(t.Context(), r, -1, limit, false)
+	_, stream, err := s.Buffer(t.Context(), r, -1, limit, false)
 	if stream != nil || err != nil || string(s.Bytes()) != "345" {
 		t.Errorf("%v, %v: %q", stream, err, s.Bytes())
 	}
-	if _, err := s.Buffer(t.Context(), r, -1, limit, false); err == nil {
+	if _, _, err := s.Buffer(t.Context(), r, -1, limit, false); err == nil {
 		t.Error("a closed reader was read")
 	}
 }
