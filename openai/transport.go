@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
-	"time"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
@@ -25,6 +24,7 @@ type Transport struct {
 	invalid error
 	metrics *operationRecorder
 	sdk     sdkGuard
+	clock   call.Clock
 }
 
 // NewTransport returns the chain over base; nil means BaseTransport(). If cfg
@@ -37,6 +37,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		return t
 	}
 	t.cfg = cfg.normalised()
+	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
 	var next http.RoundTripper = &watcher{
@@ -91,6 +92,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, t.invalid
 	}
 	o := &operation{metrics: t.metrics, url: req.URL}
+	o.call.Start = t.clock.Now()
 	if err := mayBegin(req); err != nil {
 		closeBody(req)
 		o.describe(req.Context(), req)
@@ -150,7 +152,6 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 	}
 	o.kind = endpointOf(o.url.Path)
 	o.call.Init(ctx).Endpoint = o.kind.name
-	o.call.Start = time.Now()
 	o.first.Init(&o.call, req)
 	o.call.First, o.call.Answer = &o.first, &o.answer
 }

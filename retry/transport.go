@@ -1,6 +1,10 @@
 package retry
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/retrip-go/retrip/internal/call"
+)
 
 // A Transport is an http.RoundTripper that makes several attempts at one call
 // over another RoundTripper. It is safe for concurrent use. Make one with
@@ -10,6 +14,7 @@ type Transport struct {
 	cfg     Config
 	invalid error
 	metrics *recorder
+	clock   call.Clock
 }
 
 // NewTransport returns a Transport over base; nil means
@@ -20,6 +25,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		base = http.DefaultTransport
 	}
 	t := &Transport{base: base, invalid: cfg.Validate()}
+	t.clock.Start()
 	if t.invalid == nil {
 		t.cfg = cfg.normalised()
 		t.metrics = newRecorder(t.cfg.MeterProvider, t.cfg.Backend)

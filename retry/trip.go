@@ -61,7 +61,7 @@ func (c *trip) meet(req *http.Request) {
 			ownAttempt
 		})
 		c.call = made.call.Init(c.ctx)
-		c.ctx, c.start = c.call, time.Now()
+		c.ctx, c.start = c.call, c.t.clock.Now()
 		c.first = made.init(c.ctx, req)
 		return
 	}
@@ -70,7 +70,7 @@ func (c *trip) meet(req *http.Request) {
 		c.first = &attempt{sent: sent}
 		return
 	}
-	c.start = time.Now()
+	c.start = c.t.clock.Now()
 	c.first = new(ownAttempt).init(c.ctx, req)
 }
 
