@@ -2,6 +2,7 @@ package breaker_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -13,30 +14,23 @@ import (
 
 func BenchmarkAllowSuccess(b *testing.B) {
 	br := newBreaker(b, breaker.Config{})
-	b.Run("alone", func(b *testing.B) {
-		b.ReportAllocs()
-		var p breaker.Permit
-		for b.Loop() {
-			if br.Allow(&p) == nil {
-				p.Success()
-			}
-		}
-	})
-	b.Run("goroutines=64", func(b *testing.B) {
-		b.ReportAllocs()
-		var wg sync.WaitGroup
-		for range 64 {
-			wg.Go(func() {
-				var p breaker.Permit
-				for range b.N / 64 {
-					if br.Allow(&p) == nil {
-						p.Success()
+	for _, goroutines := range []int{1, 2, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			b.ReportAllocs()
+			var wg sync.WaitGroup
+			for range goroutines {
+				wg.Go(func() {
+					var p breaker.Permit
+					for range b.N / goroutines {
+						if br.Allow(&p) == nil {
+							p.Success()
+						}
 					}
-				}
-			})
-		}
-		wg.Wait()
-	})
+				})
+			}
+			wg.Wait()
+		})
+	}
 }
 
 // nothing is a base that costs as little as one can.

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/retrip-go/retrip/retry"
 )
@@ -118,6 +121,77 @@ func TestALargePayloadIsAllocatedOnce(t *testing.T) { //nolint:paralleltest // s
 				t.Errorf("%d bytes were sent in %d attempts", base.total, base.calls)
 			}
 		})
+	}
+}
+
+// answers is a base that answers with the same body each time.
+type answers struct {
+	media string
+	body  []byte
+	size  int64
+}
+
+func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
+	_ = req.Body.Close()
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {a.media}}, Request: req,
+		ContentLength: a.size, Body: io.NopCloser(bytes.NewReader(a.body)),
+	}, nil
+}
+
+// allocations returns how many of them a call makes whose answer is read in
+// pieces.
+func allocations(t *testing.T, over http.RoundTripper) float64 {
+	t.Helper()
+	payload := []byte(`{"model":"gpt-5-mini","messages":[{"role":"user","content":"` + strings.Repeat("x", 960) + `"}]}`)
+	buffer := make([]byte, 512)
+	return testing.AllocsPerRun(200, func() {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.example.com/v1/chat/completions", bytes.NewReader(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := over.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = resp.Body.Read(buffer)
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	})
+}
+
+func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRun
+	body := []byte(`{"model":"gpt-5-mini-2025-08-07","choices":[{"text":"` + strings.Repeat("x", 900) + `"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}`)
+	base := &answers{"application/json", body, int64(len(body))}
+	bare := allocations(t, base)
+	for name, provider := range map[string]metric.MeterProvider{
+		"no-op meter": noop.NewMeterProvider(),
+		"SDK meter":   sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+	} {
+		chain := NewTransport(base, Config{MeterProvider: provider})
+		defer func() { _ = chain.Close() }()
+		got := allocations(t, chain) - bare
+		t.Logf("%s: %v allocations", name, got)
+		if got > 7 {
+			t.Errorf("%s: the chain makes %v allocations a call, want 7 at most", name, got)
+		}
+	}
+}
+
+func TestAChunkOfAStreamAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun
+	const event = `data: {"model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}],"usage":null}` + "\n\n"
+	const end = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}` + "\n\ndata: [DONE]\n\n"
+	stream := func(events int) http.RoundTripper {
+		base := &answers{"text/event-stream", []byte(strings.Repeat(event, events) + end), -1}
+		return NewTransport(base, Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))})
+	}
+	// The first chunks set up what stays for the stream, such as its timer.
+	if short, long := allocations(t, stream(100)), allocations(t, stream(2000)); long > short {
+		t.Errorf("%v allocations for 100 events, %v for 2,000", short, long)
 	}
 }
 

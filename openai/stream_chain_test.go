@@ -1,7 +1,6 @@
 package openai_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -475,37 +474,5 @@ func TestHEADPassesUnharmed(t *testing.T) {
 		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot()[0].Totals.Failure != 0 {
 			t.Errorf("%d with %d bytes, error %v", resp.StatusCode, len(body), err)
 		}
-	}
-}
-
-func BenchmarkStream(b *testing.B) {
-	body := bytes.Repeat([]byte(tokenEvent), 2000)
-	body = append(body, endEvent+doneEvent...)
-	base := roundTripper(func(*http.Request) (*http.Response, error) {
-		return &http.Response{
-			StatusCode: 200, ContentLength: -1, Body: io.NopCloser(bytes.NewReader(body)),
-			Header: http.Header{"Content-Type": {"text/event-stream"}},
-		}, nil
-	})
-	buffer := make([]byte, 4<<10)
-	for name, over := range map[string]http.RoundTripper{"bare": base, "chain": openai.NewTransport(base, openai.Config{})} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(body)))
-			for b.Loop() {
-				req, err := retry.NewRequest(b.Context(), http.MethodPost, "https://api.openai.com/v1/chat/completions", []byte(streamed))
-				if err != nil {
-					b.Fatal(err)
-				}
-				resp, err := over.RoundTrip(req)
-				if err != nil {
-					b.Fatal(err)
-				}
-				for err == nil {
-					_, err = resp.Body.Read(buffer)
-				}
-				_ = resp.Body.Close()
-			}
-		})
 	}
 }
