@@ -190,8 +190,8 @@ func TestAChunkOfAStreamAllocatesNothing(t *testing.T) { //nolint:paralleltest /
 		return NewTransport(base, Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))})
 	}
 	// The first chunks set up what stays for the stream, such as its timer.
-	if short, long := allocations(t, stream(100)), allocations(t, stream(2000)); long > short {
-		t.Errorf("%v allocations for 100 events, %v for 2,000", short, long)
+	if short, long := allocations(t, stream(1000)), allocations(t, stream(4000)); long > short {
+		t.Errorf("%v allocations for 1,000 events, %v for 4,000", short, long)
 	}
 }
 

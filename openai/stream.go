@@ -30,6 +30,9 @@ type stream struct {
 	done     bool      // a terminal event was seen
 	open     uint64    // choices begun and not finished, a bit each; higher ones share the last
 	finished uint64    // choices finished
+
+	// An event that fits this one brings something, and changes nothing.
+	last template
 }
 
 // A shape is what an endpoint's events look like.
@@ -103,7 +106,11 @@ func (s *stream) read(name, data []byte) meaning {
 
 // readChunk reads an event of chat or completions.
 func (s *stream) readChunk(data []byte) meaning {
-	m, recognised := opener, false
+	if s.last.fits(data) {
+		return content
+	}
+	s.last.begin()
+	m, recognised, counts := opener, false, false
 	open, finished := s.open, s.finished
 	l := lookup{data: data}
 	for more := l.open('{', '}'); more; more = l.more('}') {
@@ -118,15 +125,24 @@ func (s *stream) readChunk(data []byte) meaning {
 				m = of
 			}
 		case "usage":
-			recognised = true
-			s.facts.usage.read(l.value())
+			value := l.value()
+			recognised, counts = true, !isNull(value)
+			s.facts.usage.read(value)
 		case "model":
 			if value := l.value(); s.facts.model == "" {
 				s.facts.model = modelName(value)
 			}
 		default:
-			l.value()
+			value := l.value()
+			if recognised {
+				s.last.leave(&l, value) // as the padding of OpenAI's events
+			}
 		}
+	}
+	if m == content && recognised && !counts && !l.bad {
+		s.last.end(data)
+	} else {
+		s.last.begin()
 	}
 	if l.bad || m == failed {
 		// OpenRouter ends the choice beside the error: that completes nothing.
@@ -172,9 +188,11 @@ func (s *stream) readChoice(l *lookup) bool {
 			case "finish_reason":
 				ends = !isNull(l.value())
 			case "delta":
-				brings = readDelta(l) || brings
+				brings = s.readDelta(l) || brings
 			case "text":
-				brings = !isEmpty(l.value()) || brings
+				value := l.value()
+				s.last.leave(l, value)
+				brings = !isEmpty(value) || brings
 			default:
 				l.value()
 			}
@@ -204,7 +222,7 @@ func choiceBit(index []byte) uint64 {
 }
 
 // readDelta reads a delta, and reports whether it brings more than a role.
-func readDelta(l *lookup) bool {
+func (s *stream) readDelta(l *lookup) bool {
 	if !l.is('{') {
 		l.value()
 		return false
@@ -213,6 +231,7 @@ func readDelta(l *lookup) bool {
 	for more := l.open('{', '}'); more; more = l.more('}') {
 		key := l.key()
 		if value := l.value(); !isEmpty(value) && string(key) != "role" {
+			s.last.leave(l, value)
 			brings = true
 		}
 	}

@@ -1,0 +1,61 @@
+package openai
+
+import "bytes"
+
+// A template is an event of a stream without the strings in it that mean
+// nothing but that they are there: the tokens, mostly. The events of one stream
+// are so alike that nearly all fit the one before, which is found out much
+// faster than what they say. The zero value fits nothing.
+type template struct {
+	event []byte
+	gaps  []span // where in event another string may stand, in order
+}
+
+// A span is a part of an event.
+type span struct{ start, end int }
+
+const (
+	maxTemplate = 4 << 10
+	maxGaps     = 4
+)
+
+// fits reports whether event is like the template, but for what stands in the
+// gaps: strings that are not empty.
+func (t *template) fits(event []byte) bool {
+	if len(t.gaps) == 0 {
+		return false
+	}
+	l, from := lookup{data: event}, 0
+	for _, gap := range t.gaps {
+		if fixed := t.event[from:gap.start]; !bytes.HasPrefix(event[l.at:], fixed) {
+			return false
+		}
+		l.at += gap.start - from
+		start := l.at
+		if start == len(event) || event[start] != '"' || !l.str() || l.at-start <= len(`""`) {
+			return false
+		}
+		from = gap.end
+	}
+	return bytes.Equal(event[l.at:], t.event[from:])
+}
+
+// begin empties the template.
+func (t *template) begin() { t.gaps = t.gaps[:0] }
+
+// leave makes a gap of the value that l has just passed over, if it is a string
+// that is not empty.
+func (t *template) leave(l *lookup, value []byte) {
+	if len(value) > len(`""`) && value[0] == '"' {
+		t.gaps = append(t.gaps, span{l.at - len(value), l.at})
+	}
+}
+
+// end keeps the event that the gaps are in.
+func (t *template) end(event []byte) {
+	if len(t.gaps) > maxGaps || len(event) > maxTemplate {
+		t.gaps = t.gaps[:0]
+		return
+	}
+	t.event = append(t.event[:0], event...)
+}
