@@ -34,6 +34,9 @@ const (
 // feed looks at the next bytes.
 func (c *jsonCheck) feed(p []byte) {
 	if !c.begun {
+		if c.readWhole(p) {
+			return
+		}
 		c.from = -1
 	}
 	c.piece = p
@@ -54,6 +57,41 @@ func (c *jsonCheck) feed(p []byte) {
 		room := maxValue + 1 - len(c.before)
 		c.before = append(c.before, p[c.from:min(len(p), c.from+room)]...)
 		c.from = 0
+	}
+}
+
+// readWhole looks at a value that comes in one piece, as most do: that takes
+// half the time. It reports false, and has found nothing, if p is not all of an
+// object.
+func (c *jsonCheck) readWhole(p []byte) bool {
+	found := jsonCheck{factless: c.factless, begun: true, object: true, done: true, from: -1}
+	l := lookup{data: p}
+	for more := l.open('{', '}'); more; more = l.more('}') {
+		key := l.value()
+		if l.bad || key[0] != '"' || !l.take(':') {
+			return false
+		}
+		value := l.value()
+		if name := key[1 : len(key)-1]; len(name) == maxKey && !l.bad {
+			found.say(name, value)
+		}
+	}
+	if l.space(); l.bad || l.at < len(p) {
+		return false
+	}
+	*c = found
+	return true
+}
+
+// say takes what a member of the top level says.
+func (c *jsonCheck) say(key, value []byte) {
+	switch string(key) {
+	case "error":
+		c.failed = c.failed || isError(value)
+	case "model", "usage":
+		if !c.factless && len(value) <= maxValue {
+			c.facts.member(key, value)
+		}
 	}
 }
 
@@ -191,13 +229,8 @@ func (c *jsonCheck) member(i int) {
 		c.before = c.before[:0]
 	}
 	c.from = -1
-	value = bytes.TrimRight(value, " \t\r\n")
-	switch {
-	case len(value) == 0:
-	case string(c.key[:]) == "error":
-		c.failed = c.failed || isError(value)
-	case len(value) <= maxValue:
-		c.facts.member(c.key[:], value)
+	if value = bytes.TrimRight(value, " \t\r\n"); len(value) > 0 {
+		c.say(c.key[:], value)
 	}
 }
 
