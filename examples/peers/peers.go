@@ -72,6 +72,12 @@ func all() []peer {
 		{name: "retrip", options: buffers, retries: true, metered: true, wrap: chain},
 		{name: "retrip, retry alone", options: buffers, retries: true, wrap: retryAlone},
 		{name: "retrip, breaker alone", wrap: breakerAlone},
+		{
+			name: "retrip, retry + breaker", options: buffers, retries: true,
+			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
+				return retryAlone(breakerAlone(base, s), s)
+			},
+		},
 		{name: "failsafe-go", modules: []string{failsafeModule}, options: buffers, retries: true, wrap: failsafeTransport},
 		{
 			name: "failsafe-go over otelhttp", modules: []string{failsafeModule, otelhttpModule}, options: buffers, retries: true, metered: true,
