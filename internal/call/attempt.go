@@ -38,13 +38,12 @@ type Attempt struct {
 	mu     sync.Mutex
 	own    context.Context //nolint:containedctx // made late; it carries the cancellation
 	cancel context.CancelCauseFunc
-	cause  error // of an Attempt that was canceled before own was made
 }
 
 // The states of an Attempt.
 const (
 	untouched uint32 = iota // is as its parent is
-	canceled                // before own was made
+	canceled                // before own was made, without a cause
 	made                    // own is what counts
 )
 
@@ -53,18 +52,11 @@ func (a *Attempt) Init(parent context.Context) { a.parent = parent }
 
 // Cancel ends the attempt with a cause. Only the first call counts.
 func (a *Attempt) Cancel(cause error) {
-	if a.state.Load() == canceled {
+	if cause == nil && a.state.CompareAndSwap(untouched, canceled) || a.state.Load() == canceled {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch a.state.Load() {
-	case untouched:
-		a.cause = cause
-		a.state.Store(canceled)
-	case made:
-		a.cancel(cause)
-	}
+	a.cancelable()
+	a.cancel(cause)
 }
 
 // Deadline returns that of the call.
@@ -105,15 +97,14 @@ func (a *Attempt) cancelable() context.Context {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	state := a.state.Load()
-	if state == made {
+	if a.state.Load() == made {
 		return a.own
 	}
 	a.own, a.cancel = context.WithCancelCause(a.parent)
-	if state == canceled {
-		a.cancel(a.cause)
+	if !a.state.CompareAndSwap(untouched, made) {
+		a.cancel(nil)
+		a.state.Store(made)
 	}
-	a.state.Store(made)
 	return a.own
 }
 

@@ -15,9 +15,10 @@ import (
 )
 
 // A Source is the payload of one call. Its readers share the bytes. The zero
-// value is an empty payload.
+// value is an empty payload. It belongs to the goroutine that makes the call;
+// Open alone may be called by others.
 type Source struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // of Open and Release: what comes before, Open's callers have seen
 	data  []byte
 	gone  bool    // released: what is read now would pass for an empty payload
 	probe [1]byte // to see whether a body is longer than it said, without an allocation
@@ -27,40 +28,29 @@ type Source struct {
 func NewSource(data []byte) *Source { return &Source{data: data} }
 
 // Share makes data the payload.
-func (s *Source) Share(data []byte) {
-	s.mu.Lock()
-	s.data, s.gone = data, false
-	s.mu.Unlock()
-}
+func (s *Source) Share(data []byte) { s.data, s.gone = data, false }
 
 // Len returns the payload's length.
-func (s *Source) Len() int { return len(s.Bytes()) }
+func (s *Source) Len() int { return len(s.data) }
 
 // Bytes returns the payload. Nobody may write to it.
-func (s *Source) Bytes() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.data
-}
+func (s *Source) Bytes() []byte { return s.data }
 
 // Open returns a new reader over the whole payload; it fits Request.GetBody.
 // It fails after Release.
 func (s *Source) Open() (io.ReadCloser, error) {
 	s.mu.Lock()
-	gone := s.gone
-	s.mu.Unlock()
-	if gone {
+	defer s.mu.Unlock()
+	if s.gone {
 		return nil, errReleased
 	}
-	r := new(Reader)
-	s.Init(r)
-	return r, nil
+	return &Reader{rest: s.data}, nil
 }
 
 // Init makes r, which nobody else knows yet, a reader over the whole payload, and
 // returns its length.
 func (s *Source) Init(r *Reader) int {
-	r.rest = s.Bytes()
+	r.rest = s.data
 	return len(r.rest)
 }
 
