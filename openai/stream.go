@@ -127,9 +127,11 @@ func (s *stream) readChunk(data []byte) meaning {
 		case "usage":
 			value := l.value()
 			recognised, counts = true, !isNull(value)
-			s.facts.usage.read(value)
+			if !l.bad {
+				s.facts.usage.read(value)
+			}
 		case "model":
-			if value := l.value(); s.facts.model == "" {
+			if value := l.value(); !l.bad && s.facts.model == "" {
 				s.facts.model = modelName(value)
 			}
 		default:

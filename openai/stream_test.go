@@ -92,6 +92,25 @@ func TestAChunkThatFailsCompletesNothing(t *testing.T) {
 	}
 }
 
+// Half a name is another model, half a number another count.
+func TestAnEventThatIsCutSaysNothingOfItself(t *testing.T) {
+	t.Parallel()
+	const whole = `{"choices":[],"model":"gpt-5-mini","usage":{"prompt_tokens":1234}}`
+	recorder := newOperationRecorder(noop.NewMeterProvider())
+	for end := range len(whole) {
+		var want facts
+		if cut := whole[:end]; strings.Contains(cut, `mini"`) {
+			want.model = "gpt-5-mini"
+		}
+		if strings.Contains(whole[:end], `1234}`) {
+			want.usage = usage{input: 1234, hasInput: true}
+		}
+		if got := readStream(t, recorder, choicesShape, []byte("data: "+whole[:end]+"\n\n"), 100); got.facts != want {
+			t.Errorf("%s: %+v", whole[:end], got.facts)
+		}
+	}
+}
+
 // outcomeSlowly returns how a chat stream ends, by encoding/json; "" if it is
 // not made of data lines alone, or has JSON that is none.
 func outcomeSlowly(data string) string {
