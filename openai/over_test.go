@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +156,25 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An answer that was given up for an attempt that then was never sent is the
+// call's answer after all.
+func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
+	t.Parallel()
+	refused := roundTripFunc(func(*http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	})
+	reader, provider := newReader()
+	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), refused),
+		openai.Config{MeterProvider: provider, Retry: retry.Config{Backoff: at(time.Millisecond), MaxAttempts: 2}})
+	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 {
+		t.Errorf("got %+v", got)
+	}
+	data := collect(t, reader)
+	if data.count(operationDuration) != 1 || data.count(operationDuration, "error.type", "stream_error", "gen_ai.response.model", "m-1") != 1 {
+		t.Errorf("operations %+v", data.with(operationDuration))
 	}
 }
 
