@@ -29,6 +29,8 @@ type jsonCheck struct {
 const (
 	maxKey   = 5       // of "error", "model" and "usage"
 	maxValue = 4 << 10 // what is looked at of their values
+
+	whiteSpace = " \t\r\n"
 )
 
 // feed looks at the next bytes.
@@ -54,9 +56,19 @@ func (c *jsonCheck) feed(p []byte) {
 	}
 	c.piece = nil
 	if c.from >= 0 {
-		room := maxValue + 1 - len(c.before)
-		c.before = append(c.before, p[c.from:min(len(p), c.from+room)]...)
+		c.keep(p[c.from:])
 		c.from = 0
+	}
+}
+
+// keep keeps what the piece has of a value of ours, which goes on in the next
+// one. Of a value that is too long it keeps enough to tell, whatever white
+// space follows.
+func (c *jsonCheck) keep(value []byte) {
+	room := min(len(value), maxValue+1-len(c.before))
+	c.before = append(c.before, value[:room]...)
+	if more := bytes.TrimLeft(value[room:], whiteSpace); len(more) > 0 {
+		c.before[maxValue] = more[0]
 	}
 }
 
@@ -229,7 +241,7 @@ func (c *jsonCheck) member(i int) {
 		c.before = c.before[:0]
 	}
 	c.from = -1
-	if value = bytes.TrimRight(value, " \t\r\n"); len(value) > 0 {
+	if value = bytes.TrimRight(value, whiteSpace); len(value) > 0 {
 		c.say(c.key[:], value)
 	}
 }

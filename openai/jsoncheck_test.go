@@ -23,6 +23,22 @@ var answersInJSON = []string{
 	`[]`, `[{"error":{}}]`, ` {} `, `{}{}`, `{"a":1]`, `[1}`, `{`, `}`, ``, `"x"`, `null`, `1`, "\ufeff{}",
 }
 
+// What is looked at of a value is bounded alike, whatever the pieces.
+func TestHalfAValueThatIsTooLongSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		`{"usage":{"prompt_tokens":1` + strings.Repeat(" ", 2*maxValue) + `}}`,
+		`{"model":"m"` + strings.Repeat(" ", 2*maxValue) + `}`,
+	} {
+		var whole, bytewise jsonCheck
+		whole.feed([]byte(in))
+		for i := range in {
+			bytewise.feed([]byte(in[i : i+1]))
+		}
+		compareChecks(t, []byte(in), &whole, &bytewise)
+	}
+}
+
 // FuzzJSONCheck: whatever the pieces, an object is whole with its last byte
 // and not before, and says what encoding/json finds in it.
 func FuzzJSONCheck(f *testing.F) {
