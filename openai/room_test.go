@@ -60,6 +60,11 @@ func TestWhatIsRememberedOfAnAnswerIsBounded(t *testing.T) {
 	if n := len(c.facts.model); n > maxModel {
 		t.Errorf("a model's name of %d bytes", n)
 	}
+	var s stream
+	s.readChunk([]byte(`{"choices":[{"delta":{` + strings.Repeat(`"a":"b",`, 1<<17) + `"a":"b"}}]}`))
+	if cap(s.last.gaps) > 4*maxGaps {
+		t.Errorf("%d gaps of an event are kept", cap(s.last.gaps))
+	}
 	if e := parseAPIError([]byte(`{"error":{"code":"` + long + `","type":"` + long[:maxLabel+1] + `"}}`)); e == nil || e.code != "" || e.kind != "" {
 		t.Error("a code of any length is believed")
 	}

@@ -44,9 +44,9 @@ func (t *template) fits(event []byte) bool {
 func (t *template) begin() { t.gaps = t.gaps[:0] }
 
 // leave makes a gap of the value that l has just passed over, if it is a string
-// that is not empty.
+// that is not empty. One gap too many is enough to know of.
 func (t *template) leave(l *lookup, value []byte) {
-	if len(value) > len(`""`) && value[0] == '"' {
+	if len(t.gaps) <= maxGaps && len(value) > len(`""`) && value[0] == '"' {
 		t.gaps = append(t.gaps, span{l.at - len(value), l.at})
 	}
 }
