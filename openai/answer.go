@@ -34,14 +34,15 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	a, ok := c.Answer.(*answer)
 	c.Answer = nil
-	if !hasAnswer(req, response) {
+	kind := kindOf(response, c.Endpoint)
+	if !hasAnswer(req, response, kind) {
 		return response, nil
 	}
 	if !ok || a.src != nil {
 		a = new(answer) // that of the operation is of another attempt
 	}
 	a.src, a.request, a.watcher = response.Body, req, w
-	a.kind, a.left = kindOf(response, c.Endpoint), response.ContentLength
+	a.kind, a.left = kind, response.ContentLength
 	a.json.factless = !w.metrics.enabled(c)
 	if a.kind == streamAnswer {
 		a.stream = &stream{shape: shapeOf(c.Endpoint)}
@@ -62,10 +63,11 @@ func (w *watcher) CloseIdleConnections() {
 	}
 }
 
-// hasAnswer reports whether the response has a body that says something.
-func hasAnswer(req *http.Request, response *http.Response) bool {
+// hasAnswer reports whether the response has a body that says something, or
+// should have.
+func hasAnswer(req *http.Request, response *http.Response, kind answerKind) bool {
 	return response.StatusCode >= 200 && response.StatusCode < 300 && response.StatusCode != http.StatusNoContent &&
-		req.Method != http.MethodHead && response.Body != http.NoBody
+		req.Method != http.MethodHead && (response.Body != http.NoBody || kind != opaqueAnswer && req.Method == http.MethodPost)
 }
 
 // An answerKind is how much of a body can be understood.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -175,5 +176,46 @@ func TestErrStalledIsANetError(t *testing.T) {
 	var network net.Error
 	if !errors.As(openai.ErrStalled, &network) || !network.Timeout() || !errors.Is(openai.ErrTruncated, io.ErrUnexpectedEOF) {
 		t.Error("ErrStalled is no net.Error, or ErrTruncated no io.ErrUnexpectedEOF")
+	}
+}
+
+// An empty 200 brings nothing that could be taken for an answer, however
+// orderly it ends.
+func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		method, path, media string
+		retried             bool
+	}{
+		"JSON":                {http.MethodPost, "/v1/chat/completions", "application/json", true},
+		"a stream":            {http.MethodPost, "/v1/chat/completions", "text/event-stream", true},
+		"of no type":          {http.MethodPost, "/v1/chat/completions", "", false},
+		"of another endpoint": {http.MethodPost, "/v1/audio/speech", "audio/mpeg", false},
+		"not of a POST":       {http.MethodDelete, "/v1/chat/completions", "application/json", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				chain := openai.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
+					calls++
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {row.media}}, Body: http.NoBody}, nil
+				}), openai.Config{Retry: retry.Config{MaxAttempts: 2}})
+				req, err := http.NewRequestWithContext(t.Context(), row.method, "https://api.example.com"+row.path, strings.NewReader(asked))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := chain.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				failures := chain.Snapshot()[0].Totals.Failure
+				if len(body) != 0 || (calls == 2) != row.retried || (failures == 2) != row.retried {
+					t.Errorf("%d calls, %d failures, %d bytes, %v", calls, failures, len(body), err)
+				}
+			})
+		})
 	}
 }
