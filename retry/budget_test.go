@@ -1,6 +1,8 @@
 package retry
 
 import (
+	"io"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,5 +48,35 @@ func TestTheZeroBudgetAllowsNoRetries(t *testing.T) {
 	}
 	if readAll(t, resp); base.calls != 1 {
 		t.Errorf("%d requests", base.calls)
+	}
+}
+
+func TestWhatARetryCosts(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		failed func(*http.Request) (*http.Response, error)
+		cost   float64
+	}{
+		"a 429 with a hint":    {status(429, "Retry-After", "1"), hintedCost},
+		"a 429 without one":    {status(429), retryCost},
+		"a 503 with a hint":    {status(503, "Retry-After", "1"), retryCost},
+		"a 503":                {status(503), retryCost},
+		"a lost connection":    {failure(io.EOF), retryCost},
+		"success at first try": {status(200), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				budget := NewBudget(10, 0)
+				budget.reserve("api.example.com", 0, time.Now())
+				resp, err := NewTransport(answers(row.failed), Config{Budget: budget, MaxAttempts: 2}).RoundTrip(keyed(t.Context(), t, nil))
+				if err == nil {
+					readAll(t, resp)
+				}
+				if got := 10 - budget.buckets["api.example.com"].tokens; got != row.cost {
+					t.Errorf("%v tokens were spent, want %v", got, row.cost)
+				}
+			})
+		})
 	}
 }

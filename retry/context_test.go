@@ -91,3 +91,34 @@ func (slowBody) Read([]byte) (int, error) {
 	time.Sleep(time.Minute)
 	return 0, io.EOF
 }
+
+// Somebody may have something that lasts as long as it.
+func TestAnAttemptsContextEndsWithItsBody(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(io.ReadCloser) error{
+		"read to its end": func(body io.ReadCloser) error {
+			_, err := io.Copy(io.Discard, body)
+			return err
+		},
+		"closed": io.ReadCloser.Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var attempt context.Context
+			base := answers(func(r *http.Request) (*http.Response, error) {
+				attempt = r.Context()
+				return response(200, "body"), nil
+			})
+			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if attempt.Err() != nil {
+				t.Errorf("it ended before: %v", attempt.Err())
+			}
+			if err := end(resp.Body); err != nil || attempt.Err() == nil {
+				t.Errorf("error %v, and the context's is %v", err, attempt.Err())
+			}
+		})
+	}
+}

@@ -201,19 +201,31 @@ func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
 
 func TestUnsafeRequestsWithAnIdempotencyKeyGetNoGetBody(t *testing.T) {
 	t.Parallel()
-	var got *http.Request
-	base := answers(func(r *http.Request) (*http.Response, error) {
-		got = r
-		return response(200, ""), nil
-	})
-	req := keyed(t.Context(), t, strings.NewReader("x"))
-	resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
+	shared, err := NewRequest(t.Context(), http.MethodPost, testURL, []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	readAll(t, resp)
-	if got.GetBody != nil || req.GetBody == nil {
-		t.Error("net/http could replay the request on its own account")
+	shared.Header.Set("Idempotency-Key", "k")
+	for name, req := range map[string]*http.Request{
+		"a body that is streamed": keyed(t.Context(), t, strings.NewReader("x")),
+		"a payload that is kept":  shared,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got *http.Request
+			base := answers(func(r *http.Request) (*http.Response, error) {
+				got = r
+				return response(200, ""), nil
+			})
+			resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			readAll(t, resp)
+			if got.GetBody != nil || req.GetBody == nil || string(base.bodies[0]) != "x" {
+				t.Errorf("net/http could replay the request on its own account, or %q is not what was sent", base.bodies[0])
+			}
+		})
 	}
 }
 
@@ -299,6 +311,7 @@ func TestNoWaitPassesADeadline(t *testing.T) {
 	}{
 		"the context's":             {10 * time.Second, Config{}, status(503, "Retry-After", "30")},
 		"the context's, by backoff": {10 * time.Second, Config{Backoff: steady(11 * time.Second)}, status(503)},
+		"the context's, just so":    {10 * time.Second, Config{Backoff: steady(10 * time.Second)}, status(503)},
 		"MaxElapsed":                {time.Hour, Config{MaxElapsed: 20 * time.Second}, status(503, "Retry-After", "30")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -492,6 +505,18 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 	}
 }
 
+// What was sent since is newer than a response from before.
+func TestAResponseIsKeptUntilTheNextAttemptIsSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(status(503), failure(io.EOF), reject(0, false))
+		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
+		if _, rejected := fault.AsRejection(err); !rejected || base.calls != 3 {
+			t.Errorf("error %v after %d requests", err, base.calls)
+		}
+	})
+}
+
 func TestAResponseTooLargeToKeepIsReplacedByTheRejection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -565,6 +590,25 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		pause    time.Duration
+		requests int
+	}{{time.Minute, 2}, {time.Minute + 1, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			start, base := time.Now(), answers(reject(row.pause, true), status(200))
+			resp, err := NewTransport(base, Config{MaxRetryAfter: time.Minute}).RoundTrip(keyed(t.Context(), t, nil))
+			if err == nil {
+				readAll(t, resp)
+			}
+			if waited := time.Since(start) > 0; base.calls != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
+				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.calls, err, time.Since(start))
+			}
+		})
+	}
+}
 
 func TestInspectMakesAFailureOfAResponse(t *testing.T) {
 	t.Parallel()

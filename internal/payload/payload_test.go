@@ -307,6 +307,15 @@ func TestAReaderThatWasBegunIsNotTakenForTheWholePayload(t *testing.T) {
 	if _, _, err := s.Buffer(t.Context(), r, -1, limit, false); err == nil {
 		t.Error("a closed reader was read")
 	}
+
+	r = open(t, NewSource([]byte("12345")))
+	if _, err := r.Read(make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	var wrong *LengthError
+	if data, _, err := s.Buffer(t.Context(), r, 5, limit, false); !errors.As(err, &wrong) {
+		t.Errorf("%q was taken for 5 bytes: %v", data, err)
+	}
 }
 
 func TestReadersAreIndependentAndShareTheBytes(t *testing.T) {
@@ -353,6 +362,9 @@ func TestAReaderYieldsNothingAfterClose(t *testing.T) {
 		}
 		if n, err := r.Read(make([]byte, 9)); n != 0 || err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: read %d bytes, %v: half a payload would pass for a whole one", name, n, err)
+		}
+		if r.rest != nil {
+			t.Errorf("%s: a closed reader holds the payload", name)
 		}
 	}
 }
