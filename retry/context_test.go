@@ -6,9 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
+	"weak"
+
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 func TestAContextThatIsOverIsToldWithItsCause(t *testing.T) {
@@ -120,5 +125,27 @@ func TestAnAttemptsContextEndsWithItsBody(t *testing.T) {
 				t.Errorf("error %v, and the context's is %v", err, attempt.Err())
 			}
 		})
+	}
+}
+
+func TestACallWhosePayloadCannotBeReadStaysNowhere(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context()) // as long-lived as a service's
+	defer cancel()
+	errTorn := errors.New("torn")
+	made := func() weak.Pointer[call.Call] {
+		c, first := new(call.Call), new(call.Request)
+		first.Init(c.Init(ctx), keyed(ctx, t, iotest.ErrReader(errTorn)))
+		c.First = first
+		if _, err := NewTransport(answers(status(200)), Config{}).RoundTrip(&first.HTTP); !errors.Is(err, errTorn) {
+			t.Errorf("error %v", err)
+		}
+		return weak.Make(c)
+	}()
+	for range 3 {
+		runtime.GC()
+	}
+	if made.Value() != nil {
+		t.Error("the caller's context keeps the call")
 	}
 }

@@ -41,9 +41,10 @@ type outgoing struct {
 }
 
 // prepare takes over req's body: it is buffered in the first request's Source,
-// unless it is already, or set up to be streamed. If it fails, the body is
-// closed.
-func (o *outgoing) prepare(req *http.Request, first *call.Request, safe bool, limit int64) error {
+// unless it is already, or set up to be streamed. If it fails, or ctx ends
+// meanwhile, the body is closed. It is the call's context: that of an attempt
+// would have to be ended.
+func (o *outgoing) prepare(ctx context.Context, req *http.Request, first *call.Request, safe bool, limit int64) error {
 	o.source = &first.Source
 	o.noGetBody = !safe && hasIdempotencyKey(req)
 	reader, shared := req.Body.(*payload.Reader)
@@ -64,7 +65,7 @@ func (o *outgoing) prepare(req *http.Request, first *call.Request, safe bool, li
 	if length == 0 {
 		length = -1
 	}
-	_, stream, err := o.source.Buffer(req.Context(), req.Body, length, limit, req.GetBody != nil)
+	_, stream, err := o.source.Buffer(ctx, req.Body, length, limit, req.GetBody != nil)
 	if err != nil {
 		return err
 	}

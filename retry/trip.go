@@ -41,7 +41,7 @@ func (c *trip) begin(t *Transport, req *http.Request) error {
 	}
 	c.t, c.req, c.safe = t, req, t.safe(req)
 	c.meet(req)
-	if err := c.out.prepare(req, c.first.sent, c.safe, t.cfg.MaxReplayBytes); err != nil {
+	if err := c.out.prepare(c.ctx, req, c.first.sent, c.safe, t.cfg.MaxReplayBytes); err != nil {
 		return err
 	}
 	if c.out.tooLarge {
