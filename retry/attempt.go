@@ -60,7 +60,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		// to be. Whoever sees it closed must know why.
 		a.cancel(limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
-		if _, rejected := fault.AsRejection(err); !rejected {
+		if rejectionOf(err) == nil {
 			err = limit
 		}
 	}

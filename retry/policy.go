@@ -174,7 +174,8 @@ func statusReason(code int) (Reason, bool) {
 }
 
 func errorDecision(a *Attempt) Decision {
-	if a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || isMalformed(a.Request) {
+	_, refused := fault.AsRejection(a.Err) // in a call of a Transport below, which has given up
+	if refused || a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || isMalformed(a.Request) {
 		return Stop(NotRetryable)
 	}
 	return AfterBackoff(ReasonConnection)
@@ -273,12 +274,31 @@ func hasControl(s string) bool {
 	return false
 }
 
-// notSent reports whether err proves that nothing was written.
+// rejectionOf returns a breaker's refusal of the attempt that ended with err, or
+// nil. A refusal within the call of a Transport below is none of the whole
+// call if that has sent something, or was ended by its context.
+func rejectionOf(err error) fault.Rejection {
+	r, ok := fault.AsRejection(err)
+	if !ok {
+		return nil
+	}
+	var below *Error
+	if errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil) {
+		return nil
+	}
+	return r
+}
+
+// notSent reports whether err proves that nothing was written. Of several
+// attempts of a Transport below it shows only the last.
 func notSent(err error) bool {
 	var (
 		cert   *tls.CertificateVerificationError
 		notTLS tls.RecordHeaderError
+		below  *Error
 	)
-	_, rejected := fault.AsRejection(err)
-	return rejected || isDial(err) || errors.As(err, &cert) || errors.As(err, &notTLS)
+	if errors.As(err, &below) && below.Attempts > 1 {
+		return false
+	}
+	return rejectionOf(err) != nil || isDial(err) || errors.As(err, &cert) || errors.As(err, &notTLS)
 }

@@ -106,7 +106,7 @@ func (c *trip) try() *attempt {
 	a := c.next()
 	c.open = a
 	c.send(a)
-	if a.rejection, _ = fault.AsRejection(a.Err); a.rejection != nil {
+	if a.rejection = rejectionOf(a.Err); a.rejection != nil {
 		return a
 	}
 	c.sent++
