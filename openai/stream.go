@@ -141,7 +141,7 @@ func (s *stream) readChunk(data []byte) meaning {
 			}
 		}
 	}
-	if m == content && recognised && !counts && !l.bad {
+	if m == content && !counts && !l.bad {
 		s.last.end(data)
 	} else {
 		s.last.begin()
