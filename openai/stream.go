@@ -110,7 +110,7 @@ func (s *stream) readChunk(data []byte) meaning {
 		return content
 	}
 	s.last.begin()
-	m, recognised, counts := opener, false, false
+	m, recognised := opener, false
 	open, finished := s.open, s.finished
 	l := lookup{data: data}
 	for more := l.open('{', '}'); more; more = l.more('}') {
@@ -126,8 +126,7 @@ func (s *stream) readChunk(data []byte) meaning {
 			}
 		case "usage":
 			value := l.value()
-			recognised, counts = true, !isNull(value)
-			if !l.bad {
+			if recognised = true; !l.bad {
 				s.facts.usage.read(value)
 			}
 		case "model":
@@ -141,7 +140,7 @@ func (s *stream) readChunk(data []byte) meaning {
 			}
 		}
 	}
-	if m == content && !counts && !l.bad {
+	if m == content && !l.bad {
 		s.last.end(data)
 	} else {
 		s.last.begin()
