@@ -107,6 +107,13 @@ func (c *jsonCheck) say(key, value []byte) {
 	}
 }
 
+// endsIn feeds the bytes added, and reports whether nothing that follows them
+// is of interest: the value has ended, or can't be one.
+func (c *jsonCheck) endsIn(added []byte) bool {
+	c.feed(added)
+	return c.done || c.broken
+}
+
 // skip follows a string that is no key from p[i], and returns the index of the
 // last byte it has looked at. All but quotes and backslashes is passed over at
 // the speed of IndexByte.

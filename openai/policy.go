@@ -125,8 +125,8 @@ func peekError(response *http.Response, attempt held.Canceler) *apiError {
 	}
 	peeked := &peekedBody{Body: held.New(response.Body, attempt)}
 	response.Body = peeked
-	var end jsonEnd
-	_ = peeked.Fill(maxErrorBytes, response.ContentLength, maxErrorWait, end.reached) // who reads the body is told
+	value := jsonCheck{factless: true}
+	_ = peeked.Fill(maxErrorBytes, response.ContentLength, maxErrorWait, value.endsIn) // who reads the body is told
 	if found := parseAPIError(peeked.Held()); found != nil {
 		found.status = response.StatusCode
 		peeked.found = found
@@ -149,40 +149,6 @@ func worthPeeking(response *http.Response) bool {
 	return (retryable || response.StatusCode >= http.StatusBadRequest && adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody &&
 		first(response.Header, "Content-Encoding") == ""
-}
-
-// A jsonEnd finds where a JSON object or array ends: its codes are all there
-// then, and nothing is waited for that a slow server may yet say. What is no
-// JSON ends with its first byte.
-type jsonEnd struct {
-	depth    int
-	inString bool
-	escaped  bool
-}
-
-// reached takes the bytes that follow, and reports whether the end was among
-// them.
-func (j *jsonEnd) reached(added []byte) bool {
-	for _, c := range added {
-		switch {
-		case j.escaped:
-			j.escaped = false
-		case j.inString && c == '\\':
-			j.escaped = true
-		case c == '"':
-			j.inString = !j.inString
-		case j.inString:
-		case c == '{', c == '[':
-			j.depth++
-		case c == '}', c == ']':
-			j.depth--
-		}
-		space := c == ' ' || c == '\n' || c == '\r' || c == '\t'
-		if j.depth <= 0 && !space {
-			return true
-		}
-	}
-	return false
 }
 
 // errorOutcome is what a response with an error status says to the breaker. A

@@ -374,19 +374,19 @@ func FuzzJSONEnd(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
 		// Where the end is does not depend on how the bytes come.
-		var whole, split jsonEnd
+		var whole, split jsonCheck
 		got := false
 		for chunk := range chunks(data, int(step)+1) {
-			if got = split.reached(chunk); got {
+			if got = split.endsIn(chunk); got {
 				break
 			}
 		}
-		if want := whole.reached(data); got != want {
+		if want := whole.endsIn(data); got != want {
 			t.Errorf("split by %d: %v, whole: %v", step, got, want)
 		}
 		// The end of an object or array is its last byte.
 		if value := bytes.TrimSpace(data); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
-			if new(jsonEnd).reached(value[:len(value)-1]) || !new(jsonEnd).reached(value) {
+			if new(jsonCheck).endsIn(value[:len(value)-1]) || !new(jsonCheck).endsIn(value) {
 				t.Errorf("not at its end: %q", data)
 			}
 		}
