@@ -23,26 +23,34 @@ var names struct {
 // modelName returns the model's name that a JSON string stands for, bounded;
 // "" if it is none.
 func modelName(value []byte) string {
-	known := names.known.Load()
-	if known != nil {
-		if name, ok := (*known)[string(value)]; ok {
-			return name
-		}
+	known := knownNames()
+	if name, ok := known[string(value)]; ok {
+		return name
 	}
 	name := bounded(text(value))
-	if name != "" && len(value) <= maxModel && (known == nil || len(*known) < maxNames) {
+	if name != "" && len(value) <= maxModel && len(known) < maxNames {
 		keepName(string(value), name)
 	}
 	return name
 }
 
+func knownNames() map[string]string {
+	if known := names.known.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// keepName keeps one more name, if there is room: others may have been faster.
 func keepName(value, name string) {
 	names.mu.Lock()
 	defer names.mu.Unlock()
-	all := make(map[string]string)
-	if known := names.known.Load(); known != nil {
-		maps.Copy(all, *known)
+	known := knownNames()
+	if len(known) >= maxNames {
+		return
 	}
+	all := make(map[string]string, len(known)+1)
+	maps.Copy(all, known)
 	all[value] = name
 	names.known.Store(&all)
 }
