@@ -3,7 +3,6 @@ package openai
 import (
 	"context"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -199,9 +198,9 @@ func (o *operation) watch(response *http.Response) {
 // Read reads the response's body.
 func (o *operation) Read(p []byte) (int, error) {
 	n, err := o.body.Read(p)
-	switch {
-	case err == nil:
-	case err == io.EOF: //nolint:errorlint // Read returns io.EOF itself
+	switch err {
+	case nil:
+	case io.EOF:
 		o.over(nil, o.code)
 	default:
 		o.over(err, o.code)
@@ -237,10 +236,5 @@ func (o *operation) over(err error, code int) {
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.
 func isJSON(h http.Header) bool {
-	value := first(h, "Content-Type")
-	if value == "" || value == "application/json" {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(value)
-	return err == nil && media == "application/json"
+	return first(h, "Content-Type") == "" || mediaType(h) == "application/json"
 }
