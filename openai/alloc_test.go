@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,19 @@ func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRu
 		if got > 7 {
 			t.Errorf("%s: the chain makes %v allocations a call, want 7 at most", name, got)
 		}
+	}
+}
+
+func TestANameIsMadeOnceWhateverNamesCameBefore(t *testing.T) { //nolint:paralleltest // AllocsPerRun
+	for n := range 10_000 {
+		modelName([]byte(`"model-` + strconv.Itoa(n) + `"`))
+	}
+	value := []byte(`"gpt-5-mini"`)
+	if n := testing.AllocsPerRun(100, func() { modelName(value) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if name := modelName(value); name != "gpt-5-mini" {
+		t.Errorf("it is %q", name)
 	}
 }
 

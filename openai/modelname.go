@@ -1,58 +1,44 @@
 package openai
 
 import (
-	"maps"
 	"strings"
-	"sync"
 	"sync/atomic"
 )
 
 // maxModel bounds the model's name where it becomes part of a key or a label.
 const maxModel = 128
 
-// maxNames bounds the names that are kept; others are made anew each time.
+// maxNames bounds the names that are kept.
 const maxNames = 256
 
-// names are those of the models that were met: every call names one, and most
-// of them the same few.
-var names struct {
-	known atomic.Pointer[map[string]string] // replaced, not changed
-	mu    sync.Mutex
-}
+// names are those of models that were met lately: every call names one, and
+// most of them the same few. A name has one place, and takes it from another.
+var names [maxNames]atomic.Pointer[knownName]
+
+type knownName struct{ value, name string }
 
 // modelName returns the model's name that a JSON string stands for, bounded;
 // "" if it is none.
 func modelName(value []byte) string {
-	known := knownNames()
-	if name, ok := known[string(value)]; ok {
-		return name
+	if len(value) > maxModel {
+		return bounded(text(value))
 	}
-	name := bounded(text(value))
-	if name != "" && len(value) <= maxModel && len(known) < maxNames {
-		keepName(string(value), name)
+	place := &names[hash(value)%maxNames]
+	if known := place.Load(); known != nil && known.value == string(value) {
+		return known.name
 	}
-	return name
+	made := &knownName{string(value), bounded(text(value))}
+	place.Store(made)
+	return made.name
 }
 
-func knownNames() map[string]string {
-	if known := names.known.Load(); known != nil {
-		return *known
+// hash is FNV-1a.
+func hash(value []byte) uint32 {
+	h := uint32(2166136261)
+	for _, c := range value {
+		h = (h ^ uint32(c)) * 16777619
 	}
-	return nil
-}
-
-// keepName keeps one more name, if there is room: others may have been faster.
-func keepName(value, name string) {
-	names.mu.Lock()
-	defer names.mu.Unlock()
-	known := knownNames()
-	if len(known) >= maxNames {
-		return
-	}
-	all := make(map[string]string, len(known)+1)
-	maps.Copy(all, known)
-	all[value] = name
-	names.known.Store(&all)
+	return h
 }
 
 // bounded cuts the name of a model.
