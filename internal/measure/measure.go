@@ -70,11 +70,11 @@ func Guard(f func() error) {
 	}
 }
 
-// A Counter is an Int64Counter that never panics; the zero value counts nothing.
-type Counter struct{ instrument metric.Int64Counter }
-
 // nowhere is the context of what belongs to no call.
 var nowhere = context.Background()
+
+// A Counter is an Int64Counter that never panics; the zero value counts nothing.
+type Counter struct{ instrument metric.Int64Counter }
 
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
