@@ -39,6 +39,19 @@ func TestHalfAValueThatIsTooLongSaysNothing(t *testing.T) {
 	}
 }
 
+func TestAnErrorIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	in := []byte(`{"error":{"code":"x"},"error":null}`)
+	var whole, bytewise jsonCheck
+	whole.feed(in)
+	for i := range in {
+		bytewise.feed(in[i : i+1])
+	}
+	if !whole.failed || !bytewise.failed {
+		t.Errorf("whole: %v, byte by byte: %v", whole.failed, bytewise.failed)
+	}
+}
+
 // FuzzJSONCheck: whatever the pieces, an object is whole with its last byte
 // and not before, and says what encoding/json finds in it.
 func FuzzJSONCheck(f *testing.F) {

@@ -81,6 +81,16 @@ func TestLookups(t *testing.T) {
 	}
 }
 
+// A string is searched in two ways, by its length.
+func TestAStringEndsAtAQuoteThatIsNotEscaped(t *testing.T) {
+	t.Parallel()
+	for length := range 2 * shortString {
+		for _, escapes := range []string{``, `\\`, `\"`, `\\\"`, `\\\\`, `\"\\`} {
+			checkLookup(t, []byte(`{"a":"`+strings.Repeat("x", length)+escapes+`","model":"m"}`))
+		}
+	}
+}
+
 func FuzzMembers(f *testing.F) {
 	for _, payload := range lookups {
 		f.Add([]byte(payload))

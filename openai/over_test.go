@@ -281,3 +281,36 @@ func TestAChainWithinAChainKeepsItsOwnBooks(t *testing.T) {
 		}
 	}
 }
+
+// What an attempt's answer said is told of the response that the caller gets,
+// and of no other.
+func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
+	t.Parallel()
+	const failed = `{"model":"m-1","error":{"code":"server_error"}}`
+	for name, row := range map[string]struct {
+		second              roundTripFunc
+		status              int
+		errorType, answered string
+	}{
+		"the second attempt's": {reply(500, ""), 500, "500", "-"},
+		"the first one's, as the second was not sent": {
+			lost(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), 200, "stream_error", "m-1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				reader, provider := newReader()
+				tr := newChain(t, answers(reply(200, failed), row.second), openai.Config{
+					MeterProvider: provider, Retry: retry.Config{MaxAttempts: 2},
+				})
+				got := do(t, tr, ask(t, t.Context(), "m"))
+				data := collect(t, reader)
+				if got.status != row.status || data.count(operationDuration) != 1 ||
+					data.count(operationDuration, "error.type", row.errorType, "gen_ai.response.model", row.answered) != 1 {
+					t.Errorf("status %d: %+v", got.status, data.with(operationDuration))
+				}
+			})
+		})
+	}
+}

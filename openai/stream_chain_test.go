@@ -155,6 +155,7 @@ func TestFirstEventTimeoutCountsTheTimeInReads(t *testing.T) {
 		"comments until the very instant":    {comments(100, 5*time.Second), 0, 10 * time.Second},
 		"a reader who comes late":            {[]part{{time.Hour, tokenEvent}}, time.Minute, 70 * time.Second},
 		"a reader who was away when it came": {[]part{{15 * time.Second, tokenEvent + endEvent}}, time.Minute, 2 * time.Minute},
+		"a reader who waits and is away":     {[]part{{14 * time.Second, comment}, {time.Hour, tokenEvent}}, 8 * time.Second, 26 * time.Second},
 		"a reader who is away now and then":  {[]part{{0, comment}, {0, comment}, {time.Hour, tokenEvent}}, 8 * time.Second, 34 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -92,6 +92,31 @@ func TestAChunkThatFailsCompletesNothing(t *testing.T) {
 	}
 }
 
+func TestAnEventLikeTheOneBeforeIsReadWhereItDiffers(t *testing.T) {
+	t.Parallel()
+	const token = `{"choices":[{"index":0,"delta":{"content":"x"}}]}`
+	end := func(reason string) string {
+		return `{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":` + reason + `}]}`
+	}
+	for name, row := range map[string]struct {
+		first, second string
+		outcome       string
+	}{
+		"another token":        {token, `{"choices":[{"index":0,"delta":{"content":"yy"}}]}`, "truncated"},
+		"cut":                  {token, token[:len(token)-1], "error_event"},
+		"a token without end":  {token, `{"choices":[{"index":0,"delta":{"content":"x}}]}`, "error_event"},
+		"an end":               {end("null"), end(`"stop"`), "complete"},
+		"an error beside it":   {token, `{"choices":[{"index":0,"delta":{"content":"x"}}],"error":{"code":"x"}}`, "error_event"},
+		"another choice's end": {end("null"), strings.Replace(end(`"stop"`), "0", "1", 1), "truncated"},
+	} {
+		recorder := newOperationRecorder(noop.NewMeterProvider())
+		data := "data: " + row.first + "\n\ndata: " + row.second + "\n\n"
+		if got := readStream(t, recorder, choicesShape, []byte(data), 100); got.outcome != row.outcome {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // Half a name is another model, half a number another count.
 func TestAnEventThatIsCutSaysNothingOfItself(t *testing.T) {
 	t.Parallel()

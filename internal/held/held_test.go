@@ -96,6 +96,21 @@ func TestWhatWasHeldIsReadFirst(t *testing.T) {
 	}
 }
 
+func TestABodyOfKnownSizeIsHeldInOneAllocation(t *testing.T) { //nolint:paralleltest // counts allocations
+	data := bytes.Repeat([]byte("0123456789"), 2000)
+	var b Body
+	src := bytes.NewReader(data)
+	body := io.NopCloser(src)
+	got := testing.AllocsPerRun(10, func() {
+		src.Reset(data)
+		b = Body{}
+		_ = b.Init(body, nil).Fill(1<<20, int64(len(data)), 0, nil)
+	})
+	if got != 1 || !bytes.Equal(b.Held(), data) {
+		t.Errorf("%v allocations for %d bytes", got, len(b.Held()))
+	}
+}
+
 func TestFillEndsWhenThereIsEnough(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []time.Duration{0, time.Minute} {

@@ -79,6 +79,8 @@ func TestScannerOversize(t *testing.T) {
 		{"a comment", ":" + long + long + "\ndata: a\n\n", []event{{Data: "a"}}},
 		{"another field", "id: " + long + "\ndata: a\n\n", []event{{Data: "a"}}},
 		{"data of many lines", strings.Repeat("data: "+long[:1<<16]+"\n", 17) + "\ndata: b\n\n", []event{{Oversize: true}, {Data: "b"}}},
+		{"data of two lines that fits", "data:" + fits + "\ndata:xxxx\n\n", []event{{Data: fits + "\nxxxx"}}},
+		{"data of two lines, one byte more", "data:" + fits + "\ndata:xxxxx\n\n", []event{{Oversize: true}}},
 		{"behind a byte order mark", "\ufeffdata: " + long + "\n\n", []event{{Oversize: true}}},
 	}
 	for _, tt := range tests {
