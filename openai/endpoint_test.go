@@ -134,6 +134,8 @@ func TestEndpointsHaveNames(t *testing.T) {
 		"/openai/deployments/w/audio/transcriptions?api-version=2024-10-21":   "audio",
 		"/v1/completions":       "completions",
 		"/completions":          "completions",
+		"/v1/xchat/completions": "completions",
+		"/v1/xembeddings":       "other",
 		"/api/v1/embeddings":    "embeddings",
 		"/v1/moderations":       "moderations",
 		"/v1/images/edits":      "images",

@@ -636,3 +636,56 @@ func TestTheMetricsLayerWorksAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestABaseThatMisbehavesMakesOneAttempt(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		base      roundTripFunc
+		errorType string
+	}{
+		"a response beside an error": {func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, io.EOF
+		}, "connection_error"},
+		"neither":                 {func(*http.Request) (*http.Response, error) { return nil, nil }, "_OTHER"}, //nolint:nilnil // what misbehaves
+		"a response without body": {func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil }, "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reader, provider := newReader()
+			do(t, openai.NewMetricsTransport(row.base, openai.MetricsConfig{MeterProvider: provider}), ask(t, t.Context(), "m"))
+			if data := collect(t, reader); data.count(attemptDuration) != 1 || data.count(attemptDuration, "error.type", row.errorType) != 1 {
+				t.Errorf("%+v", data)
+			}
+		})
+	}
+}
+
+// A user may drop an instrument with a View, and want the others.
+func TestEachInstrumentIsRecordedWithoutTheOthers(t *testing.T) {
+	t.Parallel()
+	const tokens, firstChunk = "gen_ai.client.token.usage", "gen_ai.client.operation.time_to_first_chunk"
+	all := []string{operationDuration, tokens, firstChunk}
+	for _, wanted := range all {
+		t.Run(wanted, func(t *testing.T) {
+			t.Parallel()
+			reader, options := sdk.NewManualReader(), []sdk.Option(nil)
+			for _, name := range all {
+				if name != wanted {
+					options = append(options, sdk.WithView(sdk.NewView(sdk.Instrument{Name: name}, sdk.Stream{Aggregation: sdk.AggregationDrop{}})))
+				}
+			}
+			const counts = `data: {"choices":[],"usage":{"prompt_tokens":9}}` + "\n\n"
+			body := tokenEvent + counts + endEvent + doneEvent
+			tr := newChain(t, answers(reply(200, body, "Content-Type", "text/event-stream")), openai.Config{
+				MeterProvider: sdk.NewMeterProvider(append(options, sdk.WithReader(reader))...),
+			})
+			do(t, tr, ask(t, t.Context(), "m"))
+			data := collect(t, reader)
+			for _, name := range all {
+				if got := data.count(name) == 1; got != (name == wanted) {
+					t.Errorf("%s is recorded: %v", name, got)
+				}
+			}
+		})
+	}
+}

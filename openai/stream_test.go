@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 )
 
@@ -95,6 +98,7 @@ func TestAChunkThatFailsCompletesNothing(t *testing.T) {
 func TestAnEventLikeTheOneBeforeIsReadWhereItDiffers(t *testing.T) {
 	t.Parallel()
 	const token = `{"choices":[{"index":0,"delta":{"content":"x"}}]}`
+	many := `{"choices":[` + strings.Repeat(`{"index":0,"delta":{"content":"x"}},`, 9) + `null]}`
 	end := func(reason string) string {
 		return `{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":` + reason + `}]}`
 	}
@@ -103,6 +107,7 @@ func TestAnEventLikeTheOneBeforeIsReadWhereItDiffers(t *testing.T) {
 		outcome       string
 	}{
 		"another token":        {token, `{"choices":[{"index":0,"delta":{"content":"yy"}}]}`, "truncated"},
+		"many choices":         {many, many, "truncated"},
 		"cut":                  {token, token[:len(token)-1], "error_event"},
 		"a token without end":  {token, `{"choices":[{"index":0,"delta":{"content":"x}}]}`, "error_event"},
 		"an end":               {end("null"), end(`"stop"`), "complete"},
@@ -114,6 +119,25 @@ func TestAnEventLikeTheOneBeforeIsReadWhereItDiffers(t *testing.T) {
 		if got := readStream(t, recorder, choicesShape, []byte(data), 100); got.outcome != row.outcome {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+func TestWhatFailsAfterTheEndOfAStreamIsTheReadersAlone(t *testing.T) {
+	t.Parallel()
+	const whole = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+	errTorn := errors.New("torn")
+	ctx := new(call.Call).Init(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://x/chat/completions", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := io.NopCloser(io.MultiReader(strings.NewReader(whole), iotest.ErrReader(errTorn)))
+	a := &answer{src: src, kind: streamAnswer, request: req, watcher: &watcher{metrics: newOperationRecorder(noop.NewMeterProvider())}, stream: &stream{shape: choicesShape}}
+	if _, err := io.ReadAll(a); !errors.Is(err, errTorn) {
+		t.Errorf("its reader was told %v", err)
+	}
+	if failure := a.failed.Load(); failure != nil || a.outcome() != "complete" || a.End(errTorn) != breaker.Success {
+		t.Errorf("%v, %s", failure, a.outcome())
 	}
 }
 

@@ -70,6 +70,18 @@ func FuzzFacts(f *testing.F) {
 	})
 }
 
+// Some servers count in each event, from the beginning.
+func TestTheLatestUsageOfAStreamCounts(t *testing.T) {
+	t.Parallel()
+	s := stream{shape: choicesShape}
+	for _, counts := range []string{`{"prompt_tokens":9,"completion_tokens":1}`, `{"prompt_tokens":9,"completion_tokens":2}`} {
+		s.feed([]byte(`data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":` + counts + "}\n\n"))
+		for _, ok := s.next(); ok; _, ok = s.next() {
+		}
+	}
+	compareFacts(t, "a stream", "twice", s.facts, facts{usage: usage{9, 2, true, true}})
+}
+
 func compareFacts(t *testing.T, where, said string, got, want facts) {
 	t.Helper()
 	g, w := got.usage, want.usage
