@@ -17,7 +17,7 @@ func TestAMeterProviderThatIsSetLaterRecords(t *testing.T) {
 	t.Parallel()
 	const own = "RETRIP_TEST_GLOBAL_METER"
 	if os.Getenv(own) == "" {
-		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$") //nolint:gosec // this test itself
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
 		again.Env = append(os.Environ(), own+"=1")
 		if out, err := again.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)

@@ -24,7 +24,7 @@ type Request struct {
 func (r *Request) Init(parent context.Context, origin *http.Request) {
 	r.Attempt.Init(parent)
 	r.Origin = origin
-	r.HTTP = *origin.WithContext(&r.Attempt)
+	r.HTTP = *origin.WithContext(&r.Attempt) //nolint:contextcheck // an Attempt inherits from its parent
 }
 
 // An Attempt is the context of one attempt. Whoever has to end the attempt

@@ -66,7 +66,7 @@ func (c *Call) Value(key any) any {
 }
 
 // From returns the innermost Call of ctx, or nil.
-func From(ctx context.Context) *Call {
+func From(ctx context.Context) *Call { //nolint:contextcheck // nothing is made here
 	if a, ok := ctx.(*Attempt); ok {
 		ctx = a.parent // which a Value would ask as well
 	}
