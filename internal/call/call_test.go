@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -96,6 +98,56 @@ func TestAnAttemptEndsWithoutItsCall(t *testing.T) {
 	}
 }
 
+func TestAnAttemptMayBeCanceledWhileOthersAskForItsEnd(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{nil, errors.New("given up")} {
+		want := cause
+		if cause == nil {
+			want = context.Canceled
+		}
+		for range 300 {
+			outer := attemptBelow(t.Context())
+			a := attemptBelow(context.WithValue(outer, testKey{}, 1))
+			ask := []func(){
+				func() { <-a.Done() },
+				func() {
+					for a.Err() == nil {
+						runtime.Gosched()
+					}
+				},
+				func() {
+					child, stop := context.WithTimeout(a, time.Hour)
+					defer stop()
+					<-child.Done()
+					if !errors.Is(context.Cause(child), want) {
+						t.Errorf("a child ended with %v", context.Cause(child))
+					}
+				},
+				func() {
+					after := make(chan struct{})
+					context.AfterFunc(a, func() { close(after) })
+					<-after
+				},
+				func() {
+					if a.Value(testKey{}) != 1 || AttemptFrom(a) != a {
+						t.Error("a value is lost")
+					}
+				},
+			}
+			var wg sync.WaitGroup
+			for _, f := range ask {
+				wg.Go(f)
+			}
+			wg.Go(func() { a.Cancel(cause) })
+			wg.Go(func() { a.Cancel(cause) })
+			wg.Wait()
+			if !errors.Is(a.Err(), context.Canceled) || !errors.Is(context.Cause(a), want) || outer.Err() != nil {
+				t.Fatalf("ended with %v, %v, the outer one with %v", a.Err(), context.Cause(a), outer.Err())
+			}
+		}
+	}
+}
+
 func TestWhatIsDerivedFromAnAttemptEndsWithIt(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("given up")
@@ -109,7 +161,7 @@ func TestWhatIsDerivedFromAnAttemptEndsWithIt(t *testing.T) {
 	}
 	a.Cancel(cause)
 	<-after
-	if derived.Err() == nil || !errors.Is(context.Cause(derived), cause) {
+	if !errors.Is(context.Cause(derived), cause) {
 		t.Errorf("what is derived ended with %v, %v", derived.Err(), context.Cause(derived))
 	}
 }
