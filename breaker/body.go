@@ -174,7 +174,7 @@ func (b *body) end(err error) {
 	b.permit.Settle(verdict, Hint{}) // does nothing if there was a success
 }
 
-// readVerdict judges an error of sending the request or reading its response.
+// readVerdict judges an error of reading the response.
 func readVerdict(req *http.Request) Outcome {
 	if verdict := contextVerdict(req); verdict != Undecided {
 		return verdict

@@ -175,9 +175,8 @@ func (b *Breaker) tally() tally {
 }
 
 // Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
-// Config was not valid). An admitted request must
-// settle p with one of its methods; p must not be in use. What p was before
-// does not matter.
+// Config was not valid). An admitted request must settle p with one of its
+// methods; p must not be in use. What p was before does not matter.
 func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())
 	if w&wordNotClosed != 0 {

@@ -45,9 +45,9 @@ type Config struct {
 	Policy Policy
 
 	// Safe reports whether a request may be sent more than once. What it
-	// refuses is sent once, whatever Policy says, but see Repeatable. Nil means the idempotent
-	// methods (RFC 9110, section 9.2.2) and requests that carry an
-	// Idempotency-Key or X-Idempotency-Key, as net/http has it.
+	// refuses is sent once, whatever Policy says, but see Repeatable. Nil means
+	// the idempotent methods (RFC 9110, section 9.2.2) and requests that carry
+	// an Idempotency-Key or X-Idempotency-Key, as net/http has it.
 	Safe func(*http.Request) bool
 
 	// Repeatable is asked about an attempt that Policy would repeat, of a

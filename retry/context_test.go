@@ -111,7 +111,7 @@ func TestAnAttemptsContextEndsWithItsBody(t *testing.T) {
 			t.Parallel()
 			var attempt context.Context
 			base := answers(func(r *http.Request) (*http.Response, error) {
-				attempt = r.Context()
+				attempt = r.Context() //nolint:fatcontext // for what becomes of it
 				return response(200, "body"), nil
 			})
 			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))

@@ -275,18 +275,20 @@ func hasControl(s string) bool {
 }
 
 // rejectionOf returns a breaker's refusal of the attempt that ended with err, or
-// nil. A refusal within the call of a Transport below is none of the whole
-// call if that has sent something, or was ended by its context.
+// nil. What was refused in the midst of a call of a Transport below is no
+// refusal of that call.
 func rejectionOf(err error) fault.Rejection {
-	r, ok := fault.AsRejection(err)
-	if !ok {
-		return nil
+	if r, ok := fault.AsRejection(err); ok && !begunBelow(err) {
+		return r
 	}
+	return nil
+}
+
+// begunBelow reports whether err ended a call of a Transport below that has
+// sent something, or that waited until its context was over.
+func begunBelow(err error) bool {
 	var below *Error
-	if errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil) {
-		return nil
-	}
-	return r
+	return errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil)
 }
 
 // notSent reports whether err proves that nothing was written. Of several

@@ -12,8 +12,8 @@ import (
 // A trip is one call on its way through its attempts.
 type trip struct {
 	t      *Transport
-	req    *http.Request   // what the hooks are asked about, never changed
-	origin *http.Request   // the caller's, from which all attempts are made
+	req    *http.Request   // what RoundTrip was given, for the hooks: they find the call in its context
+	origin *http.Request   // the caller's, from which all attempts are made; it is req, or what req was made from
 	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
 	call   *call.Call
 	first  *attempt // not made yet

@@ -17,7 +17,7 @@ type Request struct {
 	HTTP    http.Request  // what is sent
 	Origin  *http.Request // what HTTP was made from: a base may change HTTP, though it should not
 	Reader  payload.Reader
-	Source  payload.Source // what the whole call sends, in its first Request; with it Reader is HTTP's Body
+	Source  payload.Source // what the whole call sends, in its first Request only; filled before, if HTTP's Body is Reader
 }
 
 // Init makes r a request like origin, whose context is an Attempt below parent.

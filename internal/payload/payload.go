@@ -30,12 +30,6 @@ func NewSource(data []byte) *Source { return &Source{data: data} }
 // Share makes data the payload.
 func (s *Source) Share(data []byte) { s.data, s.gone = data, false }
 
-// Len returns the payload's length.
-func (s *Source) Len() int { return len(s.data) }
-
-// Bytes returns the payload. Nobody may write to it.
-func (s *Source) Bytes() []byte { return s.data }
-
 // Open returns a new reader over the whole payload; it fits Request.GetBody.
 // It fails after Release.
 func (s *Source) Open() (io.ReadCloser, error) {
@@ -134,10 +128,10 @@ func (e *LengthError) Error() string {
 	return fmt.Sprintf("retrip: the request body ended after %d bytes, before its ContentLength of %d: set ContentLength to its size, or to -1 if that is unknown", e.Got, e.Want)
 }
 
-// Buffer reads body into the Source, closes it, and returns what it read. A length of 0 or below is
-// an unknown one, as in http.Request. Bodies above limit are not buffered:
-// then the returned Stream is the whole body, still to be closed. A Reader of
-// another Source is shared, not copied.
+// Buffer reads body into the Source, closes it, and returns what it read. A
+// length of 0 or below is an unknown one, as in http.Request. Bodies above
+// limit are not buffered: then the returned Stream is the whole body, still to
+// be closed. A Reader of another Source is shared, not copied.
 //
 // If a body can block (it is not held in memory), it is closed as soon as ctx
 // is over, so that it can't outlast the call.

@@ -77,7 +77,7 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 					t.Errorf("%s, %d bytes, known %v: %v, %v", name, size, known, stream, err)
 					continue
 				}
-				if got := string(s.Bytes()); got != text(size) || s.Len() != size {
+				if got := string(s.data); got != text(size) || len(s.data) != size {
 					t.Errorf("%s, %d bytes, known %v: got %q", name, size, known, got)
 				}
 				if b.closed.Load() != 1 {
@@ -94,7 +94,7 @@ func TestAKnownLengthIsOneAllocationOfThatSize(t *testing.T) {
 	if _, _, err := s.Buffer(t.Context(), of(strings.NewReader(text(37))), 37, limit, false); err != nil {
 		t.Fatal(err)
 	}
-	if got := cap(s.Bytes()); got != 37 {
+	if got := cap(s.data); got != 37 {
 		t.Errorf("%d bytes are held for 37", got)
 	}
 }
@@ -107,8 +107,8 @@ func TestAKnownLengthAboveTheLimitIsStreamedUnread(t *testing.T) {
 	if err != nil || stream == nil {
 		t.Fatal(stream, err)
 	}
-	if b.reads.Load() != 0 || b.closed.Load() != 0 || s.Len() != 0 {
-		t.Errorf("%d reads, closed %d times, %d bytes held", b.reads.Load(), b.closed.Load(), s.Len())
+	if b.reads.Load() != 0 || b.closed.Load() != 0 || len(s.data) != 0 {
+		t.Errorf("%d reads, closed %d times, %d bytes held", b.reads.Load(), b.closed.Load(), len(s.data))
 	}
 	if got := all(t, stream); got != text(limit+1) {
 		t.Errorf("streamed %q", got)
@@ -188,8 +188,8 @@ func TestALengthThatDoesNotMatchIsAnError(t *testing.T) {
 		if stream != nil || !errors.As(err, &mismatch) || mismatch.Want != row.length || mismatch.Got != row.got || !strings.Contains(err.Error(), row.text) {
 			t.Errorf("%d bytes as %d: %v", row.size, row.length, err)
 		}
-		if b.closed.Load() != 1 || s.Len() != 0 {
-			t.Errorf("%d bytes as %d: closed %d times, %d bytes held", row.size, row.length, b.closed.Load(), s.Len())
+		if b.closed.Load() != 1 || len(s.data) != 0 {
+			t.Errorf("%d bytes as %d: closed %d times, %d bytes held", row.size, row.length, b.closed.Load(), len(s.data))
 		}
 	}
 }
@@ -242,8 +242,8 @@ func TestABlockedBodyIsClosedWhenTheContextEnds(t *testing.T) {
 					t.Errorf("%v, %v after %v", stream, err, time.Since(start))
 				}
 				synctest.Wait()
-				if b.closed.Load() != 1 || s.Len() != 0 {
-					t.Errorf("closed %d times, %d bytes held", b.closed.Load(), s.Len())
+				if b.closed.Load() != 1 || len(s.data) != 0 {
+					t.Errorf("closed %d times, %d bytes held", b.closed.Load(), len(s.data))
 				}
 			})
 		})
@@ -269,8 +269,8 @@ func TestAContextThatEndsAfterTheReadingClosesNothingTwice(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if b.closed.Load() != 1 || s.Len() != 5 {
-			t.Errorf("closed %d times, %d bytes held", b.closed.Load(), s.Len())
+		if b.closed.Load() != 1 || len(s.data) != 5 {
+			t.Errorf("closed %d times, %d bytes held", b.closed.Load(), len(s.data))
 		}
 	})
 }
@@ -285,7 +285,7 @@ func TestAReaderOfAnotherSourceIsSharedNotCopied(t *testing.T) {
 	if stream != nil || err != nil {
 		t.Fatal(stream, err)
 	}
-	if got := s.Bytes(); len(got) != len(data) || &got[0] != &data[0] {
+	if got := s.data; len(got) != len(data) || &got[0] != &data[0] {
 		t.Error("the bytes were copied")
 	}
 	if _, err := r.Read(make([]byte, 1)); err == nil {
@@ -301,8 +301,8 @@ func TestAReaderThatWasBegunIsNotTakenForTheWholePayload(t *testing.T) {
 	}
 	var s Source
 	_, stream, err := s.Buffer(t.Context(), r, -1, limit, false)
-	if stream != nil || err != nil || string(s.Bytes()) != "345" {
-		t.Errorf("%v, %v: %q", stream, err, s.Bytes())
+	if stream != nil || err != nil || string(s.data) != "345" {
+		t.Errorf("%v, %v: %q", stream, err, s.data)
 	}
 	if _, _, err := s.Buffer(t.Context(), r, -1, limit, false); err == nil {
 		t.Error("a closed reader was read")
@@ -389,8 +389,8 @@ func TestReleaseLeavesOpenReadersTheirBytes(t *testing.T) {
 	s := NewSource([]byte("12345"))
 	r := open(t, s)
 	s.Release()
-	if s.Len() != 0 || s.Bytes() != nil {
-		t.Errorf("%d bytes are held", s.Len())
+	if s.data != nil {
+		t.Errorf("%d bytes are held", len(s.data))
 	}
 	if got := all(t, r); got != "12345" {
 		t.Errorf("an open reader read %q", got)
@@ -403,7 +403,7 @@ func TestReleaseLeavesOpenReadersTheirBytes(t *testing.T) {
 func TestTheZeroSourceIsAnEmptyPayload(t *testing.T) {
 	t.Parallel()
 	var s Source
-	if got := all(t, open(t, &s)); got != "" || s.Len() != 0 {
+	if got := all(t, open(t, &s)); got != "" || len(s.data) != 0 {
 		t.Errorf("read %q", got)
 	}
 }
