@@ -80,7 +80,7 @@ const (
 )
 
 func kindOf(response *http.Response, endpoint string) answerKind {
-	if first(response.Header, "Content-Encoding") != "" {
+	if isCompressed(response) {
 		return opaqueAnswer
 	}
 	switch mediaType(response.Header) {
@@ -101,6 +101,11 @@ func first(h http.Header, name string) string {
 		return values[0]
 	}
 	return ""
+}
+
+func isCompressed(response *http.Response) bool {
+	encoding := first(response.Header, "Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
 }
 
 // mediaType returns the media type without its parameters.

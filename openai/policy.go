@@ -148,7 +148,7 @@ func worthPeeking(response *http.Response) bool {
 	_, retryable := statusReason(response.StatusCode)
 	return (retryable || response.StatusCode >= http.StatusBadRequest && adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody &&
-		first(response.Header, "Content-Encoding") == ""
+		!isCompressed(response)
 }
 
 // errorOutcome is what a response with an error status says to the breaker. A

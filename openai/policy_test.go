@@ -254,15 +254,16 @@ func TestOnlyWhatCouldChangeADecisionIsPeeked(t *testing.T) {
 		response *http.Response
 		want     bool
 	}{
-		"429":                    {made(429, quotaBody), true},
-		"529":                    {made(529, quotaBody), true},
-		"409, advised":           {made(409, quotaBody, "x-should-retry", "true"), true},
-		"409":                    {made(409, quotaBody), false},
-		"200":                    {made(200, quotaBody), false},
-		"200, advised":           {made(200, quotaBody, "x-should-retry", "true"), false},
-		"compressed":             {made(429, quotaBody, "Content-Encoding", "gzip"), false},
-		"the answer to a HEAD":   {&http.Response{StatusCode: 429, Header: http.Header{}, Body: http.NoBody}, false},
-		"a base that misbehaves": {&http.Response{StatusCode: 429, Header: http.Header{}}, false},
+		"429":                     {made(429, quotaBody), true},
+		"529":                     {made(529, quotaBody), true},
+		"409, advised":            {made(409, quotaBody, "x-should-retry", "true"), true},
+		"409":                     {made(409, quotaBody), false},
+		"200":                     {made(200, quotaBody), false},
+		"200, advised":            {made(200, quotaBody, "x-should-retry", "true"), false},
+		"compressed":              {made(429, quotaBody, "Content-Encoding", "gzip"), false},
+		"not compressed, it says": {made(429, quotaBody, "Content-Encoding", "identity"), true},
+		"the answer to a HEAD":    {&http.Response{StatusCode: 429, Header: http.Header{}, Body: http.NoBody}, false},
+		"a base that misbehaves":  {&http.Response{StatusCode: 429, Header: http.Header{}}, false},
 	} {
 		before := row.response.Body
 		_ = peekError(row.response, noCancel)

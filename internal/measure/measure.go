@@ -70,40 +70,30 @@ func Guard(f func() error) {
 	}
 }
 
-// nowhere is the context of what belongs to no call.
-var nowhere = context.Background()
-
 // A Counter is an Int64Counter that never panics; the zero value counts nothing.
 type Counter struct{ instrument metric.Int64Counter }
 
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
-	Guard(func() error {
-		instrument, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		if err == nil && instrument != nil {
-			instrument.Enabled(nowhere) // one that panics here is not used
-			c.instrument = instrument
-		}
+	Guard(func() (err error) {
+		c.instrument, err = m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 		return err
 	})
 	return c
 }
 
 // Enabled reports whether somebody reads the counter.
-func (c Counter) Enabled(ctx context.Context) bool {
+func (c Counter) Enabled(ctx context.Context) (enabled bool) {
+	defer guard(nil)
 	return c.instrument != nil && c.instrument.Enabled(ctx)
 }
 
 // Add counts n under the attributes of o.
 func (c Counter) Add(ctx context.Context, n int64, o *Options) {
-	if c.Enabled(ctx) {
-		c.add(ctx, n, o)
-	}
-}
-
-func (c Counter) add(ctx context.Context, n int64, o *Options) {
 	defer guard(nil)
-	c.instrument.Add(ctx, n, o.add...)
+	if c.instrument != nil && c.instrument.Enabled(ctx) {
+		c.instrument.Add(ctx, n, o.add...)
+	}
 }
 
 // A Histogram is a Float64Histogram that never panics; the zero value records nothing.
