@@ -68,24 +68,26 @@ func TestWhatIsHeldOfAnEndlessAnswerIsBounded(t *testing.T) {
 			if row.delivery == openai.Whole && testing.Short() {
 				return
 			}
-			var read atomic.Int64
-			base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
-				body := &endlessBody{req.Context(), []byte(row.begin), []byte(row.again), &read}
-				return &http.Response{StatusCode: row.status, Header: http.Header{"Content-Type": {row.media}}, Body: body, ContentLength: -1}, nil
+			synctest.Test(t, func(t *testing.T) { // a drain has its time on a busy machine too
+				var read atomic.Int64
+				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					body := &endlessBody{req.Context(), []byte(row.begin), []byte(row.again), &read}
+					return &http.Response{StatusCode: row.status, Header: http.Header{"Content-Type": {row.media}}, Body: body, ContentLength: -1}, nil
+				})
+				tr := newChain(t, base, openai.Config{Delivery: row.delivery, Retry: retry.Config{MaxAttempts: 2, Backoff: at(time.Millisecond)}})
+				resp, err := tr.RoundTrip(ask(t, t.Context(), "m"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := read.Load(); n > row.most+1 { // which shows that there is more
+					t.Errorf("%d bytes were read before the response was returned, want %d at most", n, row.most)
+				}
+				begin := make([]byte, len(row.begin)+2*len(row.again))
+				if _, err := io.ReadFull(resp.Body, begin); err != nil || string(begin) != row.begin+row.again+row.again {
+					t.Errorf("it begins with %.40q…, %v", begin, err)
+				}
+				_ = resp.Body.Close()
 			})
-			tr := newChain(t, base, openai.Config{Delivery: row.delivery, Retry: retry.Config{MaxAttempts: 2, Backoff: at(time.Millisecond)}})
-			resp, err := tr.RoundTrip(ask(t, t.Context(), "m"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := read.Load(); n > row.most+1 { // which shows that there is more
-				t.Errorf("%d bytes were read before the response was returned, want %d at most", n, row.most)
-			}
-			begin := make([]byte, len(row.begin)+2*len(row.again))
-			if _, err := io.ReadFull(resp.Body, begin); err != nil || string(begin) != row.begin+row.again+row.again {
-				t.Errorf("it begins with %.40q…, %v", begin, err)
-			}
-			_ = resp.Body.Close()
 		})
 	}
 }
