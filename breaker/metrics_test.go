@@ -260,3 +260,22 @@ level=INFO msg="circuit breaker changed its state" key=x from=open to=closed rea
 		t.Errorf("logged\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestABreakerAloneIsCollectedUntilItIsClosed(t *testing.T) {
+	t.Parallel()
+	reader := sdk.NewManualReader()
+	cfg := breaker.Config{Name: "alone", MeterProvider: sdk.NewMeterProvider(sdk.WithReader(reader))}
+	const closed = "state{name=alone,state=closed} 1"
+	b := breaker.New(cfg)
+	if got := collect(t, reader); !slices.Contains(got, closed) {
+		t.Errorf("%q", got)
+	}
+	for range 2 {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := collect(t, reader); slices.Contains(got, closed) {
+		t.Errorf("after Close: %q", got)
+	}
+}

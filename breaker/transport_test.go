@@ -648,3 +648,34 @@ func TestOverARealServer(t *testing.T) {
 		tr.CloseIdleConnections()
 	}
 }
+
+func TestARequestWithoutAURLIsLeftToTheBase(t *testing.T) {
+	t.Parallel()
+	errBad := errors.New("no URL")
+	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) { return nil, errBad }), breaker.Config{})
+	req := request(t.Context(), http.MethodGet)
+	req.URL = nil
+	resp, err := tr.RoundTrip(req)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if !errors.Is(err, errBad) || len(tr.Snapshot()) != 0 {
+		t.Errorf("%v, %+v", err, tr.Snapshot())
+	}
+}
+
+func TestAnErrorThatObserveLeavesUndecidedIsIgnored(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), breaker.Config{
+		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+			return breaker.Undecided, nil, breaker.Hint{}
+		},
+	})
+	resp, err := tr.RoundTrip(request(t.Context(), http.MethodGet))
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if got := totals(tr); got != (breaker.Totals{Ignored: 1}) {
+		t.Errorf("%+v", got)
+	}
+}

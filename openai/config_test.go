@@ -137,3 +137,27 @@ func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 		t.Errorf("got %+v, body closed %d times, %d requests", got, body.closed, len(base.seen()))
 	}
 }
+
+func TestABadFieldOfTheChainIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		field string
+		cfg   openai.Config
+	}{
+		{"Delivery", openai.Config{Delivery: -1}},
+		{"Delivery", openai.Config{Delivery: openai.Whole + 1}},
+		{"SDKRetries", openai.Config{SDKRetries: -1}},
+		{"SDKRetries", openai.Config{SDKRetries: openai.IgnoreSDKRetries + 1}},
+		{"FirstEventTimeout", openai.Config{FirstEventTimeout: -1}},
+	} {
+		base := answers(reply(200, `{"ok":true}`))
+		got := do(t, newChain(t, base, row.cfg), ask(t, t.Context(), "m"))
+		var bad *openai.ConfigError
+		if !errors.As(got.err, &bad) || bad.Field != row.field || !strings.Contains(got.err.Error(), "Config."+row.field) {
+			t.Errorf("%s: got %v", row.field, got.err)
+		}
+		if len(base.seen()) != 0 {
+			t.Errorf("%s: something was sent", row.field)
+		}
+	}
+}

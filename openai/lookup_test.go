@@ -59,6 +59,7 @@ var lookups = []string{
 	`{"model":"a\"b\\c\/d\b\f\n\r\t\u00e9\ud83d\ude00"}`,
 	`{"model":"lone \ud83d surrogate"}`,
 	`{"model":"é😀"}`,
+	`{"model":"x` + strings.Repeat("é", maxModel) + `"}`,
 	`{"a":"\\","model":"m"}`,
 	`{"a":"\\\"","model":"m"}`,
 	`{"a":"\\\\\"}{,\"model\":\"no\"","model":"m"}`,
@@ -113,8 +114,8 @@ func checkLookup(t *testing.T, payload []byte) {
 	if !bytes.Equal(payload, before) {
 		t.Errorf("%q was changed to %q", before, payload)
 	}
-	if len(model) > maxModel {
-		t.Errorf("%q: a model's name of %d bytes", payload, len(model))
+	if len(model) > maxModel || !utf8.ValidString(model) {
+		t.Errorf("%q: a model's name %q of %d bytes", payload, model, len(model))
 	}
 	wantModel, wantStream, ok := lookUpSlowly(payload)
 	if !ok {

@@ -689,3 +689,20 @@ func TestEachInstrumentIsRecordedWithoutTheOthers(t *testing.T) {
 		})
 	}
 }
+
+// A base says no more than that the context is over.
+func TestAnAttemptThatATimeLimitEndsIsATimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reader, provider := newReader()
+		base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
+		tr := newChain(t, base, openai.Config{MeterProvider: provider, Retry: retry.Config{AttemptTimeout: time.Second}})
+		do(t, tr, ask(t, t.Context(), "m"))
+		if data := collect(t, reader); data.count(attemptDuration) != 1 || data.count(attemptDuration, "error.type", "timeout") != 1 {
+			t.Errorf("%+v", data.with(attemptDuration))
+		}
+	})
+}

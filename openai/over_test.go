@@ -314,3 +314,37 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 		})
 	}
 }
+
+func TestAReaderWhoStopsAtTheLastByteOfAnErrorHasSeenIt(t *testing.T) {
+	t.Parallel()
+	const failed = `{"error":{"code":"x"}}`
+	reader, provider := newReader()
+	tr := newChain(t, answers(replyWith(200, func() io.Reader { return strings.NewReader(failed) }, -1)), openai.Config{
+		Delivery: openai.Immediate, MeterProvider: provider,
+	})
+	resp, err := tr.RoundTrip(ask(t, t.Context(), "m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, len(failed))); err != nil {
+		t.Error(err)
+	}
+	_ = resp.Body.Close()
+	if data := collect(t, reader); data.count(operationDuration, "error.type", "stream_error") != 1 {
+		t.Errorf("%+v", data.with(operationDuration))
+	}
+}
+
+// A user's Inspect is for what the chain finds nothing wrong with.
+func TestAUsersInspectIsAskedLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		tr := newChain(t, answers(reply(200, `{"error":{"code":"server_error"}}`), reply(200, `{"ok":true}`)), openai.Config{Retry: retry.Config{
+			Inspect: func(*retry.Attempt) error { asked++; return nil },
+		}})
+		if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.body != `{"ok":true}` || asked != 1 {
+			t.Errorf("%+v, asked %d times", got, asked)
+		}
+	})
+}

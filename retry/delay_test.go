@@ -25,3 +25,10 @@ func TestAWaitBeyondAllBoundsDoesNotOverflow(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutAResponseThereIsNoHint(t *testing.T) {
+	t.Parallel()
+	if wait, ok := (&Attempt{}).Hint(); wait != 0 || ok {
+		t.Errorf("%v, %v", wait, ok)
+	}
+}

@@ -86,3 +86,12 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 }
+
+func TestReasonsOfOthersAreNoLabels(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[Reason]string{StopPolicy: "policy", NotRetryable: "", "of the user's own": "_OTHER"} {
+		if got := reason.label(); got != want {
+			t.Errorf("%q is %q", reason, got)
+		}
+	}
+}

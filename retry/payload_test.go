@@ -1,10 +1,13 @@
 package retry
 
 import (
+	"errors"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,4 +58,29 @@ func TestGetBodyFailsOnceThePayloadIsLetGo(t *testing.T) {
 		sent, _ := io.ReadAll(body)
 		t.Errorf("a late replay would send %q", sent)
 	}
+}
+
+// A base may begin to read a body after it has returned.
+func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+			calls++
+			go func() {
+				time.Sleep(time.Second)
+				_, _ = io.ReadAll(r.Body)
+				_ = r.Body.Close()
+			}()
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		})
+		req := keyed(t.Context(), t, opaque([]byte("payload")))
+		_, err := NewTransport(base, Config{
+			Backoff: steady(2 * time.Second), Safe: func(*http.Request) bool { return false },
+			Repeatable: func(a *Attempt) bool { return a.NotSent },
+		}).RoundTrip(req)
+		if !errors.Is(err, errStreamUsed) || calls != 1 {
+			t.Errorf("error %v after %d requests", err, calls)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +73,8 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 		{"no such host", dial(&net.DNSError{IsNotFound: true}), false},
 		{"certificate", x509.UnknownAuthorityError{}, false},
 		{"scheme", http.ErrSchemeMismatch, false},
+		{"an address that can't be read", &url.Error{Op: "parse", Err: errors.New("bad")}, false},
+		{"another error of an address", &url.Error{Op: "Get", Err: errors.New("lost")}, true},
 		{"timeout awaiting headers", &headerTimeoutError{}, false},
 		{"a read that takes too long", read(timeoutError{}), false},
 		{"our own time limit", &fault.TimeLimitError{}, false},
@@ -768,4 +771,33 @@ func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
 			t.Errorf("%v tokens, want 100: nothing was spent in vain", got)
 		}
 	})
+}
+
+func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
+	t.Parallel()
+	body := opaque([]byte("x"))
+	req := keyed(t.Context(), t, body)
+	req.URL = nil
+	base := answers(status(200))
+	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 0 || body.closed != 1 {
+		t.Errorf("error %v, %d requests, closed %d times", err, base.calls, body.closed)
+	}
+}
+
+func TestAnEmptyPayloadIsNone(t *testing.T) {
+	t.Parallel()
+	base := answers(func(r *http.Request) (*http.Response, error) {
+		again, err := r.GetBody()
+		if err != nil || again != http.NoBody || r.Body != http.NoBody || r.ContentLength != 0 {
+			t.Errorf("%v of %d bytes, then %v, %v", r.Body, r.ContentLength, again, err)
+		}
+		return response(200, ""), nil
+	})
+	req := keyed(t.Context(), t, opaque(nil))
+	req.ContentLength = -1
+	resp, err := NewTransport(base, Config{}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, resp)
 }

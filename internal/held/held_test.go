@@ -181,3 +181,21 @@ func TestCloseWithoutAPendingReadClosesTheSource(t *testing.T) {
 type cancelFunc func(error)
 
 func (f cancelFunc) Cancel(cause error) { f(cause) }
+
+// What a body says after an error is not to be trusted: half of it would pass
+// for all.
+func TestAnErrorWhileFillingIsTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, wait := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			src := iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader([]byte("12"))))
+			b := New(io.NopCloser(src), cancelFunc(func(error) {}))
+			if err := b.Fill(10, -1, wait, nil); !errors.Is(err, iotest.ErrTimeout) {
+				t.Errorf("filling ended with %v", err)
+			}
+			if got, err := io.ReadAll(b); string(got) != "1" || !errors.Is(err, iotest.ErrTimeout) {
+				t.Errorf("read %q, %v", got, err)
+			}
+		})
+	}
+}
