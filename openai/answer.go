@@ -151,6 +151,7 @@ type answer struct {
 func (a *answer) Read(p []byte) (int, error) {
 	a.clock.begin()
 	n, err := a.src.Read(p)
+	n = min(max(n, 0), len(p)) // a base that counts wrongly must not harm more than itself
 	stalled := a.clock.end()
 	n, err = a.took(p[:n], err, stalled)
 	if err != nil {

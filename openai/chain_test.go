@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -852,6 +853,33 @@ func TestManyCallsAtOnceDoNotDisturbEachOther(t *testing.T) {
 			if n != 3 {
 				t.Errorf("%s took %d requests", payload, n)
 			}
+		}
+	})
+}
+
+func TestABaseThatChangesItsRequestChangesNoBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked []string
+		chain := openai.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+			req.URL = &url.URL{Scheme: "https", Host: "elsewhere.example"}
+			return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
+		}), openai.Config{Retry: retry.Config{BudgetKey: func(req *http.Request) string {
+			c, _ := openai.CallFrom(req.Context())
+			asked = append(asked, req.URL.Host+" "+c.Model)
+			return asked[0]
+		}}})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.example.com/v1/chat/completions", strings.NewReader(`{"model":"m"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := chain.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if len(asked) == 0 || slices.ContainsFunc(asked, func(s string) bool { return s != "api.example.com m" }) {
+			t.Errorf("asked about %q", asked)
 		}
 	})
 }

@@ -12,7 +12,6 @@ import (
 // A trip is one call on its way through its attempts.
 type trip struct {
 	t      *Transport
-	req    *http.Request   // what RoundTrip was given, for the hooks: they find the call in its context
 	origin *http.Request   // the caller's, from which all attempts are made; it is req, or what req was made from
 	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
 	call   *call.Call
@@ -28,6 +27,7 @@ type trip struct {
 	reason   Reason        // why it was waited
 	failed   string        // the error.type that it followed
 	reserved float64       // budget tokens held for the attempt to come
+	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	open     *attempt      // neither given up nor returned yet
 	taken    bool          // the base has answered, and with it taken over a streamed body
@@ -39,7 +39,7 @@ func (c *trip) begin(t *Transport, req *http.Request) error {
 		closeBody(req)
 		return err
 	}
-	c.t, c.req, c.safe = t, req, t.safe(req)
+	c.t, c.safe = t, t.safe(req)
 	c.meet(req)
 	if err := c.out.prepare(c.ctx, req, c.first.sent, c.safe, t.cfg.MaxReplayBytes); err != nil {
 		return err
@@ -403,4 +403,10 @@ func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
 
 func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.origin.URL.Hostname()) }
 
-func (c *trip) budgetKey() string { return c.t.cfg.BudgetKey(c.req) }
+// budgetKey asks about a request that no base has had in its hands.
+func (c *trip) budgetKey() string {
+	if c.bucket == "" {
+		c.bucket = c.t.cfg.BudgetKey(c.origin.WithContext(c.ctx))
+	}
+	return c.bucket
+}

@@ -30,6 +30,8 @@ type Body struct {
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
+
+	panicked any // what the goroutine ended with
 }
 
 // A Canceler ends the attempt that a body belongs to, and with it a pending
@@ -63,7 +65,7 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	done := make(chan struct{})
 	b.filling = done
 	go func() {
-		defer b.filled(done)
+		defer func() { b.filled(done, recover()) }()
 		b.fill(limit, enough)
 	}()
 	timer := time.NewTimer(wait)
@@ -75,14 +77,24 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stop = true
+	b.passPanic()
 	return b.err
+}
+
+// passPanic panics as src has in the goroutine of Fill: here somebody is
+// prepared for it.
+func (b *Body) passPanic() {
+	if p := b.panicked; p != nil {
+		b.panicked = nil
+		panic(p) //nolint:forbidigo // it is src's
+	}
 }
 
 // fillNow is fill without a goroutine: nobody else has the Body yet.
 func (b *Body) fillNow(limit int, enough func(added []byte) bool) {
 	for b.err == nil && len(b.held) < limit {
 		added := b.space(limit)
-		n, err := b.src.Read(added)
+		n, err := b.read(added)
 		b.held, b.err = b.held[:len(b.held)+n], err
 		if n > 0 && enough != nil && enough(added[:n]) {
 			return
@@ -96,11 +108,18 @@ func (b *Body) fill(limit int, enough func(added []byte) bool) {
 		if room == nil {
 			return
 		}
-		n, err := b.src.Read(room)
+		n, err := b.read(room)
 		if !b.add(n, err) || n > 0 && enough != nil && enough(room[:n]) {
 			return
 		}
 	}
+}
+
+// read is src's Read, which may count wrongly: that must not harm more than
+// itself.
+func (b *Body) read(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	return min(max(n, 0), len(p)), err
 }
 
 // add takes what a Read brought. It reports whether anybody waits for more: if
@@ -134,11 +153,12 @@ func (b *Body) space(limit int) []byte {
 	return b.held[len(b.held):min(cap(b.held), limit)]
 }
 
-// filled ends the goroutine. It closes src if that was asked for meanwhile: a
-// body is never closed while it is read here.
-func (b *Body) filled(done chan struct{}) {
+// filled ends the goroutine, and keeps what it panicked with, if it did, for
+// whoever waits. It closes src if that was asked for meanwhile: a body is never
+// closed while it is read here.
+func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Lock()
-	b.filling = nil
+	b.filling, b.panicked = nil, panicked
 	closed := b.closed
 	b.mu.Unlock()
 	close(done)
@@ -178,13 +198,21 @@ func (b *Body) Read(p []byte) (int, error) {
 		case n > 0 || len(p) == 0:
 			return n, nil
 		case filling != nil:
-			<-filling
+			b.await(filling)
 		case err != nil:
 			return 0, err
 		default:
 			return b.src.Read(p)
 		}
 	}
+}
+
+// await waits for the goroutine of Fill.
+func (b *Body) await(filling chan struct{}) {
+	<-filling
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.passPanic()
 }
 
 // Close closes the body, or, if it is being read by the goroutine of Fill, ends
