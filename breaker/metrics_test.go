@@ -279,3 +279,28 @@ func TestABreakerAloneIsCollectedUntilItIsClosed(t *testing.T) {
 		t.Errorf("after Close: %q", got)
 	}
 }
+
+func TestABreakerThatWasForgottenGoesOnUnderItsName(t *testing.T) {
+	t.Parallel()
+	reader := sdk.NewManualReader()
+	tr := newTransport(t, answer(http.StatusNoContent, ""), breaker.Config{
+		MaxKeys: 1, MeterProvider: sdk.NewMeterProvider(sdk.WithReader(reader)),
+		Key: func(req *http.Request) string { return req.Method },
+	})
+	for _, key := range []string{http.MethodGet, http.MethodPut, http.MethodGet} {
+		resp, err := tr.RoundTrip(request(t.Context(), key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	if got := collect(t, reader); !slices.Contains(got, "calls{name=GET,outcome=success} 2") || len(tr.Snapshot()) != 1 {
+		t.Errorf("%q", got)
+	}
+	if err := tr.Breaker(http.MethodGet).Close(); err != nil { // whose instruments are the Transport's
+		t.Error(err)
+	}
+	if got := collect(t, reader); !slices.Contains(got, "state{name=GET,state=closed} 1") {
+		t.Errorf("after Close of one: %q", got)
+	}
+}

@@ -219,3 +219,13 @@ func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 		})
 	}
 }
+
+func TestErrorsOfBodiesNameTheirType(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{openai.ErrTruncated: "truncated", openai.ErrStalled: "timeout"} {
+		var typed interface{ ErrorType() string }
+		if !errors.As(err, &typed) || typed.ErrorType() != want {
+			t.Errorf("%v is no %s", err, want)
+		}
+	}
+}

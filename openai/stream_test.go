@@ -16,6 +16,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/sse"
 )
 
 var streamsOfEvents = []string{
@@ -92,6 +93,15 @@ func TestAChunkThatFailsCompletesNothing(t *testing.T) {
 		if got := readStream(t, recorder, choicesShape, []byte(begun+"data: "+row.chunk+"\n\n"), 100); got.outcome != row.want || got.early {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+func TestAnEventTooLongToParseBringsSomething(t *testing.T) {
+	t.Parallel()
+	data := []byte("data: " + strings.Repeat("x", sse.MaxLine) + "\n\ndata: [DONE]\n\n")
+	got := readStream(t, newOperationRecorder(noop.NewMeterProvider()), choicesShape, data, 1<<16)
+	if !got.useful || got.outcome != "complete" || got.body != string(data) {
+		t.Errorf("%d of %d bytes, %s, %s", len(got.body), len(data), got.outcome, got.reason)
 	}
 }
 
