@@ -60,8 +60,8 @@ func TestWhatIsHeldOfAnEndlessAnswerIsBounded(t *testing.T) {
 		"a stream of comments":          {200, "text/event-stream", "", ": wait\n\n", openai.FromFirstEvent, 1 << 20},
 		"a line of a stream":            {200, "text/event-stream", "data: ", long, openai.FromFirstEvent, 1 << 20},
 		"a stream that is wanted whole": {200, "text/event-stream", "", `data: {"choices":[{"index":0,"delta":{"content":"` + long + `"}}]}` + "\n\n", openai.Whole, 64 << 20},
-		"an error that is returned":     {400, "application/json", "", long, openai.FromFirstEvent, 8 << 10},
-		"an error that is retried":      {503, "application/json", "", long, openai.FromFirstEvent, 64<<10 + 8<<10},
+		"an error that is returned":     {400, "application/json", `{"error":{"message":"`, long, openai.FromFirstEvent, 8 << 10},
+		"an error that is retried":      {503, "application/json", `{"error":{"message":"`, long, openai.FromFirstEvent, 64<<10 + 8<<10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

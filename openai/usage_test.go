@@ -82,6 +82,17 @@ func TestTheLatestUsageOfAStreamCounts(t *testing.T) {
 	compareFacts(t, "a stream", "twice", s.facts, facts{usage: usage{9, 2, true, true}})
 }
 
+func TestTheFirstModelOfAStreamCounts(t *testing.T) {
+	t.Parallel()
+	s := stream{shape: choicesShape}
+	for _, model := range []string{"m-1", "m-2"} {
+		s.feed([]byte(`data: {"model":"` + model + `","choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n"))
+		for _, ok := s.next(); ok; _, ok = s.next() {
+		}
+	}
+	compareFacts(t, "a stream", "two models", s.facts, facts{model: "m-1"})
+}
+
 func compareFacts(t *testing.T, where, said string, got, want facts) {
 	t.Helper()
 	g, w := got.usage, want.usage

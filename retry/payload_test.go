@@ -84,3 +84,14 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestABodyThatABaseWithAnErrorLeftOpenIsClosed(t *testing.T) {
+	t.Parallel()
+	body := opaque([]byte("payload"))
+	_, err := NewTransport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
+		Safe: func(*http.Request) bool { return false },
+	}).RoundTrip(keyed(t.Context(), t, body))
+	if !errors.Is(err, io.EOF) || body.closed != 1 {
+		t.Errorf("error %v, closed %d times", err, body.closed)
+	}
+}
