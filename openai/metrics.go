@@ -112,10 +112,22 @@ func (b *labeller) labels(operation string, m models, u *url.URL) labels {
 	return l
 }
 
+// A series is what labels are made of, as it comes.
+type series struct {
+	operation    string
+	models       models
+	scheme, host string
+	status       int
+	errorType    string
+}
+
+func (s series) hash() int { return 3*len(s.models.asked) + len(s.host) + s.status + len(s.errorType) }
+
 // An operationRecorder records calls, after all their attempts.
 type operationRecorder struct {
 	labeller
 
+	recent     measure.Recent[series, operationOptions]
 	duration   measure.Histogram
 	firstChunk measure.Histogram
 	tokens     measure.IntHistogram
@@ -133,21 +145,42 @@ func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 	}
 }
 
+// operationOptions are the attributes of what one operation records.
+type operationOptions struct{ duration, firstChunk, input, output *measure.Options }
+
+func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
+	if known, ok := r.recent.Find(s.hash(), s); ok {
+		return known
+	}
+	l := r.labels(s.operation, s.models, u)
+	made := operationOptions{
+		firstChunk: r.options.Get(l),
+		input:      r.options.Get(l.ofTokens("input")),
+		output:     r.options.Get(l.ofTokens("output")),
+	}
+	l.errorType = s.errorType
+	made.duration = r.options.Get(l)
+	r.recent.Keep(s.hash(), s, made)
+	return made
+}
+
 // record records an operation that is over. told is what its answer said, if
 // it had one.
 func (r *operationRecorder) record(o *operation, told told, failure string) {
-	l := r.labels(o.kind.operation, models{o.call.Model, told.model}, o.url)
+	options := r.optionsOf(series{
+		operation: o.kind.operation, models: models{o.call.Model, told.model},
+		scheme: o.url.Scheme, host: o.url.Host, errorType: failure,
+	}, o.url)
 	if told.first > 0 {
-		r.firstChunk.Record(&o.call, told.first.Seconds(), r.options.Get(l))
+		r.firstChunk.Record(&o.call, told.first.Seconds(), options.firstChunk)
 	}
 	if told.usage.hasInput {
-		r.tokens.Record(&o.call, told.usage.input, r.options.Get(l.ofTokens("input")))
+		r.tokens.Record(&o.call, told.usage.input, options.input)
 	}
 	if told.usage.hasOutput {
-		r.tokens.Record(&o.call, told.usage.output, r.options.Get(l.ofTokens("output")))
+		r.tokens.Record(&o.call, told.usage.output, options.output)
 	}
-	l.errorType = failure
-	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), r.options.Get(l))
+	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
 
 // enabled reports whether somebody reads what record records: no label is
@@ -187,6 +220,7 @@ type MetricsTransport struct {
 
 	labeller
 
+	recent   measure.Recent[series, *measure.Options]
 	duration measure.Histogram
 }
 
@@ -242,13 +276,24 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	if c := call.From(ctx); c != nil {
 		model = c.Model
 	}
-	l := t.labels(endpointOf(req.URL.Path).operation, models{asked: model}, req.URL)
+	s := series{operation: endpointOf(req.URL.Path).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
 	if response != nil {
-		l.status, l.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
+		s.status, s.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
 	} else {
-		l.errorType = attemptFailure(ctx, err)
+		s.errorType = attemptFailure(ctx, err)
 	}
-	t.duration.Record(ctx, took.Seconds(), t.options.Get(l))
+	t.duration.Record(ctx, took.Seconds(), t.optionsOf(s, req.URL))
+}
+
+func (t *MetricsTransport) optionsOf(s series, u *url.URL) *measure.Options {
+	if known, ok := t.recent.Find(s.hash(), s); ok {
+		return known
+	}
+	l := t.labels(s.operation, s.models, u)
+	l.status, l.errorType = s.status, s.errorType
+	made := t.options.Get(l)
+	t.recent.Keep(s.hash(), s, made)
+	return made
 }
 
 // statusLabel returns a status, or 0 for what is none: HTTP/2 lets a server

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -37,7 +38,13 @@ type recorder struct {
 	attempts    measure.IntHistogram
 
 	options *measure.Cache[labels]
+	recent  measure.Recent[outcome, *measure.Options]
 }
+
+// An outcome is what the labels of a call that is over are made of, as it comes.
+type outcome struct{ endpoint, host, errorType string }
+
+func (o outcome) hash() int { return len(o.endpoint) + len(o.host) + len(o.errorType) }
 
 // labels are what tells one series of this package from another.
 type labels struct {
@@ -80,9 +87,17 @@ func (r *recorder) exhausted(ctx context.Context, l labels) {
 	r.exhaustions.Add(ctx, 1, r.options.Get(l))
 }
 
-func (r *recorder) over(ctx context.Context, attempts int, l labels) {
-	r.attempts.Record(ctx, int64(attempts), r.options.Get(l))
+func (r *recorder) over(ctx context.Context, attempts int, endpoint string, u *url.URL, errorType string) {
+	o := outcome{endpoint, u.Host, errorType}
+	options, ok := r.recent.Find(o.hash(), o)
+	if !ok {
+		options = r.options.Get(labels{endpoint: endpoint, address: r.address(u), errorType: errorType})
+		r.recent.Keep(o.hash(), o, options)
+	}
+	r.attempts.Record(ctx, int64(attempts), options)
 }
+
+func (r *recorder) address(u *url.URL) string { return r.addresses.Bound(u.Hostname()) }
 
 // label returns the reason as an attribute: one of the closed set.
 func (r Reason) label() string {

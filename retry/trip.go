@@ -376,12 +376,12 @@ func (c *trip) over(failure error, stopped Reason) {
 
 // record measures and logs how the call ended.
 func (c *trip) record(failure error, stopped Reason) {
-	l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: fault.Type(failure)}
+	errorType := fault.Type(failure)
 	if c.sent > 0 {
-		c.t.metrics.over(c.ctx, c.sent, l)
+		c.t.metrics.over(c.ctx, c.sent, c.call.Endpoint, c.origin.URL, errorType)
 	}
 	if stopped != NotRetryable {
-		l.stopReason = stopped.label()
+		l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: errorType, stopReason: stopped.label()}
 		c.t.metrics.exhausted(c.ctx, l)
 		c.t.logExhaustion(c.ctx, c.sent, l)
 	}
@@ -401,7 +401,7 @@ func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts
 
 func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
 
-func (c *trip) address() string { return c.t.metrics.addresses.Bound(c.origin.URL.Hostname()) }
+func (c *trip) address() string { return c.t.metrics.address(c.origin.URL) }
 
 // budgetKey asks about a request that no base has had in its hands.
 func (c *trip) budgetKey() string {
