@@ -19,8 +19,8 @@ const (
 // speedReport measures everything anew, in rounds of about that length each.
 func speedReport(ctx context.Context, rounds int, length time.Duration) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s/%s, %d × %s, `%s speed`, the least of %d rounds\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu(), command, rounds)
+	fmt.Fprintf(&b, "%s, %s %s/%s, %d × %s, `%s speed`, the least of %d rounds\n",
+		time.Now().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu(), command, rounds)
 	for _, part := range []struct {
 		title      string
 		contenders []contender
