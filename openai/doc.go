@@ -12,9 +12,10 @@
 // last byte of its answer, an error or Close, after all attempts.
 //
 // A request's path through the files: transport.go is the entrance and the
-// assembly; endpoint.go knows what may be repeated; call.go and lookup.go read
-// the payload. Its answer's path: answer.go follows the bytes, stream.go and
-// jsoncheck.go what they mean, usage.go what they tell, clock.go how long they
-// take; observe.go tells the breaker, delivery.go the retry layer; metrics.go
-// records attempts, streams and operations.
+// assembly; endpoint.go knows what may be repeated; call.go, lookup.go and
+// modelname.go read the payload. Its answer's path: answer.go follows the
+// bytes, stream.go, template.go and jsoncheck.go what they mean, usage.go what
+// they tell, clock.go how long they take; observe.go tells the breaker,
+// delivery.go the retry layer; metrics.go records attempts, streams and
+// operations.
 package openai
