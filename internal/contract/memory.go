@@ -24,7 +24,7 @@ var memoryRules = []rule{
 			var kept trail
 			for _, length := range []int64{2 * large, -1} {
 				for _, k := range kinds {
-					for _, script := range [][]step{{kept.streamed()}, {replies(503, "down"), kept.streamed()}} {
+					for _, script := range [][]step{{kept.streamed()}, {kept.swallows(replies(503, "down")), kept.streamed()}} {
 						body, err := s.begun(s.wrap(s.base(script...)), k, length, &kept)
 						if err != nil {
 							return fmt.Errorf("%s, ContentLength %d: %w", k.name, length, err)
