@@ -90,11 +90,10 @@ type rule struct {
 
 // examine checks the rule, but waits no longer than patience.
 func (r rule) examine(x *exam, patience time.Duration) error {
-	stop := make(chan struct{})
-	x.stop = stop
-	timer := time.AfterFunc(patience, func() { close(stop) })
+	x.wait.stop = make(chan struct{})
+	timer := time.AfterFunc(patience, x.wait.giveUp)
 	defer timer.Stop()
-	if err := until(stop, aside(func() error { return r.check(x) })); !errors.Is(err, errHangs) {
+	if err := until(x.wait.stop, aside(func() error { return r.check(x) })); !errors.Is(err, errHangs) {
 		return err
 	}
 	return fmt.Errorf("%w: not done after %v of real time", errHangs, patience)
@@ -105,15 +104,15 @@ type exam struct {
 	t    *testing.T
 	wrap func(http.RoundTripper) http.RoundTripper
 	opts []Option
-	soon time.Duration   // how long something may take in real time
-	stop <-chan struct{} // closed when nobody waits any more
+	soon time.Duration // how long something may take in real time
+	wait wait
 }
 
 func (x *exam) is(o Option) bool { return slices.Contains(x.opts, o) }
 
 // once checks f in a scene of its own.
 func (x *exam) once(f func(s *scene) error) error {
-	return bubble(x.t, x.stop, func(s *scene) error {
+	return bubble(x.t, &x.wait, func(s *scene) error {
 		s.wrap = x.wrap
 		return f(s)
 	})

@@ -40,9 +40,9 @@ type scene struct {
 }
 
 // bubble runs f in virtual time. A goroutine that outlives it is an error.
-// Nobody waits for a bubble that hangs once stop is closed.
-func bubble(t *testing.T, stop <-chan struct{}, f func(s *scene) error) error {
-	return until(stop, aside(func() error {
+// Nobody waits for a bubble that hangs once w is given up.
+func bubble(t *testing.T, w *wait, f func(s *scene) error) error {
+	return until(w.stop, aside(func() error {
 		err := errEnded
 		var stuck error
 		func() {
@@ -51,13 +51,45 @@ func bubble(t *testing.T, stop <-chan struct{}, f func(s *scene) error) error {
 					stuck = fmt.Errorf("%v", p)
 				}
 			}()
+			if !w.begin() {
+				err = errHangs
+				return
+			}
 			synctest.Test(t, func(*testing.T) {
+				w.begun()
 				s := &scene{over: make(chan struct{})}
 				err = s.run(f)
 			})
 		}()
 		return errors.Join(err, stuck)
 	}))
+}
+
+// A wait is how long somebody waits for a check.
+type wait struct {
+	stop chan struct{} // closed when nobody waits any more
+
+	mu   sync.Mutex // held while a bubble is made: a test that is over can have none
+	over bool
+}
+
+// begin reports whether a bubble may be made. If so, begun is to follow in it.
+func (w *wait) begin() bool {
+	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+func (w *wait) begun() { w.mu.Unlock() }
+
+func (w *wait) giveUp() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	close(w.stop)
 }
 
 // aside runs f, which may panic, hang or end its goroutine, in one of its own.
