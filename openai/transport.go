@@ -175,8 +175,8 @@ func (o *operation) prepare(req *http.Request, cfg *Config) error {
 		o.first.HTTP.Body, o.first.HTTP.GetBody = stream, nil
 		return nil
 	}
+	o.first.HTTP.ContentLength = int64(o.first.Source.Init(&o.first.Reader))
 	o.first.HTTP.Body, o.first.HTTP.GetBody = &o.first.Reader, nil
-	o.first.HTTP.ContentLength = int64(len(data))
 	if isJSON(req.Header) {
 		readPayload(&o.call, data)
 	}

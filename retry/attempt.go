@@ -9,6 +9,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/payload"
 )
 
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
@@ -88,36 +89,45 @@ func (a *attempt) drop() {
 }
 
 // deliver hands the response to the caller. The attempt's context ends with
-// its body.
-func (a *attempt) deliver() {
+// its body, and so does all reading of the payload; it reports false if that is
+// over now.
+func (a *attempt) deliver(source *payload.Source) bool {
 	switch {
 	case a.Response.StatusCode == http.StatusSwitchingProtocols:
 		// The connection is the caller's now, and is an io.Writer.
 	case a.Response.Body == http.NoBody:
 		a.cancel(nil)
+		return false
 	default:
-		a.body = body{ReadCloser: a.Response.Body, attempt: &a.sent.Attempt}
+		a.body = body{ReadCloser: a.Response.Body, attempt: &a.sent.Attempt, payload: source}
 		a.Response.Body = &a.body
 	}
+	return true
 }
 
-// A body ends its attempt's context when it is over.
+// A body ends its call when it is over.
 type body struct {
 	io.ReadCloser
 
 	attempt *call.Attempt
+	payload *payload.Source
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.attempt.Cancel(nil)
+		b.over()
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.attempt.Cancel(nil)
+	b.over()
 	return err
+}
+
+func (b *body) over() {
+	b.attempt.Cancel(nil)
+	b.payload.GiveBack()
 }

@@ -10,10 +10,10 @@ import (
 )
 
 // NewRequest returns a request whose payload is shared by every attempt and
-// copied by none. Nobody may write to payload until the call is over, and its
-// response's body closed: net/http may still be sending it when a response
-// arrives. An empty payload is http.NoBody. It fails as
-// http.NewRequestWithContext does.
+// copied by none, however large it is. Nobody may write to payload until the
+// call has failed or its response's body is closed: net/http may still be
+// sending it when a response arrives. A Transport reads it no longer than that.
+// An empty payload is http.NoBody. It fails as http.NewRequestWithContext does.
 func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil || len(payload) == 0 {
@@ -111,10 +111,14 @@ func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {
 	return true
 }
 
-// release lets the payload go. A streamed body that no base has taken over is
-// closed.
-func (o *outgoing) release(taken bool) {
-	o.source.Release()
+// release lets the payload go, and gives it back if nothing of the call goes on.
+// A streamed body that no base has taken over is closed.
+func (o *outgoing) release(taken, goesOn bool) {
+	if goesOn {
+		o.source.Release()
+	} else {
+		o.source.GiveBack()
+	}
 	if o.once == nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math"
@@ -93,5 +94,68 @@ func TestABodyThatABaseWithAnErrorLeftOpenIsClosed(t *testing.T) {
 	}).RoundTrip(keyed(t.Context(), t, body))
 	if !errors.Is(err, io.EOF) || body.closed != 1 {
 		t.Errorf("error %v, closed %d times", err, body.closed)
+	}
+}
+
+// The caller's bytes are sent as they are, and may be used for something else
+// as soon as net/http's callers may: once the response's body is closed.
+func TestTheCallersBytesAreNotReadOnceTheCallIsOver(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(req *http.Request) (*http.Response, error){
+		"with the end of an answer": status(200),
+		"with a failure":            failure(errors.New("broken")),
+		"with an answer without a body": func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody}, nil
+		},
+		"with a wait that is not begun": status(503, "Retry-After", "3600"),
+	}
+	for how, end := range ends {
+		for name, request := range map[string]func(data []byte) (*http.Request, error){
+			"http.NewRequest, bytes.Reader": func(data []byte) (*http.Request, error) {
+				return http.NewRequestWithContext(t.Context(), http.MethodPut, testURL, bytes.NewReader(data))
+			},
+			"http.NewRequest, bytes.Buffer": func(data []byte) (*http.Request, error) {
+				return http.NewRequestWithContext(t.Context(), http.MethodPut, testURL, bytes.NewBuffer(data))
+			},
+			"NewRequest": func(data []byte) (*http.Request, error) {
+				return NewRequest(t.Context(), http.MethodPut, testURL, data)
+			},
+		} {
+			data := []byte("payload")
+			var late []io.ReadCloser
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				again, err := req.GetBody()
+				if err != nil {
+					return nil, err
+				}
+				late = append(late, req.Body, again)
+				if len(late) == 2 {
+					return response(503, "down"), nil // while it is still being sent
+				}
+				return end(req)
+			})
+			req, err := request(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := NewTransport(base, Config{Backoff: steady(time.Microsecond), MaxAttempts: 2}).RoundTrip(req)
+			if err == nil {
+				if resp.Body != http.NoBody {
+					if _, err := late[3].Read(make([]byte, 1)); err != nil {
+						t.Errorf("%s, %s: a payload that is still being sent was cut: %v", name, how, err)
+					}
+				}
+				readAll(t, resp)
+			}
+			clear(data)
+			if len(late) != 4 {
+				t.Fatalf("%s, %s: %d readers", name, how, len(late))
+			}
+			for i, body := range late {
+				if got, err := io.ReadAll(body); err == nil || len(got) > 0 {
+					t.Errorf("%s, %s: reader %d read %q, %v", name, how, i, got, err)
+				}
+			}
+		}
 	}
 }

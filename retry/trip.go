@@ -31,6 +31,7 @@ type trip struct {
 	kept     *kept         // the response that was given up last
 	open     *attempt      // neither given up nor returned yet
 	taken    bool          // the base has answered, and with it taken over a streamed body
+	goesOn   bool          // the caller has a response whose body is still to come
 }
 
 // begin takes over the request's body. If it fails, the body is closed.
@@ -315,7 +316,7 @@ func (c *trip) sleep(d time.Duration) error {
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	response := a.Response
 	if response != nil {
-		a.deliver()
+		c.goesOn = a.deliver(c.out.source)
 	} else {
 		a.cancel(nil)
 		if a.NotSent && (a.rejection != nil || c.ctx.Err() == nil) {
@@ -393,7 +394,7 @@ func (c *trip) release() {
 	if c.open != nil {
 		c.open.drop()
 	}
-	c.out.release(c.taken)
+	c.out.release(c.taken, c.goesOn)
 	c.returnReserved()
 }
 

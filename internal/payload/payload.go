@@ -16,19 +16,20 @@ import (
 
 // A Source is the payload of one call. Its readers share the bytes. The zero
 // value is an empty payload. It belongs to the goroutine that makes the call;
-// Open alone may be called by others.
+// Open, GiveBack and the readers may be used by others.
 type Source struct {
-	mu    sync.Mutex // of Open and Release: what comes before, Open's callers have seen
-	data  []byte
-	gone  bool    // released: what is read now would pass for an empty payload
-	probe [1]byte // to see whether a body is longer than it said, without an allocation
+	mu       sync.Mutex // of Open, Release and GiveBack, and of the readers
+	data     []byte
+	gone     bool    // released: what is read now would pass for an empty payload
+	lasting  bool    // of no call: its data is for as many as like
+	lent     bool    // data is the caller's
+	returned bool    // to the caller: nobody may read it any more
+	outer    *Source // of the call around this one, if data is from there
+	probe    [1]byte // to see whether a body is longer than it said, without an allocation
 }
 
 // NewSource returns a Source over data, which nobody may write to from now on.
-func NewSource(data []byte) *Source { return &Source{data: data} }
-
-// Share makes data the payload.
-func (s *Source) Share(data []byte) { s.data, s.gone = data, false }
+func NewSource(data []byte) *Source { return &Source{data: data, lasting: true} }
 
 // Open returns a new reader over the whole payload; it fits Request.GetBody.
 // It fails after Release.
@@ -38,14 +39,22 @@ func (s *Source) Open() (io.ReadCloser, error) {
 	if s.gone {
 		return nil, errReleased
 	}
-	return &Reader{rest: s.data}, nil
+	return &Reader{source: s.origin(), rest: s.data}, nil
 }
 
 // Init makes r, which nobody else knows yet, a reader over the whole payload, and
 // returns its length.
 func (s *Source) Init(r *Reader) int {
-	r.rest = s.data
+	r.source, r.rest = s.origin(), s.data
 	return len(r.rest)
+}
+
+// origin returns the Source that says how long data may be read.
+func (s *Source) origin() *Source {
+	if s.outer != nil {
+		return s.outer
+	}
+	return s
 }
 
 // Release lets the payload go: no further reader is needed. Readers that are
@@ -56,10 +65,18 @@ func (s *Source) Release() {
 	s.mu.Unlock()
 }
 
+// GiveBack is Release for when the call is over. Bytes that are the caller's
+// are read by nobody any more when it returns: open readers fail.
+func (s *Source) GiveBack() {
+	s.mu.Lock()
+	s.data, s.gone, s.returned = nil, true, s.lent
+	s.mu.Unlock()
+}
+
 // A Reader reads one Source, from the beginning to its end. It lets the
 // payload go at its end and when it is closed.
 type Reader struct {
-	mu     sync.Mutex
+	source *Source // whose mu guards the rest
 	rest   []byte
 	begun  bool
 	closed bool
@@ -71,10 +88,14 @@ var (
 )
 
 func (r *Reader) Read(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
+	r.source.mu.Lock()
+	defer r.source.mu.Unlock()
+	switch {
+	case r.closed:
 		return 0, errReadAfterClose
+	case r.source.returned:
+		r.rest = nil
+		return 0, errReleased
 	}
 	r.begun = true
 	n := copy(p, r.rest)
@@ -91,22 +112,10 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // Close lets the payload go.
 func (r *Reader) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.source.mu.Lock()
+	defer r.source.mu.Unlock()
 	r.closed, r.rest = true, nil
 	return nil
-}
-
-// take closes r and returns its bytes, if nothing was read of it.
-func (r *Reader) take() ([]byte, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.begun || r.closed {
-		return nil, false
-	}
-	data := r.rest
-	r.closed, r.rest = true, nil
-	return data, true
 }
 
 // A Stream is a body above the limit: it can be sent once only.
@@ -131,7 +140,8 @@ func (e *LengthError) Error() string {
 // Buffer reads body into the Source, closes it, and returns what it read. A
 // length of 0 or below is an unknown one, as in http.Request. Bodies above
 // limit are not buffered: then the returned Stream is the whole body, still to
-// be closed. A Reader of another Source is shared, not copied.
+// be closed. The bytes of a Reader of another Source, and of a body in memory,
+// are shared, not copied.
 //
 // If a body can block (it is not held in memory), it is closed as soon as ctx
 // is over, so that it can't outlast the call.
@@ -140,13 +150,15 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	case *Stream:
 		return nil, b, nil
 	case *Reader:
-		if data, ok := b.take(); ok {
-			s.Share(data)
-			return data, nil, nil
+		if s.take(b) {
+			return s.data, nil, nil
 		}
 	}
 	if length > limit {
 		return nil, &Stream{Reader: body, Closer: body}, nil
+	}
+	if s.borrow(body) {
+		return s.lend(body, length, limit)
 	}
 	if !inMemory && ctx.Done() != nil {
 		once := &closeOnce{ReadCloser: body}
@@ -171,7 +183,7 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	case int64(len(data)) > limit:
 		return nil, &Stream{Reader: io.MultiReader(bytes.NewReader(data), body), Closer: body}, nil
 	}
-	s.Share(data)
+	s.data = data
 	if err := body.Close(); err != nil {
 		return nil, nil, fmt.Errorf("retrip: closing the request body: %w", err)
 	}

@@ -1,0 +1,78 @@
+package payload
+
+import (
+	"bytes"
+	"io"
+	"reflect"
+)
+
+// take makes the payload what r, which is closed, would have read, if nothing
+// was read of it yet.
+func (s *Source) take(r *Reader) bool {
+	of := r.source
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if r.begun || r.closed || of.returned {
+		return false
+	}
+	s.data = r.rest
+	if of.lasting {
+		s.lent = true
+	} else {
+		s.outer = of
+	}
+	r.closed, r.rest = true, nil
+	return true
+}
+
+// What io.NopCloser makes, and http.NewRequest by it: nobody hears of its Close.
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+)
+
+// borrow makes the payload what is left of a body in memory, of which it leaves
+// nothing. It reports false, and does nothing, for all other bodies.
+//
+// The bytes are not copied. Who sends a body that does not tell of its Close
+// can't use them for anything else until the response's body is closed, which is
+// as long as net/http asks for, too. They are read no longer than that.
+func (s *Source) borrow(body io.Reader) bool {
+	if t := reflect.TypeOf(body); t == nopCloser || t == nopCloserWriterTo {
+		body, _ = reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+	}
+	switch b := body.(type) {
+	case *bytes.Buffer:
+		s.data = b.Next(b.Len())
+	case *bytes.Reader:
+		_, _ = b.WriteTo((*borrower)(s))
+	default:
+		return false
+	}
+	s.lent = true
+	return true
+}
+
+// A borrower is a Source that a bytes.Reader writes itself to.
+type borrower Source
+
+// Write keeps p itself, which is what the bytes.Reader reads from.
+func (b *borrower) Write(p []byte) (int, error) {
+	b.data = p
+	return len(p), nil
+}
+
+// lend is Buffer for a body in memory, once it is borrowed. There is nothing to
+// be closed.
+func (s *Source) lend(body io.Closer, length, limit int64) ([]byte, *Stream, error) {
+	data, got := s.data, int64(len(s.data))
+	switch {
+	case length > 0 && got != length:
+		s.data = nil
+		return nil, nil, &LengthError{Want: length, Got: min(got, length+1)}
+	case got > limit:
+		s.data = nil
+		return nil, &Stream{Reader: bytes.NewReader(data), Closer: body}, nil
+	}
+	return data, nil, nil
+}
