@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -43,7 +42,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	a.src, a.request, a.watcher = response.Body, req, w
 	a.kind, a.left = kind, response.ContentLength
-	a.json.factless = !w.metrics.enabled(c)
+	a.json.factless = !c.Measured
 	if a.kind == streamAnswer {
 		a.stream = &stream{shape: shapeOf(c.Endpoint)}
 		if w.firstEvent > 0 {
@@ -275,7 +274,7 @@ func (a *answer) finish(err, stalled error) error {
 	case stalled != nil:
 		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, outcome: "stalled", text: "the answer stalled", cause: stalled})
 		return stalled
-	case !errors.Is(err, io.EOF):
+	case err != io.EOF: //nolint:errorlint // Read returns io.EOF itself
 		if !a.givenUp() {
 			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: lossType(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
 		}
@@ -352,7 +351,7 @@ func (a *answer) End(err error) breaker.Outcome {
 		return breaker.Failure
 	case err == nil, isStream && a.stream.complete():
 		return breaker.Success
-	case !errors.Is(err, breaker.ErrBodyClosed):
+	case err != breaker.ErrBodyClosed: //nolint:errorlint // it is never wrapped
 		return breaker.Failure
 	case !isStream && a.any:
 		return breaker.Success

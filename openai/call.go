@@ -114,6 +114,7 @@ func (k *breakerKeys) make(o origin) *madeKey {
 
 // deployment returns NAME of a path with /deployments/NAME/.
 func deployment(path string) string {
+	path = strings.TrimSuffix(path, "chat/completions") // so that there is little left to search
 	_, rest, _ := strings.Cut(path, "/deployments/")
 	name, _, ok := strings.Cut(rest, "/")
 	if !ok || len(name) > maxModel {

@@ -79,13 +79,12 @@ func (c *jsonCheck) readWhole(p []byte) bool {
 	found := jsonCheck{factless: c.factless, begun: true, object: true, done: true, from: -1}
 	l := lookup{data: p}
 	for more := l.open('{', '}'); more; more = l.more('}') {
-		key := l.value()
-		if l.bad || key[0] != '"' || !l.take(':') {
+		key, value := l.rawKey(), l.value()
+		if l.bad {
 			return false
 		}
-		value := l.value()
-		if name := key[1 : len(key)-1]; len(name) == maxKey && !l.bad {
-			found.say(name, value)
+		if len(key) == len(`""`)+maxKey {
+			found.say(key[1:1+maxKey], value)
 		}
 	}
 	if l.space(); l.bad || l.at < len(p) {

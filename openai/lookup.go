@@ -2,7 +2,9 @@ package openai
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"strings"
 )
 
@@ -59,11 +61,16 @@ func (s *lookup) open(begin, end byte) bool {
 // more passes over what follows a member or an element, and reports whether
 // another one comes.
 func (s *lookup) more(end byte) bool {
-	switch {
-	case s.bad, s.take(end):
-		return false
-	case s.take(','):
-		return true
+	s.space()
+	if s.at < len(s.data) && !s.bad {
+		switch s.data[s.at] {
+		case ',':
+			s.at++
+			return true
+		case end:
+			s.at++
+			return false
+		}
 	}
 	s.bad = true
 	return false
@@ -71,12 +78,25 @@ func (s *lookup) more(end byte) bool {
 
 // key passes over a key and its colon, and returns what the key stands for.
 func (s *lookup) key() []byte {
-	key := s.value()
-	if s.bad || key[0] != '"' || !s.take(':') {
-		s.bad = true
+	key := s.rawKey()
+	if s.bad {
 		return nil
 	}
 	return unquoted(key)
+}
+
+// rawKey passes over a key and its colon, and returns the key as it is written,
+// in its quotes.
+func (s *lookup) rawKey() []byte {
+	s.space()
+	start := s.at
+	if start < len(s.data) && s.data[start] == '"' && s.str() {
+		if key := s.data[start:s.at]; s.take(':') {
+			return key
+		}
+	}
+	s.bad = true
+	return nil
 }
 
 // unquoted returns what a key stands for.
@@ -90,8 +110,19 @@ func unquoted(key []byte) []byte {
 // value passes over one value and returns its bytes.
 func (s *lookup) value() []byte {
 	s.space()
-	start := s.at
-	s.skip()
+	start, ok := s.at, false
+	if start < len(s.data) {
+		switch s.data[start] {
+		case '"':
+			ok = s.str()
+		case '{', '[':
+			s.at, ok = endOfNested(s.data, start)
+		default:
+			s.literal()
+			ok = s.at > start
+		}
+	}
+	s.bad = s.bad || !ok
 	return s.data[start:s.at]
 }
 
@@ -121,77 +152,10 @@ func (s *lookup) space() {
 	}
 }
 
-// skip passes over the value that begins here.
-func (s *lookup) skip() {
-	start, ok := s.at, false
-	if start < len(s.data) {
-		switch s.data[start] {
-		case '"':
-			ok = s.str()
-		case '{', '[':
-			ok = s.nested()
-		default:
-			s.literal()
-			ok = s.at > start
-		}
-	}
-	s.bad = s.bad || !ok
-}
-
-const shortString = 16
-
 // str passes over a string, whose quote it stands on.
-func (s *lookup) str() bool {
-	first := s.at + 1
-	// Most strings are short: too short to pay for a call of IndexByte.
-	for i := first; i < min(first+shortString, len(s.data)); i++ {
-		switch s.data[i] {
-		case '"':
-			s.at = i + 1
-			return true
-		case '\\':
-			i++
-		}
-	}
-	for from := first; ; {
-		i := bytes.IndexByte(s.data[from:], '"')
-		if i < 0 {
-			s.at = len(s.data)
-			return false
-		}
-		from += i + 1
-		escapes := 0
-		for j := from - 2; j >= first && s.data[j] == '\\'; j-- {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			s.at = from
-			return true
-		}
-	}
-}
-
-// nested passes over an object or array, on whose bracket it stands.
-func (s *lookup) nested() bool {
-	depth := 0
-	for s.at < len(s.data) {
-		switch s.data[s.at] {
-		case '"':
-			if !s.str() {
-				return false
-			}
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			depth--
-		}
-		s.at++
-		if depth == 0 {
-			return true
-		}
-	}
-	return false
+func (s *lookup) str() (ok bool) {
+	s.at, ok = endOfString(s.data, s.at)
+	return ok
 }
 
 // literal passes over a number, true, false or null.
@@ -204,3 +168,65 @@ func (s *lookup) literal() {
 		s.at++
 	}
 }
+
+// endOfNested returns where the object or array ends that begins at start;
+// false and the end of data if it does not.
+func endOfNested(data []byte, start int) (end int, ok bool) {
+	for at, depth := start, 0; at < len(data); {
+		switch c := data[at]; {
+		case c == '"':
+			if at, ok = endOfString(data, at); !ok {
+				return at, false
+			}
+			continue
+		case c|' ' == '{': // which is '[', too
+			depth++
+		case c|' ' == '}':
+			if depth--; depth == 0 {
+				return at + 1, true
+			}
+		}
+		at++
+	}
+	return len(data), false
+}
+
+// endOfString returns where the string ends that begins at start; false and the
+// end of data if it does not.
+func endOfString(data []byte, start int) (end int, ok bool) {
+	first := start + 1
+	// Most strings are too short to pay for a call of IndexByte. Of eight bytes
+	// at once, subtracting 1 from each borrows from the highest bit of the first
+	// that is zero, and so was a quote.
+	const (
+		ones    = 0x0101010101010101
+		highest = 0x80 * ones
+		quotes  = '"' * ones
+	)
+	for at := first; at <= first+shortString && at+8 <= len(data); at += 8 {
+		word := binary.LittleEndian.Uint64(data[at:]) ^ quotes
+		if found := (word - ones) &^ word & highest; found != 0 {
+			at += bits.TrailingZeros64(found) / 8
+			if data[at-1] == '\\' {
+				break
+			}
+			return at + 1, true
+		}
+	}
+	for from := first; ; {
+		i := bytes.IndexByte(data[from:], '"')
+		if i < 0 {
+			return len(data), false
+		}
+		from += i + 1
+		escapes := 0
+		for j := from - 2; j >= first && data[j] == '\\'; j-- {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return from, true
+		}
+	}
+}
+
+const shortString = 16

@@ -24,6 +24,9 @@ type Call struct {
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
 
+	// Measured says that somebody wants to know what the answer says of itself.
+	Measured bool
+
 	// First is the first attempt's request, if the layer that made the call has
 	// made it as well. The retry layer takes it.
 	First *Request
