@@ -62,9 +62,12 @@ func (c *clock) set(limit time.Duration, first bool) {
 
 // begin says that a Read begins.
 func (c *clock) begin() {
-	if c == nil {
-		return
+	if c != nil {
+		c.started()
 	}
+}
+
+func (c *clock) started() {
 	c.reading.Store(int64(time.Since(c.base)) + 1)
 	if c.parked.Load() {
 		c.unpark()
@@ -93,6 +96,10 @@ func (c *clock) end() error {
 	if c == nil {
 		return nil
 	}
+	return c.ended()
+}
+
+func (c *clock) ended() error {
 	began := c.reading.Swap(0)
 	if c.first {
 		c.waited.Add(int64(time.Since(c.base)) - began + 1)
@@ -105,9 +112,12 @@ func (c *clock) end() error {
 
 // stop says that no limit holds any more.
 func (c *clock) stop() {
-	if c == nil {
-		return
+	if c != nil {
+		c.cancel()
 	}
+}
+
+func (c *clock) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true

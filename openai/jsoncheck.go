@@ -76,21 +76,18 @@ func (c *jsonCheck) keep(value []byte) {
 // half the time. It reports false, and has found nothing, if p is not all of an
 // object.
 func (c *jsonCheck) readWhole(p []byte) bool {
-	found := jsonCheck{factless: c.factless, begun: true, object: true, done: true, from: -1}
 	l := lookup{data: p}
 	for more := l.open('{', '}'); more; more = l.more('}') {
 		key, value := l.rawKey(), l.value()
-		if l.bad {
-			return false
-		}
-		if len(key) == len(`""`)+maxKey {
-			found.say(key[1:1+maxKey], value)
+		if len(key) == len(`""`)+maxKey && !l.bad {
+			c.say(key[1:1+maxKey], value)
 		}
 	}
 	if l.space(); l.bad || l.at < len(p) {
+		*c = jsonCheck{factless: c.factless}
 		return false
 	}
-	*c = found
+	c.begun, c.object, c.done, c.from = true, true, true, -1
 	return true
 }
 

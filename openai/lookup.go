@@ -142,15 +142,12 @@ func (s *lookup) take(c byte) bool {
 }
 
 func (s *lookup) space() {
-	for s.at < len(s.data) {
-		switch s.data[s.at] {
-		case ' ', '\t', '\r', '\n':
-			s.at++
-		default:
-			return
-		}
+	for s.at < len(s.data) && isSpace(s.data[s.at]) {
+		s.at++
 	}
 }
+
+func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t') }
 
 // str passes over a string, whose quote it stands on.
 func (s *lookup) str() (ok bool) {
@@ -179,6 +176,7 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 				return at, false
 			}
 			continue
+		case c < '[': // most of what stands outside of strings
 		case c|' ' == '{': // which is '[', too
 			depth++
 		case c|' ' == '}':
@@ -192,27 +190,35 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 }
 
 // endOfString returns where the string ends that begins at start; false and the
-// end of data if it does not.
+// end of data if it does not. Most strings are too short to pay for a call of
+// IndexByte.
 func endOfString(data []byte, start int) (end int, ok bool) {
-	first := start + 1
-	// Most strings are too short to pay for a call of IndexByte. Of eight bytes
-	// at once, subtracting 1 from each borrows from the highest bit of the first
-	// that is zero, and so was a quote.
-	const (
-		ones    = 0x0101010101010101
-		highest = 0x80 * ones
-		quotes  = '"' * ones
-	)
-	for at := first; at <= first+shortString && at+8 <= len(data); at += 8 {
-		word := binary.LittleEndian.Uint64(data[at:]) ^ quotes
-		if found := (word - ones) &^ word & highest; found != 0 {
-			at += bits.TrailingZeros64(found) / 8
-			if data[at-1] == '\\' {
-				break
-			}
-			return at + 1, true
+	if rest := data[start+1:]; len(rest) >= shortString {
+		n := firstQuote(binary.LittleEndian.Uint64(rest))
+		if n == 8 {
+			n += firstQuote(binary.LittleEndian.Uint64(rest[8:]))
+		}
+		if n < shortString && data[start+n] != '\\' {
+			return start + n + 2, true
 		}
 	}
+	return endOfLongString(data, start)
+}
+
+const shortString = 16
+
+// firstQuote returns how many of a word's bytes stand before a quote; 8 if there
+// is none. Subtracting 1 from each byte borrows from the highest bit of the first
+// that is 0.
+func firstQuote(word uint64) int {
+	const ones, highest = 0x0101010101010101, 0x8080808080808080
+	word ^= '"' * ones
+	return bits.TrailingZeros64((word-ones)&^word&highest) / 8
+}
+
+// endOfLongString is endOfString for any string.
+func endOfLongString(data []byte, start int) (end int, ok bool) {
+	first := start + 1
 	for from := first; ; {
 		i := bytes.IndexByte(data[from:], '"')
 		if i < 0 {
@@ -228,5 +234,3 @@ func endOfString(data []byte, start int) (end int, ok bool) {
 		}
 	}
 }
-
-const shortString = 16

@@ -44,14 +44,14 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error; an *Error only if there was
 // none. A failure that is not retried is returned as the base returned it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	var c trip
-	if err := c.begin(t, req); err != nil {
+	c := trip{t: t, origin: req}
+	defer c.release()
+	if err := c.begin(req); err != nil {
 		if r := reportOf(req.Context()); r != nil {
 			*r = Report{Err: err}
 		}
 		return nil, err
 	}
-	defer c.release()
 	for {
 		a := c.try()
 		next, stopped := c.plan(a)

@@ -34,19 +34,18 @@ type trip struct {
 	goesOn   bool          // the caller has a response whose body is still to come
 }
 
-// begin takes over the request's body. If it fails, the body is closed.
-func (c *trip) begin(t *Transport, req *http.Request) error {
-	if err := t.refuses(req); err != nil {
-		closeBody(req)
+// begin takes over the request's body.
+func (c *trip) begin(req *http.Request) error {
+	if err := c.t.refuses(req); err != nil {
 		return err
 	}
-	c.t, c.safe = t, t.safe(req)
+	c.safe = c.t.cfg.Safe(req)
 	c.meet(req)
-	if err := c.out.prepare(c.ctx, req, c.first.sent, c.safe, t.cfg.MaxReplayBytes); err != nil {
+	if err := c.out.prepare(c.ctx, req, c.first.sent, c.safe, c.t.cfg.MaxReplayBytes); err != nil {
 		return err
 	}
 	if c.out.tooLarge {
-		t.logTooLarge(c.ctx, c.call.Endpoint)
+		c.t.logTooLarge(c.ctx, c.call.Endpoint)
 	}
 	return nil
 }
@@ -87,19 +86,6 @@ func (t *Transport) refuses(req *http.Request) error {
 		return fault.Ended(ctx)
 	}
 	return nil
-}
-
-// safe asks Config.Safe. If that panics, the request's body is closed.
-func (t *Transport) safe(req *http.Request) bool {
-	returned := false
-	defer func() {
-		if !returned {
-			closeBody(req)
-		}
-	}()
-	safe := t.cfg.Safe(req)
-	returned = true
-	return safe
 }
 
 // try makes one attempt, and accounts for it unless a breaker rejected it.
@@ -389,8 +375,13 @@ func (c *trip) record(failure error, stopped Reason) {
 }
 
 // release lets go of what only the attempts needed, and after a panic of the
-// base or of a function of the Config, of the attempt under way.
+// base or of a function of the Config, of the attempt under way. A body that was
+// not even taken over is closed.
 func (c *trip) release() {
+	if c.out.source == nil {
+		closeBody(c.origin)
+		return
+	}
 	if c.open != nil {
 		c.open.drop()
 	}

@@ -71,7 +71,7 @@ func Guard(f func() error) {
 }
 
 // A Counter is an Int64Counter that never panics; the zero value counts nothing.
-type Counter struct{ instrument metric.Int64Counter }
+type Counter struct{ instrument metric.Int64Counter } // nil if nobody will ever read it
 
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
@@ -79,25 +79,34 @@ func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
 		c.instrument, err = m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 		return err
 	})
+	if _, off := c.instrument.(noop.Int64Counter); off {
+		c.instrument = nil
+	}
 	return c
 }
 
 // Enabled reports whether somebody reads the counter.
 func (c Counter) Enabled(ctx context.Context) (enabled bool) {
+	if c.instrument == nil {
+		return false
+	}
 	defer guard(nil)
-	return c.instrument != nil && c.instrument.Enabled(ctx)
+	return c.instrument.Enabled(ctx)
 }
 
 // Add counts n under the attributes of o.
 func (c Counter) Add(ctx context.Context, n int64, o *Options) {
+	if c.instrument == nil {
+		return
+	}
 	defer guard(nil)
-	if c.instrument != nil && c.instrument.Enabled(ctx) {
+	if c.instrument.Enabled(ctx) {
 		c.instrument.Add(ctx, n, o.add...)
 	}
 }
 
 // A Histogram is a Float64Histogram that never panics; the zero value records nothing.
-type Histogram struct{ instrument metric.Float64Histogram }
+type Histogram struct{ instrument metric.Float64Histogram } // nil if nobody will ever read it
 
 // NewHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
 func NewHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h Histogram) {
@@ -106,25 +115,34 @@ func NewHistogram(m metric.Meter, name, unit, description string, bounds []float
 			metric.WithExplicitBucketBoundaries(bounds...))
 		return err
 	})
+	if _, off := h.instrument.(noop.Float64Histogram); off {
+		h.instrument = nil
+	}
 	return h
 }
 
 // Enabled reports whether somebody reads the histogram.
 func (h Histogram) Enabled(ctx context.Context) (enabled bool) {
+	if h.instrument == nil {
+		return false
+	}
 	defer guard(nil)
-	return h.instrument != nil && h.instrument.Enabled(ctx)
+	return h.instrument.Enabled(ctx)
 }
 
 // Record records v under the attributes of o.
 func (h Histogram) Record(ctx context.Context, v float64, o *Options) {
+	if h.instrument == nil {
+		return
+	}
 	defer guard(nil)
-	if h.instrument != nil && h.instrument.Enabled(ctx) {
+	if h.instrument.Enabled(ctx) {
 		h.instrument.Record(ctx, v, o.record...)
 	}
 }
 
 // An IntHistogram is an Int64Histogram that never panics; the zero value records nothing.
-type IntHistogram struct{ instrument metric.Int64Histogram }
+type IntHistogram struct{ instrument metric.Int64Histogram } // nil if nobody will ever read it
 
 // NewIntHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
 func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h IntHistogram) {
@@ -133,19 +151,28 @@ func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []fl
 			metric.WithExplicitBucketBoundaries(bounds...))
 		return err
 	})
+	if _, off := h.instrument.(noop.Int64Histogram); off {
+		h.instrument = nil
+	}
 	return h
 }
 
 // Enabled reports whether somebody reads the histogram.
 func (h IntHistogram) Enabled(ctx context.Context) (enabled bool) {
+	if h.instrument == nil {
+		return false
+	}
 	defer guard(nil)
-	return h.instrument != nil && h.instrument.Enabled(ctx)
+	return h.instrument.Enabled(ctx)
 }
 
 // Record records v under the attributes of o.
 func (h IntHistogram) Record(ctx context.Context, v int64, o *Options) {
+	if h.instrument == nil {
+		return
+	}
 	defer guard(nil)
-	if h.instrument != nil && h.instrument.Enabled(ctx) {
+	if h.instrument.Enabled(ctx) {
 		h.instrument.Record(ctx, v, o.record...)
 	}
 }

@@ -37,11 +37,11 @@ var (
 // The bytes are not copied. Who sends a body that does not tell of its Close
 // can't use them for anything else until the response's body is closed, which is
 // as long as net/http asks for, too. They are read no longer than that.
-func (s *Source) borrow(body io.Reader) bool {
-	if t := reflect.TypeOf(body); t == nopCloser || t == nopCloserWriterTo {
-		body, _ = reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+func (s *Source) borrow(body io.ReadCloser) bool {
+	if t := reflect.TypeOf(body); t != nopCloser && t != nopCloserWriterTo {
+		return false
 	}
-	switch b := body.(type) {
+	switch b := reflect.ValueOf(body).Field(0).Interface().(type) {
 	case *bytes.Buffer:
 		s.data = b.Next(b.Len())
 	case *bytes.Reader:

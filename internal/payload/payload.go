@@ -160,12 +160,16 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	if s.borrow(body) {
 		return s.lend(body, length, limit)
 	}
-	if !inMemory && ctx.Done() != nil {
-		once := &closeOnce{ReadCloser: body}
-		stop := context.AfterFunc(ctx, func() { _ = once.Close() })
-		defer stop()
-		body = once
+	if inMemory || ctx.Done() == nil {
+		return s.read(ctx, body, length, limit)
 	}
+	once := &closeOnce{ReadCloser: body}
+	stop := context.AfterFunc(ctx, func() { _ = once.Close() })
+	defer stop()
+	return s.read(ctx, once, length, limit)
+}
+
+func (s *Source) read(ctx context.Context, body io.ReadCloser, length, limit int64) ([]byte, *Stream, error) {
 	var data []byte
 	var err error
 	if length > 0 {
