@@ -70,8 +70,8 @@ func benchPayload(size int) []byte {
 	return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
 }
 
-// unknown hides how long a body is.
-type unknown struct{ io.Reader }
+// onlyRead hides what a body is, and so how long.
+type onlyRead struct{ io.Reader }
 
 // exchange makes one call and reads its answer to the end.
 func exchange(b *testing.B, over http.RoundTripper, payload io.Reader, buffer []byte) {
@@ -136,16 +136,17 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkPayload is a call with a payload of known length, of unknown length,
-// or of retry.NewRequest.
+// BenchmarkPayload is a call with a payload in memory, one that can only be
+// read, of known length or of unknown, and one of retry.NewRequest.
 func BenchmarkPayload(b *testing.B) {
 	chain := benchChain(b, newReplies(), openai.Config{MeterProvider: noop.NewMeterProvider()})
 	buffer := make([]byte, 4<<10)
 	for _, size := range []int{1 << 10, 1 << 20, 10 << 20} {
 		payload := benchPayload(size)
 		for name, call := range map[string]func(b *testing.B){
-			"known":      func(b *testing.B) { exchange(b, chain, bytes.NewReader(payload), buffer) },
-			"unknown":    func(b *testing.B) { exchange(b, chain, unknown{bytes.NewReader(payload)}, buffer) },
+			"in memory":  func(b *testing.B) { exchange(b, chain, bytes.NewReader(payload), buffer) },
+			"known":      func(b *testing.B) { readWhole(b, chain, ofKnownLength(b, payload), buffer) },
+			"unknown":    func(b *testing.B) { exchange(b, chain, onlyRead{bytes.NewReader(payload)}, buffer) },
 			"NewRequest": func(b *testing.B) { readWhole(b, chain, newRequest(b, payload), buffer) },
 		} {
 			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, name), func(b *testing.B) {
@@ -156,6 +157,15 @@ func BenchmarkPayload(b *testing.B) {
 			})
 		}
 	}
+}
+
+func ofKnownLength(b *testing.B, payload []byte) *http.Request {
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, benchURL, onlyRead{bytes.NewReader(payload)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	req.ContentLength = int64(len(payload))
+	return req
 }
 
 func newRequest(b *testing.B, payload []byte) *http.Request {

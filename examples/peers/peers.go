@@ -64,6 +64,9 @@ type peer struct {
 	wrap    func(base http.RoundTripper, s settings) http.RoundTripper
 }
 
+// shares reports whether it sends a payload in memory without a copy.
+func (p peer) shares() bool { return p.retries && len(p.modules) == 0 }
+
 var buffers = []contract.Option{contract.Buffers}
 
 // all returns those that are put to the contract.
