@@ -78,7 +78,7 @@ func (c *jsonCheck) keep(value []byte) {
 func (c *jsonCheck) readWhole(p []byte) bool {
 	l := lookup{data: p}
 	for more := l.open('{', '}'); more; more = l.more('}') {
-		key, value := l.rawKey(), l.value()
+		key, value := l.member()
 		if len(key) == len(`""`)+maxKey && !l.bad {
 			c.say(key[1:1+maxKey], value)
 		}

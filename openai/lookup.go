@@ -16,11 +16,11 @@ import (
 func members(data []byte, visit func(key, value []byte)) bool {
 	s := lookup{data: data}
 	for more := s.open('{', '}'); more; more = s.more('}') {
-		key, value := s.key(), s.value()
+		key, value := s.member()
 		if s.bad {
 			return false
 		}
-		visit(key, value)
+		visit(unquoted(key), value)
 	}
 	return !s.bad
 }
@@ -76,27 +76,40 @@ func (s *lookup) more(end byte) bool {
 	return false
 }
 
+// member passes over a member of an object, and returns its key and its value as
+// they are written.
+func (s *lookup) member() (key, value []byte) {
+	key = s.quotedKey()
+	if s.bad {
+		return nil, nil
+	}
+	return key, s.value()
+}
+
 // key passes over a key and its colon, and returns what the key stands for.
 func (s *lookup) key() []byte {
-	key := s.rawKey()
+	key := s.quotedKey()
 	if s.bad {
 		return nil
 	}
 	return unquoted(key)
 }
 
-// rawKey passes over a key and its colon, and returns the key as it is written,
-// in its quotes.
-func (s *lookup) rawKey() []byte {
-	s.space()
-	start := s.at
-	if start < len(s.data) && s.data[start] == '"' && s.str() {
-		if key := s.data[start:s.at]; s.take(':') {
-			return key
-		}
+// quotedKey passes over a key and its colon, and returns the key as it is
+// written.
+func (s *lookup) quotedKey() []byte {
+	start := afterSpace(s.data, s.at)
+	end, ok := start, false
+	if start < len(s.data) && s.data[start] == '"' {
+		end, ok = endOfString(s.data, start)
 	}
-	s.bad = true
-	return nil
+	colon := afterSpace(s.data, end)
+	if !ok || colon == len(s.data) || s.data[colon] != ':' {
+		s.at, s.bad = end, true
+		return nil
+	}
+	s.at = colon + 1
+	return s.data[start:end]
 }
 
 // unquoted returns what a key stands for.
@@ -109,21 +122,13 @@ func unquoted(key []byte) []byte {
 
 // value passes over one value and returns its bytes.
 func (s *lookup) value() []byte {
-	s.space()
-	start, ok := s.at, false
-	if start < len(s.data) {
-		switch s.data[start] {
-		case '"':
-			ok = s.str()
-		case '{', '[':
-			s.at, ok = endOfNested(s.data, start)
-		default:
-			s.literal()
-			ok = s.at > start
-		}
+	start := afterSpace(s.data, s.at)
+	end, ok := endOfValue(s.data, start)
+	if !ok {
+		s.bad = true
 	}
-	s.bad = s.bad || !ok
-	return s.data[start:s.at]
+	s.at = end
+	return s.data[start:end]
 }
 
 // is reports whether c comes next, after white space.
@@ -141,13 +146,7 @@ func (s *lookup) take(c byte) bool {
 	return true
 }
 
-func (s *lookup) space() {
-	for s.at < len(s.data) && isSpace(s.data[s.at]) {
-		s.at++
-	}
-}
-
-func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t') }
+func (s *lookup) space() { s.at = afterSpace(s.data, s.at) }
 
 // str passes over a string, whose quote it stands on.
 func (s *lookup) str() (ok bool) {
@@ -155,15 +154,42 @@ func (s *lookup) str() (ok bool) {
 	return ok
 }
 
-// literal passes over a number, true, false or null.
-func (s *lookup) literal() {
-	for s.at < len(s.data) {
-		switch s.data[s.at] {
-		case ',', '}', ']', ':', ' ', '\t', '\r', '\n', '"', '{', '[':
-			return
-		}
-		s.at++
+// afterSpace returns where in data, from at on, something stands.
+func afterSpace(data []byte, at int) int {
+	for at < len(data) && isSpace(data[at]) {
+		at++
 	}
+	return at
+}
+
+func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t') }
+
+// endOfValue returns where the value ends that begins at start; false if there is
+// none, or if data ends first.
+func endOfValue(data []byte, start int) (end int, ok bool) {
+	if start == len(data) {
+		return start, false
+	}
+	switch data[start] {
+	case '"':
+		return endOfString(data, start)
+	case '{', '[':
+		return endOfNested(data, start)
+	}
+	end = endOfLiteral(data, start)
+	return end, end > start
+}
+
+// endOfLiteral returns where the number, true, false or null ends that begins at
+// start.
+func endOfLiteral(data []byte, start int) int {
+	for at := start; at < len(data); at++ {
+		switch data[at] {
+		case ',', '}', ']', ':', ' ', '\t', '\r', '\n', '"', '{', '[':
+			return at
+		}
+	}
+	return len(data)
 }
 
 // endOfNested returns where the object or array ends that begins at start;
