@@ -28,9 +28,9 @@ func plain(ctx context.Context, payload []byte) (*http.Request, error) {
 
 // opaque has a payload that can only be read, as that of openai-go.
 func opaque(ctx context.Context, payload []byte) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, struct{ io.Reader }{bytes.NewReader(payload)})
+	req, err := plain(ctx, payload)
 	if err == nil {
-		req.ContentLength = int64(len(payload))
+		req.Body = struct{ io.ReadCloser }{req.Body}
 	}
 	return req, err
 }
