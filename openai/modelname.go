@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync/atomic"
 )
@@ -17,28 +18,21 @@ var names [maxNames]atomic.Pointer[knownName]
 
 type knownName struct{ value, name string }
 
+var seed = maphash.MakeSeed()
+
 // modelName returns the model's name that a JSON string stands for, bounded;
 // "" if it is none.
 func modelName(value []byte) string {
 	if len(value) > maxModel {
 		return bounded(text(value))
 	}
-	place := &names[hash(value)%maxNames]
+	place := &names[maphash.Bytes(seed, value)%maxNames]
 	if known := place.Load(); known != nil && known.value == string(value) {
 		return known.name
 	}
 	made := &knownName{string(value), bounded(text(value))}
 	place.Store(made)
 	return made.name
-}
-
-// hash is FNV-1a.
-func hash(value []byte) uint32 {
-	h := uint32(2166136261)
-	for _, c := range value {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	return h
 }
 
 // bounded cuts the name of a model.
