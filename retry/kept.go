@@ -46,14 +46,21 @@ func keep(response *http.Response, cancel context.CancelCauseFunc) *kept {
 	go func() {
 		defer close(k.done)
 		k.drain()
-		_ = response.Body.Close() // which may be slow too
 		timer.Stop()
 		cancel(errGivenUp)
 	}()
 	return k
 }
 
+// drain reads the body and closes it, which may be slow too. A body that panics,
+// or counts wrongly, broke off: nobody is here to be told more.
 func (k *kept) drain() {
+	defer func() {
+		if recover() != nil {
+			k.complete = false
+		}
+	}()
+	defer func() { _ = k.response.Body.Close() }()
 	var held bytes.Buffer
 	n, err := held.ReadFrom(io.LimitReader(k.response.Body, maxDrainBytes+1))
 	k.body = held.Bytes()

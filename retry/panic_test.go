@@ -1,11 +1,14 @@
 package retry
 
 import (
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/retrip-go/retrip/internal/fault"
 )
 
 func TestAPanicLeavesNothingBehind(t *testing.T) {
@@ -48,6 +51,47 @@ func TestAPanicLeavesNothingBehind(t *testing.T) {
 				}
 				if b := cfg.Budget.buckets["api.example.com"]; b != nil && b.tokens != 10 {
 					t.Errorf("%v tokens are left of 10", b.tokens)
+				}
+			})
+		})
+	}
+}
+
+// A brokenBody keeps to no rule of io.ReadCloser.
+type brokenBody struct {
+	read   func(p []byte) (int, error)
+	close  func() error
+	closed int
+}
+
+func (b *brokenBody) Read(p []byte) (int, error) { return b.read(p) }
+
+func (b *brokenBody) Close() error {
+	b.closed++
+	return b.close()
+}
+
+// A response that is given up is drained where nobody can recover.
+func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
+	t.Parallel()
+	fine := func() error { return nil }
+	for name, broken := range map[string]*brokenBody{
+		"panics in Read":            {read: func([]byte) (int, error) { panic("boom") }, close: fine},
+		"panics in Close":           {read: func([]byte) (int, error) { return 0, io.EOF }, close: func() error { panic("boom") }},
+		"panics in both":            {read: func([]byte) (int, error) { panic("boom") }, close: func() error { panic("boom") }},
+		"counts below 0":            {read: func([]byte) (int, error) { return -1, nil }, close: fine},
+		"counts more than was read": {read: func(p []byte) (int, error) { return len(p) + 1, nil }, close: fine},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				given := response(503, "")
+				given.Body = broken
+				base := answers(func(*http.Request) (*http.Response, error) { return given, nil }, reject(0, false))
+				_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, opaque([]byte("payload"))))
+				synctest.Wait()
+				if _, ok := fault.AsRejection(err); !ok || broken.closed != 1 {
+					t.Errorf("error %v, closed %d times", err, broken.closed)
 				}
 			})
 		})
