@@ -89,12 +89,14 @@ func (a *attempt) drop() {
 }
 
 // deliver hands the response to the caller. The attempt's context ends with
-// its body, and so does all reading of the payload; it reports false if that is
-// over now.
+// its body, when the payload is given back; it reports false if that may be done
+// now.
 func (a *attempt) deliver(source *payload.Source) bool {
 	switch {
 	case a.Response.StatusCode == http.StatusSwitchingProtocols:
-		// The connection is the caller's now, and is an io.Writer.
+		// The connection is the caller's now, and is an io.Writer. All of the
+		// request was sent before: RFC 9110, section 7.8.
+		return false
 	case a.Response.Body == http.NoBody:
 		a.cancel(nil)
 		return false

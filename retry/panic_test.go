@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"testing"
@@ -95,5 +96,24 @@ func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAPanicOfWhatIsDroppedLeavesNothingBehindEither(t *testing.T) {
+	t.Parallel()
+	var sent io.ReadCloser
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		sent = req.Body
+		given := response(503, "")
+		given.Body = &brokenBody{close: func() error { panic("boom") }}
+		return given, nil
+	})
+	transport := NewTransport(base, Config{Policy: func(*Attempt) Decision { panic("boom") }})
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = transport.RoundTrip(keyed(t.Context(), t, bytes.NewReader([]byte("payload"))))
+	}()
+	if got, err := io.ReadAll(sent); err == nil || len(got) > 0 {
+		t.Errorf("then %q was read, %v", got, err)
 	}
 }

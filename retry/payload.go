@@ -58,7 +58,7 @@ func (o *outgoing) prepare(ctx context.Context, req *http.Request, first *call.R
 		return nil
 	}
 	if !shared && (!safe || !payload.Plain(req)) {
-		o.stream(req.Body)
+		o.stream(o.source.Through(req.Body))
 		return nil
 	}
 	length := req.ContentLength

@@ -159,3 +159,55 @@ func TestTheCallersBytesAreNotReadOnceTheCallIsOver(t *testing.T) {
 		}
 	}
 }
+
+func TestBytesThatAreStreamedAreGivenBackToo(t *testing.T) {
+	t.Parallel()
+	inMemory := func(data []byte, change func(*http.Request)) *http.Request {
+		req := keyed(t.Context(), t, bytes.NewReader(data))
+		change(req)
+		return req
+	}
+	for name, request := range map[string]func(data []byte) *http.Request{
+		"not Safe": func(data []byte) *http.Request {
+			return inMemory(data, func(r *http.Request) { r.Header.Del("Idempotency-Key") })
+		},
+		"with Expect": func(data []byte) *http.Request {
+			return inMemory(data, func(r *http.Request) { r.Header.Set("Expect", "100-continue") })
+		},
+		"an upgrade": func(data []byte) *http.Request {
+			return inMemory(data, func(r *http.Request) { r.Header.Set("Upgrade", "x") })
+		},
+		"above the limit":             func(data []byte) *http.Request { return inMemory(data, func(*http.Request) {}) },
+		"of unknown length, above it": func(data []byte) *http.Request { return inMemory(data, func(r *http.Request) { r.ContentLength = -1 }) },
+		"of NewRequest, begun elsewhere": func(data []byte) *http.Request {
+			req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = req.Body.Read(make([]byte, 1))
+			req.ContentLength--
+			return req
+		},
+	} {
+		for how, code := range map[string]int{"whole": 200, "in vain": 500, "switched": 101} {
+			data := bytes.Repeat([]byte("a"), 1000)
+			var sent io.ReadCloser
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				sent = req.Body
+				if _, err := sent.Read(make([]byte, 10)); err != nil {
+					t.Errorf("%s, %s: %v", name, how, err)
+				}
+				return response(code, ""), nil
+			})
+			resp, err := NewTransport(base, Config{MaxReplayBytes: 100, MaxAttempts: 1}).RoundTrip(request(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			readAll(t, resp)
+			clear(data)
+			if got, err := io.ReadAll(sent); err == nil || len(got) > 0 {
+				t.Errorf("%s, %s: then %d bytes were read, %v", name, how, len(got), err)
+			}
+		}
+	}
+}

@@ -382,11 +382,11 @@ func (c *trip) release() {
 		closeBody(c.origin)
 		return
 	}
+	defer c.returnReserved() // also if what is dropped panics
+	defer c.out.release(c.taken, c.goesOn)
 	if c.open != nil {
 		c.open.drop()
 	}
-	c.out.release(c.taken, c.goesOn)
-	c.returnReserved()
 }
 
 func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts) }

@@ -6,13 +6,42 @@ import (
 	"reflect"
 )
 
-// take makes the payload what r, which is closed, would have read, if nothing
-// was read of it yet.
+// share is Buffer for bytes that are in memory already.
+func (s *Source) share(length, limit int64) ([]byte, *Stream, error) {
+	switch got := int64(len(s.data)); {
+	case length > 0 && got != length:
+		s.data = nil
+		return nil, nil, &LengthError{Want: length, Got: min(got, length+1)}
+	case got > limit:
+		r := s.handOver()
+		return nil, &Stream{Reader: r, Closer: r}, nil
+	}
+	return s.data, nil, nil
+}
+
+// Through returns a body like body that is to be sent once, unread. The bytes of
+// one in memory are given back as those of a payload are.
+func (s *Source) Through(body io.ReadCloser) io.ReadCloser {
+	if s.borrow(body) {
+		return s.handOver()
+	}
+	return body
+}
+
+// handOver returns a reader over the payload, which is kept for no other.
+func (s *Source) handOver() *Reader {
+	r := new(Reader)
+	s.Init(r)
+	s.data = nil
+	return r
+}
+
+// take makes the payload what r, which is closed, would have read on.
 func (s *Source) take(r *Reader) bool {
 	of := r.source
 	of.mu.Lock()
 	defer of.mu.Unlock()
-	if r.begun || r.closed || of.returned {
+	if r.closed || of.returned {
 		return false
 	}
 	s.data = r.rest
@@ -60,19 +89,4 @@ type borrower Source
 func (b *borrower) Write(p []byte) (int, error) {
 	b.data = p
 	return len(p), nil
-}
-
-// lend is Buffer for a body in memory, once it is borrowed. There is nothing to
-// be closed.
-func (s *Source) lend(body io.Closer, length, limit int64) ([]byte, *Stream, error) {
-	data, got := s.data, int64(len(s.data))
-	switch {
-	case length > 0 && got != length:
-		s.data = nil
-		return nil, nil, &LengthError{Want: length, Got: min(got, length+1)}
-	case got > limit:
-		s.data = nil
-		return nil, &Stream{Reader: bytes.NewReader(data), Closer: body}, nil
-	}
-	return data, nil, nil
 }

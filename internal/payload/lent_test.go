@@ -133,7 +133,7 @@ func TestLentBytesAreReadByNobodyOnceTheyAreGivenBack(t *testing.T) {
 		if _, _, err := inner.Buffer(t.Context(), open(t, s), -1, limit, true); err != nil {
 			t.Fatal(err)
 		}
-		below := open(t, &inner)
+		below, belowLate := open(t, &inner), open(t, &inner)
 		inner.GiveBack()
 		if _, err := below.Read(make([]byte, 1)); err != nil {
 			t.Errorf("%s: a call below has ended that of its caller: %v", name, err)
@@ -154,11 +154,13 @@ func TestLentBytesAreReadByNobodyOnceTheyAreGivenBack(t *testing.T) {
 		late := open(t, s)
 		s.GiveBack()
 		clear(data) // the race detector sees to the rest
-		if n, err := late.Read(make([]byte, 16)); n != 0 || !errors.Is(err, errReleased) {
-			t.Errorf("%s: then %d bytes were read, %v", name, n, err)
-		}
-		if late.rest != nil {
-			t.Errorf("%s: a late reader holds the payload", name)
+		for _, r := range []*Reader{late, belowLate} {
+			if n, err := r.Read(make([]byte, 16)); n != 0 || !errors.Is(err, errReleased) {
+				t.Errorf("%s: then %d bytes were read, %v", name, n, err)
+			}
+			if r.rest != nil {
+				t.Errorf("%s: a late reader holds the payload", name)
+			}
 		}
 		if _, err := s.Open(); err == nil {
 			t.Errorf("%s: it can be opened again", name)
@@ -189,5 +191,38 @@ func TestASourceOfNoCallIsSentByAsManyAsLike(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 		s.GiveBack()
+	}
+}
+
+func TestAPayloadReadToItsEndIsNotCutAfterwards(t *testing.T) {
+	t.Parallel()
+	s := lentTo(t, []byte("12345"))
+	whole, half := open(t, s), open(t, s)
+	if _, err := io.ReadFull(whole, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = half.Read(make([]byte, 2))
+	s.GiveBack()
+	for range 2 {
+		if n, err := whole.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("its end is %d bytes, %v", n, err)
+		}
+		if n, err := half.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("half of it passes for a whole: %d bytes, %v", n, err)
+		}
+	}
+}
+
+func TestABodyThatPanicsIsClosed(t *testing.T) {
+	t.Parallel()
+	for name, length := range map[string]int64{"known": 5, "unknown": -1} {
+		b := of(readerFunc(func([]byte) (int, error) { panic("boom") }))
+		func() {
+			defer func() { _ = recover() }()
+			_, _, _ = new(Source).Buffer(t.Context(), b, length, limit, false)
+		}()
+		if b.closed.Load() != 1 {
+			t.Errorf("%s: closed %d times", name, b.closed.Load())
+		}
 	}
 }

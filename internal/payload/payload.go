@@ -22,7 +22,7 @@ type Source struct {
 	data     []byte
 	gone     bool    // released: what is read now would pass for an empty payload
 	lasting  bool    // of no call: its data is for as many as like
-	lent     bool    // data is the caller's
+	lent     bool    // data is the caller's, and this Source says for how long
 	returned bool    // to the caller: nobody may read it any more
 	outer    *Source // of the call around this one, if data is from there
 	probe    [1]byte // to see whether a body is longer than it said, without an allocation
@@ -78,7 +78,6 @@ func (s *Source) GiveBack() {
 type Reader struct {
 	source *Source // whose mu guards the rest
 	rest   []byte
-	begun  bool
 	closed bool
 }
 
@@ -93,11 +92,10 @@ func (r *Reader) Read(p []byte) (int, error) {
 	switch {
 	case r.closed:
 		return 0, errReadAfterClose
-	case r.source.returned:
-		r.rest = nil
+	case r.source.returned && len(r.rest) > 0:
+		r.closed, r.rest = true, nil
 		return 0, errReleased
 	}
-	r.begun = true
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
 	if len(r.rest) > 0 {
@@ -151,14 +149,14 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 		return nil, b, nil
 	case *Reader:
 		if s.take(b) {
-			return s.data, nil, nil
+			return s.share(length, math.MaxInt64)
 		}
 	}
-	if length > limit {
+	switch {
+	case s.borrow(body):
+		return s.share(length, limit)
+	case length > limit:
 		return nil, &Stream{Reader: body, Closer: body}, nil
-	}
-	if s.borrow(body) {
-		return s.lend(body, length, limit)
 	}
 	if inMemory || ctx.Done() == nil {
 		return s.read(ctx, body, length, limit)
@@ -169,7 +167,14 @@ func (s *Source) Buffer(ctx context.Context, body io.ReadCloser, length, limit i
 	return s.read(ctx, once, length, limit)
 }
 
+// read is Buffer for a body that is copied. It closes one that panics, too.
 func (s *Source) read(ctx context.Context, body io.ReadCloser, length, limit int64) ([]byte, *Stream, error) {
+	settled := false
+	defer func() {
+		if !settled {
+			_ = body.Close()
+		}
+	}()
 	var data []byte
 	var err error
 	if length > 0 {
@@ -179,12 +184,12 @@ func (s *Source) read(ctx context.Context, body io.ReadCloser, length, limit int
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		_ = body.Close()
 		return nil, nil, fault.Ended(ctx)
 	case err != nil:
-		_ = body.Close()
 		return nil, nil, err
-	case int64(len(data)) > limit:
+	}
+	settled = true
+	if int64(len(data)) > limit {
 		return nil, &Stream{Reader: io.MultiReader(bytes.NewReader(data), body), Closer: body}, nil
 	}
 	s.data = data
