@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -274,7 +275,7 @@ func (a *answer) finish(err, stalled error) error {
 	case stalled != nil:
 		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, outcome: "stalled", text: "the answer stalled", cause: stalled})
 		return stalled
-	case err != io.EOF: //nolint:errorlint // Read returns io.EOF itself
+	case err != io.EOF && !errors.Is(err, io.EOF): //nolint:errorlint // the comparison spares most the search
 		if !a.givenUp() {
 			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: lossType(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
 		}

@@ -110,11 +110,7 @@ func (e *apiError) member(key, value []byte) {
 func cutMembers(data []byte, visit func(key, value []byte)) {
 	s := lookup{data: data}
 	for more := s.open('{', '}'); more; more = s.more('}') {
-		key := s.key()
-		if s.bad {
-			return
-		}
-		value := s.value()
+		key, value := s.member()
 		switch {
 		case len(value) == 0:
 			return
@@ -122,7 +118,7 @@ func cutMembers(data []byte, visit func(key, value []byte)) {
 		case s.bad, value[0] != '"' && s.at == len(data):
 			return
 		}
-		visit(key, value)
+		visit(unquoted(key), value)
 	}
 }
 

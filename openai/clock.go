@@ -60,14 +60,14 @@ func (c *clock) set(limit time.Duration, first bool) {
 	c.timer = time.AfterFunc(limit, c.check)
 }
 
-// begin says that a Read begins.
+// begin says that a Read begins. Like end, it is inlined where there is no clock.
 func (c *clock) begin() {
 	if c != nil {
-		c.started()
+		c.beginRead()
 	}
 }
 
-func (c *clock) started() {
+func (c *clock) beginRead() {
 	c.reading.Store(int64(time.Since(c.base)) + 1)
 	if c.parked.Load() {
 		c.unpark()
@@ -96,10 +96,10 @@ func (c *clock) end() error {
 	if c == nil {
 		return nil
 	}
-	return c.ended()
+	return c.endRead()
 }
 
-func (c *clock) ended() error {
+func (c *clock) endRead() error {
 	began := c.reading.Swap(0)
 	if c.first {
 		c.waited.Add(int64(time.Since(c.base)) - began + 1)
@@ -112,12 +112,9 @@ func (c *clock) ended() error {
 
 // stop says that no limit holds any more.
 func (c *clock) stop() {
-	if c != nil {
-		c.cancel()
+	if c == nil {
+		return
 	}
-}
-
-func (c *clock) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true

@@ -13,9 +13,9 @@
 //
 // A request's path through the files: transport.go is the entrance and the
 // assembly; endpoint.go knows what may be repeated; call.go, lookup.go and
-// modelname.go read the payload. Its answer's path: answer.go follows the
-// bytes, stream.go, template.go and jsoncheck.go what they mean, usage.go what
-// they tell, clock.go how long they take; observe.go tells the breaker,
-// delivery.go the retry layer; metrics.go records attempts, streams and
-// operations.
+// modelname.go read the payload; keys.go tells breakers and budgets apart. Its
+// answer's path: answer.go follows the bytes, stream.go, template.go and
+// jsoncheck.go what they mean, usage.go what they tell, clock.go how long they
+// take; observe.go tells the breaker, delivery.go the retry layer; metrics.go
+// records attempts, streams and operations.
 package openai

@@ -73,8 +73,8 @@ func (c *jsonCheck) keep(value []byte) {
 }
 
 // readWhole looks at a value that comes in one piece, as most do: that takes
-// half the time. It reports false, and has found nothing, if p is not all of an
-// object.
+// half the time. c has seen nothing but white space yet. It reports false, and
+// has found nothing, if p is not all of an object.
 func (c *jsonCheck) readWhole(p []byte) bool {
 	l := lookup{data: p}
 	for more := l.open('{', '}'); more; more = l.more('}') {
@@ -181,8 +181,7 @@ func (c *jsonCheck) keyByte(b byte) {
 
 // token looks at a byte outside of strings, which is the i-th of the piece.
 func (c *jsonCheck) token(b byte, i int) {
-	switch b {
-	case ' ', '\t', '\r', '\n':
+	if isSpace(b) {
 		return
 	}
 	c.broken = c.broken || c.done

@@ -39,6 +39,23 @@ func TestHalfAValueThatIsTooLongSaysNothing(t *testing.T) {
 	}
 }
 
+// The first piece looks as if it were all of an object, but for its end.
+func TestWhatAFirstPieceSaysCountsOnce(t *testing.T) {
+	t.Parallel()
+	const first, rest = `{"model":"m","error":"x"`, `,"usage":{"prompt_tokens":9}}`
+	for _, factless := range []bool{false, true} {
+		c := jsonCheck{factless: factless}
+		if c.readWhole([]byte(first)) || c.failed || c.facts != (facts{}) || c.factless != factless {
+			t.Errorf("half an object: %+v", c)
+		}
+		c.feed([]byte(first))
+		c.feed([]byte(rest))
+		if !c.whole() || !c.failed || (c.facts == facts{}) != factless {
+			t.Errorf("in two pieces: %+v", c)
+		}
+	}
+}
+
 func TestAnErrorIsNotTakenBack(t *testing.T) {
 	t.Parallel()
 	in := []byte(`{"error":{"code":"x"},"error":null}`)

@@ -99,10 +99,11 @@ func (s *lookup) key() []byte {
 // written.
 func (s *lookup) quotedKey() []byte {
 	start := afterSpace(s.data, s.at)
-	end, ok := start, false
-	if start < len(s.data) && s.data[start] == '"' {
-		end, ok = endOfString(s.data, start)
+	if start == len(s.data) || s.data[start] != '"' {
+		s.at, s.bad = start, true
+		return nil
 	}
+	end, ok := endOfString(s.data, start)
 	colon := afterSpace(s.data, end)
 	if !ok || colon == len(s.data) || s.data[colon] != ':' {
 		s.at, s.bad = end, true
@@ -147,12 +148,6 @@ func (s *lookup) take(c byte) bool {
 }
 
 func (s *lookup) space() { s.at = afterSpace(s.data, s.at) }
-
-// str passes over a string, whose quote it stands on.
-func (s *lookup) str() (ok bool) {
-	s.at, ok = endOfString(s.data, s.at)
-	return ok
-}
 
 // afterSpace returns where in data, from at on, something stands.
 func afterSpace(data []byte, at int) int {
@@ -203,7 +198,7 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 			}
 			continue
 		case c < '[': // most of what stands outside of strings
-		case c|' ' == '{': // which is '[', too
+		case c|' ' == '{': // the bit of ' ' tells '{' from '['
 			depth++
 		case c|' ' == '}':
 			if depth--; depth == 0 {
@@ -215,35 +210,39 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 	return len(data), false
 }
 
-// endOfString returns where the string ends that begins at start; false and the
-// end of data if it does not. Most strings are too short to pay for a call of
-// IndexByte.
+const (
+	word        = 8 // bytes
+	shortString = 2 * word
+)
+
+// endOfString returns where the string ends whose quote is at start; false and
+// the end of data if it does not. The first quote ends it, unless a backslash
+// stands before that: then they have to be counted. Most strings are too short
+// to pay for a call of IndexByte.
 func endOfString(data []byte, start int) (end int, ok bool) {
 	if rest := data[start+1:]; len(rest) >= shortString {
 		n := firstQuote(binary.LittleEndian.Uint64(rest))
-		if n == 8 {
-			n += firstQuote(binary.LittleEndian.Uint64(rest[8:]))
+		if n == word {
+			n += firstQuote(binary.LittleEndian.Uint64(rest[word:]))
 		}
 		if n < shortString && data[start+n] != '\\' {
 			return start + n + 2, true
 		}
 	}
-	return endOfLongString(data, start)
+	return endOfAnyString(data, start)
 }
-
-const shortString = 16
 
 // firstQuote returns how many of a word's bytes stand before a quote; 8 if there
 // is none. Subtracting 1 from each byte borrows from the highest bit of the first
 // that is 0.
-func firstQuote(word uint64) int {
+func firstQuote(w uint64) int {
 	const ones, highest = 0x0101010101010101, 0x8080808080808080
-	word ^= '"' * ones
-	return bits.TrailingZeros64((word-ones)&^word&highest) / 8
+	w ^= '"' * ones
+	return bits.TrailingZeros64((w-ones)&^w&highest) / 8
 }
 
-// endOfLongString is endOfString for any string.
-func endOfLongString(data []byte, start int) (end int, ok bool) {
+// endOfAnyString is endOfString for strings that may be long or have escapes.
+func endOfAnyString(data []byte, start int) (end int, ok bool) {
 	first := start + 1
 	for from := first; ; {
 		i := bytes.IndexByte(data[from:], '"')

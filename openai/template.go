@@ -25,19 +25,22 @@ func (t *template) fits(event []byte) bool {
 	if len(t.gaps) == 0 {
 		return false
 	}
-	l, from := lookup{data: event}, 0
+	at, from := 0, 0
 	for _, gap := range t.gaps {
-		if fixed := t.event[from:gap.start]; !bytes.HasPrefix(event[l.at:], fixed) {
+		if fixed := t.event[from:gap.start]; !bytes.HasPrefix(event[at:], fixed) {
 			return false
 		}
-		l.at += gap.start - from
-		start := l.at
-		if start == len(event) || event[start] != '"' || !l.str() || l.at-start <= len(`""`) {
+		at += gap.start - from
+		if at == len(event) || event[at] != '"' {
 			return false
 		}
-		from = gap.end
+		end, ok := endOfString(event, at)
+		if !ok || end-at <= len(`""`) {
+			return false
+		}
+		at, from = end, gap.end
 	}
-	return bytes.Equal(event[l.at:], t.event[from:])
+	return bytes.Equal(event[at:], t.event[from:])
 }
 
 // begin empties the template.

@@ -103,6 +103,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		o.over(err, 0)
 		return nil, err
 	}
+	o.call.Measured = o.metrics.enabled(&o.call)
 	response, err := t.retry.RoundTrip(&o.first.HTTP)
 	if err != nil {
 		o.over(err, 0)
@@ -151,7 +152,6 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 	}
 	o.kind = endpointOf(o.url.Path)
 	o.call.Init(ctx).Endpoint = o.kind.name
-	o.call.Measured = o.metrics.enabled(ctx)
 	o.first.Init(&o.call, req)
 	o.call.First, o.call.Answer = &o.first, &o.answer
 }
@@ -217,7 +217,7 @@ func (o *operation) Close() error {
 
 // over records the operation, once. A code of 0 says that there is no response.
 func (o *operation) over(err error, code int) {
-	if o.done.Swap(true) || !o.call.Measured {
+	if o.done.Swap(true) || !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
 	var told told

@@ -24,7 +24,8 @@ type Call struct {
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
 
-	// Measured says that somebody wants to know what the answer says of itself.
+	// Measured says that somebody reads the metrics of the call as a whole, and so
+	// wants to know what its answer says of itself.
 	Measured bool
 
 	// First is the first attempt's request, if the layer that made the call has

@@ -188,7 +188,7 @@ func (b *Body) Read(p []byte) (int, error) {
 			b.held, b.taken = nil, 0
 		}
 		filling, closed, err := b.filling, b.closed, b.err
-		last := n > 0 && len(b.held) == 0 && err == io.EOF //nolint:errorlint // Read returns io.EOF itself
+		last := n > 0 && len(b.held) == 0 && errors.Is(err, io.EOF)
 		b.mu.Unlock()
 		switch {
 		case closed:

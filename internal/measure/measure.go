@@ -70,8 +70,17 @@ func Guard(f func() error) {
 	}
 }
 
+// unlessNoop returns the instrument, or nil if it is the no-op one: then nobody
+// has to be asked, and to be guarded against, on every call.
+func unlessNoop[Noop, I any](instrument I) (kept I) {
+	if _, is := any(instrument).(Noop); !is {
+		kept = instrument
+	}
+	return kept
+}
+
 // A Counter is an Int64Counter that never panics; the zero value counts nothing.
-type Counter struct{ instrument metric.Int64Counter } // nil if nobody will ever read it
+type Counter struct{ instrument metric.Int64Counter } // nil if there is nothing to ask
 
 // NewCounter makes a counter; an error goes to otel.Handle.
 func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
@@ -79,9 +88,7 @@ func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
 		c.instrument, err = m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 		return err
 	})
-	if _, off := c.instrument.(noop.Int64Counter); off {
-		c.instrument = nil
-	}
+	c.instrument = unlessNoop[noop.Int64Counter](c.instrument)
 	return c
 }
 
@@ -106,7 +113,7 @@ func (c Counter) Add(ctx context.Context, n int64, o *Options) {
 }
 
 // A Histogram is a Float64Histogram that never panics; the zero value records nothing.
-type Histogram struct{ instrument metric.Float64Histogram } // nil if nobody will ever read it
+type Histogram struct{ instrument metric.Float64Histogram } // nil if there is nothing to ask
 
 // NewHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
 func NewHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h Histogram) {
@@ -115,9 +122,7 @@ func NewHistogram(m metric.Meter, name, unit, description string, bounds []float
 			metric.WithExplicitBucketBoundaries(bounds...))
 		return err
 	})
-	if _, off := h.instrument.(noop.Float64Histogram); off {
-		h.instrument = nil
-	}
+	h.instrument = unlessNoop[noop.Float64Histogram](h.instrument)
 	return h
 }
 
@@ -142,7 +147,7 @@ func (h Histogram) Record(ctx context.Context, v float64, o *Options) {
 }
 
 // An IntHistogram is an Int64Histogram that never panics; the zero value records nothing.
-type IntHistogram struct{ instrument metric.Int64Histogram } // nil if nobody will ever read it
+type IntHistogram struct{ instrument metric.Int64Histogram } // nil if there is nothing to ask
 
 // NewIntHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
 func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h IntHistogram) {
@@ -151,9 +156,7 @@ func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []fl
 			metric.WithExplicitBucketBoundaries(bounds...))
 		return err
 	})
-	if _, off := h.instrument.(noop.Int64Histogram); off {
-		h.instrument = nil
-	}
+	h.instrument = unlessNoop[noop.Int64Histogram](h.instrument)
 	return h
 }
 
