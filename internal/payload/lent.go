@@ -85,8 +85,13 @@ func (s *Source) borrow(body io.ReadCloser) bool {
 // A borrower is a Source that a bytes.Reader writes itself to.
 type borrower Source
 
-// Write keeps p itself, which is what the bytes.Reader reads from.
+// Write keeps p itself, which is what the bytes.Reader reads from. It gives all of
+// that at once; should it ever come in parts, they are put together.
 func (b *borrower) Write(p []byte) (int, error) {
-	b.data = p
+	if b.data == nil {
+		b.data = p
+	} else {
+		b.data = append(b.data[:len(b.data):len(b.data)], p...)
+	}
 	return len(p), nil
 }

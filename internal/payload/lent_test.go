@@ -57,6 +57,20 @@ func TestABodyInMemoryIsSharedNotCopied(t *testing.T) {
 	}
 }
 
+func TestWhatIsBorrowedInPartsIsPutTogether(t *testing.T) {
+	t.Parallel()
+	data := []byte("1234567")
+	var b borrower
+	for _, part := range [][]byte{data[:3], data[3:5], data[5:]} {
+		if n, err := b.Write(part); n != len(part) || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if string(b.data) != "1234567" || string(data) != "1234567" {
+		t.Errorf("%q of %q", b.data, data)
+	}
+}
+
 // What a body does when it is closed may be to use its bytes for something
 // else.
 func TestABodyThatMayHearOfItsCloseIsCopied(t *testing.T) {
