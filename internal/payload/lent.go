@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"reflect"
+	"slices"
 )
 
 // share is Buffer for bytes that are in memory already.
@@ -91,7 +92,7 @@ func (b *borrower) Write(p []byte) (int, error) {
 	if b.data == nil {
 		b.data = p
 	} else {
-		b.data = append(b.data[:len(b.data):len(b.data)], p...)
+		b.data = append(slices.Clip(b.data), p...)
 	}
 	return len(p), nil
 }
