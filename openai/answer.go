@@ -421,6 +421,19 @@ func (a *answer) End(err error) breaker.Outcome {
 	return breaker.Undecided
 }
 
+// kindKnown reports whether the first bytes have said what the body is.
+func (a *answer) kindKnown() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind != undecided
+}
+
+func (a *answer) isOpaque() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind == opaque
+}
+
 func (a *answer) complete() bool {
 	return a.kind == jsonBody && a.json.whole() || a.kind == eventBody && a.stream.complete()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/json"
 )
 
 // A Call is what is known of a call from its request.
@@ -26,15 +27,33 @@ func CallFrom(ctx context.Context) (Call, bool) {
 
 // readPayload fills in what the payload says.
 func readPayload(c *call.Call, payload []byte) {
-	var store storeScan
-	whole := members(payload, func(key, value []byte) {
-		store.member(key, value)
-		switch string(key) {
-		case "model":
-			c.Model = modelName(value)
-		case "stream":
-			c.Stream = string(value) == "true"
-		}
-	})
-	c.Stateless = c.Endpoint == "responses" && store.stateless(whole)
+	p := payloadReader{call: c}
+	whole, _ := walkAll(payload, &p)
+	c.Stateless = p.store.stateless(whole)
 }
+
+// A payloadReader reads the members of a payload that say how to treat its call.
+type payloadReader struct {
+	call  *call.Call
+	store storeScan
+}
+
+func (p *payloadReader) visit(in place, s *json.Scanner) place {
+	if in == outside {
+		return inTop
+	}
+	p.store.member(s)
+	switch string(s.Key()) {
+	case "model":
+		p.call.Model = modelName(s.Value())
+	case "stream":
+		p.call.Stream = string(s.Value()) == "true"
+	case "n":
+		n, _ := json.Count(s.Value())
+		p.call.Choices = int(min(n, maxChoices))
+	}
+	return nowhere
+}
+
+// maxChoices bounds the choices that a payload asks for.
+const maxChoices = 64

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +66,7 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 	case *errorAnswer:
 		answer.verdict() // looks into the body, if that is worth it
 	case *answer:
-		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable() {
+		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable {
 			return nil
 		}
 		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))

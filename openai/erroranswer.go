@@ -6,6 +6,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/json"
 	"github.com/retrip-go/retrip/internal/prefetch"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 const (
@@ -53,7 +54,7 @@ func (e *errorAnswer) codes() apiError {
 // where another attempt would follow otherwise.
 func worthPeeking(response *http.Response) bool {
 	return (statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
-		response.Body != nil && response.Body != http.NoBody && !isCompressed(response)
+		response.Body != nil && response.Body != http.NoBody && !roundtrip.IsCompressed(response.Header)
 }
 
 // An errorBody finds the end of the JSON value that a body is.

@@ -11,6 +11,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -39,10 +40,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
-	var next http.RoundTripper = &watcher{
-		base: NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}),
-		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout, metrics: t.metrics,
-	}
+	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
@@ -138,7 +136,6 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
-	answer  answer // of the first attempt
 
 	body io.ReadCloser // the response's
 	code int
@@ -150,17 +147,17 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 	if o.url == nil {
 		o.url = new(url.URL) // of a call that is refused
 	}
-	o.kind = endpointOf(o.url.Path)
+	o.kind = endpointOf(req)
 	o.call.Init(ctx).Endpoint = o.kind.name
 	o.first.Init(&o.call, req)
-	o.call.First, o.call.Answer = &o.first, &o.answer
+	o.call.First = &o.first
 }
 
 // prepare reads the payload, if it is one that says something. It closes the
 // caller's body if it fails.
 func (o *operation) prepare(req *http.Request, cfg *Config) error {
 	// A stateful call can only be repeated if its payload is kept.
-	inspect := o.kind.inspect || cfg.RetryStateful && mediaType(req.Header) == "application/json"
+	inspect := o.kind.inspect || cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json"
 	if !inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
 		return nil
 	}
@@ -220,11 +217,11 @@ func (o *operation) over(err error, code int) {
 	if o.done.Swap(true) || !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
-	var told told
+	var said summary
 	if a, ok := o.call.Answer.(*answer); ok && code != 0 {
-		told = a.told(o.call.Start)
+		said = a.summary(o.call.Start)
 	}
-	failure := told.failure
+	failure := said.failure
 	switch {
 	case failure != "":
 	case err != nil:
@@ -232,10 +229,10 @@ func (o *operation) over(err error, code int) {
 	default:
 		failure = fault.StatusType(code)
 	}
-	o.metrics.record(o, told, failure)
+	o.metrics.record(o, said, failure)
 }
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.
 func isJSON(h http.Header) bool {
-	return first(h, "Content-Type") == "" || mediaType(h) == "application/json"
+	return roundtrip.First(h, "Content-Type") == "" || roundtrip.MediaType(h) == "application/json"
 }

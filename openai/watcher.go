@@ -16,10 +16,22 @@ import (
 type watcher struct {
 	base           http.RoundTripper
 	firstEvent     time.Duration // 0: none for a call with a deadline, else the default; negative: none
-	idle           time.Duration // 0 for none
+	idle           time.Duration // negative for none
 	idleEverywhere bool          // also where no format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
+}
+
+func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder) *watcher {
+	w := &watcher{
+		base: base, firstEvent: cfg.FirstEventTimeout,
+		idle: cfg.IdleTimeout, idleEverywhere: cfg.IdleTimeout > 0,
+		inBand: cfg.InBandErrors, metrics: metrics,
+	}
+	if w.idle == 0 {
+		w.idle = DefaultIdleTimeout
+	}
+	return w
 }
 
 // RoundTrip returns what the base returns.
@@ -62,7 +74,7 @@ func (w *watcher) watch(c *call.Call, req *http.Request, response *http.Response
 	}
 	a.sniff.label = labelOf(response.Header)
 	switch {
-	case f == nil, isCompressed(response), !f.judged && a.sniff.label != eventBody:
+	case f == nil, roundtrip.IsCompressed(response.Header), !f.judged && a.sniff.label != eventBody:
 		limit.stop()
 		a.limit = nil
 		a.decide(opaque)

@@ -133,6 +133,7 @@ func (c *trip) send(a *attempt) {
 	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
 	c.taken = a.Response != nil
 	if a.Response != nil && c.t.cfg.Inspect != nil {
+		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)
 	}
 	a.NotSent = a.Response == nil && (notSent(a.Err) || a.reach.nowhere())

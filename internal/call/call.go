@@ -22,6 +22,10 @@ type Call struct {
 	Start  time.Time // set with First
 	Stream bool      // the caller asked for a stream
 
+	// Choices is how many answers the payload asks for side by side; 0 if it
+	// does not say.
+	Choices int
+
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
 
