@@ -135,13 +135,13 @@ func (c Config) normalised() Config {
 		c.Retry.MaxReplayBytes = retry.DefaultMaxReplayBytes
 	}
 	if c.Retry.Safe == nil {
-		c.Retry.Safe = isRepeatable
+		c.Retry.Safe = DefaultSafe
 	}
 	if c.Retry.Repeatable == nil && c.RetryStateful {
 		c.Retry.Repeatable = isStatelessOrRefused
 	}
 	if c.Retry.Policy == nil {
-		c.Retry.Policy = policy
+		c.Retry.Policy = DefaultPolicy
 	}
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel

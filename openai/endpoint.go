@@ -3,6 +3,8 @@ package openai
 import (
 	"net/http"
 	"strings"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // An endpoint is what this package knows of one kind of request.
@@ -70,14 +72,10 @@ func cutLast(path string) (rest, segment string) {
 	return path[:i], path[i+1:]
 }
 
-// isRepeatable is the default Safe of the retry layer: the idempotent methods
-// (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing.
-func isRepeatable(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	case http.MethodPost:
-		return req.URL != nil && endpointOf(req.URL.Path).repeat
-	}
-	return false
+// DefaultSafe is what a nil Config.Retry.Safe stands for: the idempotent methods
+// (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing. A
+// Safe of one's own may call it.
+func DefaultSafe(req *http.Request) bool {
+	return roundtrip.IsIdempotent(req.Method) ||
+		req.Method == http.MethodPost && req.URL != nil && endpointOf(req.URL.Path).repeat
 }

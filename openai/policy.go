@@ -54,9 +54,11 @@ func adviceOf(h http.Header) advice {
 	return noAdvice
 }
 
-// policy is the Policy of the chain. A quota that is used up goes before
-// x-should-retry, and that before the status.
-func policy(a *retry.Attempt) retry.Decision {
+// DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
+// with the codes, statuses and headers of providers. A quota that is used up
+// goes before x-should-retry, and that before the status. A Policy of one's own
+// may call it, within a Transport of this package.
+func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		return retry.DefaultPolicy(a)
 	}
@@ -79,7 +81,7 @@ func policy(a *retry.Attempt) retry.Decision {
 		next := retry.After(wait, reason)
 		if reason == retry.ReasonRateLimited {
 			// Who was told the same short wait as many others comes back over as
-			// long again, as those do whom the breaker's pause holds back.
+			// long again, as those do whom the key's pause holds back.
 			next = next.Spread(min(wait, time.Second))
 		}
 		return next
@@ -158,7 +160,7 @@ func errorOutcome(response *http.Response, api *apiError) (breaker.Outcome, time
 	switch {
 	case api.isQuota():
 		return breaker.Ignored, 0
-	case code == http.StatusRequestTimeout, code >= http.StatusInternalServerError:
+	case code == http.StatusRequestTimeout, code >= http.StatusInternalServerError && code != http.StatusNotImplemented:
 		wait, _ := waitOf(response.Header, false, time.Now())
 		return breaker.Failure, wait
 	default:
