@@ -117,7 +117,7 @@ func TestDecisions(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
 				_ = peekError(response, noCancel)
 				defer func() { _ = response.Body.Close() }()
-				if got := policy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
+				if got := DefaultPolicy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
 					t.Errorf("policy = %+v, want %+v", got, row.want)
 				}
 			})
@@ -133,7 +133,7 @@ func TestErrorsOfTheConnectionAreLeftToTheDefaultPolicy(t *testing.T) {
 	}
 	for _, err := range []error{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, context.DeadlineExceeded} {
 		a := &retry.Attempt{Request: req, Err: err}
-		if got, want := policy(a), retry.DefaultPolicy(a); got != want {
+		if got, want := DefaultPolicy(a), retry.DefaultPolicy(a); got != want {
 			t.Errorf("%v: %+v, want %+v", err, got, want)
 		}
 	}

@@ -48,21 +48,19 @@ func (a *attempt) cancel(cause error) { a.sent.Attempt.Cancel(cause) }
 // roundTrip sends the request, and makes sense of a base that does not keep to
 // its contract.
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
-	var limit *fault.TimeLimitError
 	var timer *time.Timer
 	if timeout > 0 {
-		limit = &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: timeout}
-		timer = time.AfterFunc(timeout, func() { a.cancel(limit) })
+		timer = time.AfterFunc(timeout, func() { a.timeOut(timeout) })
 		defer timer.Stop() // the base may panic
 	}
 	response, err := base.RoundTrip(a.Request)
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
-		a.cancel(limit)
+		a.timeOut(timeout)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if rejectionOf(err) == nil {
-			err = limit
+			err = context.Cause(&a.sent.Attempt)
 		}
 	}
 	switch {
@@ -78,6 +76,11 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		response.Body = http.NoBody
 	}
 	a.Response, a.Err = response, err
+}
+
+// timeOut ends the attempt because its time is over.
+func (a *attempt) timeOut(after time.Duration) {
+	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: after, Queued: a.reach.queued()})
 }
 
 // drop gives the attempt up, whatever has become of it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,27 @@ func response(code int, body string, header ...string) *http.Response {
 
 func failure(err error) func(*http.Request) (*http.Response, error) {
 	return func(*http.Request) (*http.Response, error) { return nil, err }
+}
+
+// unconnected fails with err as net/http does when it gets no connection.
+func unconnected(err error) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+			trace.GetConn(req.URL.Host)
+		}
+		return nil, err
+	}
+}
+
+// disconnected fails with err as net/http does when it loses a connection.
+func disconnected(err error) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+			trace.GetConn(req.URL.Host)
+			trace.GotConn(httptrace.GotConnInfo{})
+		}
+		return nil, err
+	}
 }
 
 // keyed returns a POST that may be repeated.

@@ -48,15 +48,16 @@ func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
 
 func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T) {
 	t.Parallel()
-	for name, last := range map[string]error{
-		"refused by an open breaker": &rejection{},
-		"refused for a pause":        &rejection{5 * time.Second, true},
-		"never dialed":               &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+	unreachable := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, last := range map[string]func(*http.Request) (*http.Response, error){
+		"refused by an open breaker": reject(0, false),
+		"refused for a pause":        reject(5*time.Second, true),
+		"not connected":              unconnected(unreachable),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				base := answers(failure(syscall.ECONNRESET), failure(last))
+				base := answers(disconnected(syscall.ECONNRESET), last)
 				inner := NewTransport(base, Config{MaxAttempts: 2, MaxRetryAfter: time.Second})
 				var report Report
 				outer := NewTransport(inner, Config{
@@ -64,7 +65,7 @@ func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T)
 					Repeatable: func(a *Attempt) bool { return a.NotSent },
 				})
 				_, err := outer.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
-				if !errors.Is(err, last) || base.calls != 2 || report.Attempts != 1 {
+				if _, refused := fault.AsRejection(err); !refused && !errors.Is(err, unreachable) || base.calls != 2 || report.Attempts != 1 {
 					t.Errorf("error %v after %d requests, report %+v", err, base.calls, report)
 				}
 			})

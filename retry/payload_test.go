@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,6 +69,7 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 		calls := 0
 		base := roundTripper(func(r *http.Request) (*http.Response, error) {
 			calls++
+			httptrace.ContextClientTrace(r.Context()).GetConn(r.URL.Host)
 			go func() {
 				time.Sleep(time.Second)
 				_, _ = io.ReadAll(r.Body)

@@ -41,8 +41,8 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // RoundTrip makes one call. When its attempts or its time run out, it returns
-// the last response as it came, with a nil error; an *Error only if there was
-// none. A failure that is not retried is returned as the base returned it.
+// the last response as it came, with a nil error; an error only if there was
+// none: the base's own if nothing was repeated or waited for, else an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := trip{t: t, origin: req}
 	defer c.release()

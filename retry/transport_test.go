@@ -489,7 +489,7 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 	for name, second := range map[string]func(*http.Request) (*http.Response, error){
 		"open":       reject(0, false),
 		"paused":     reject(time.Hour, true),
-		"never sent": failure(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
+		"never sent": unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -117,7 +117,7 @@ func (c *trip) next() *attempt {
 	}
 	c.first = nil
 	a.Number, a.Safe = c.sent+1, c.safe
-	if !c.safe && c.t.cfg.Repeatable != nil {
+	if c.sent > 0 || c.t.cfg.AttemptTimeout > 0 || !c.safe && c.t.cfg.Repeatable != nil {
 		a.watch()
 	}
 	a.Request = &a.sent.HTTP
@@ -136,7 +136,7 @@ func (c *trip) send(a *attempt) {
 		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)
 	}
-	a.NotSent = a.Response == nil && (notSent(a.Err) || a.reach.nowhere())
+	a.NotSent = a.Response == nil && (rejectionOf(a.Err) != nil || a.reach.nowhere())
 }
 
 // plan decides what follows an attempt: a wait, or none and the reason for it.
@@ -168,6 +168,9 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
 		return wait{}, stopped
 	}
+	if c.refusedAfter(next) {
+		return wait{}, StopRejected
+	}
 	cost := float64(retryCost)
 	if next.source == fromHint && a.Response != nil && a.Response.StatusCode == http.StatusTooManyRequests {
 		cost = hintedCost
@@ -177,6 +180,12 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	}
 	c.reserved = cost
 	return next, NotRetryable
+}
+
+// refusedAfter reports whether the breaker below would still refuse after the
+// wait: the failure may have opened it.
+func (c *trip) refusedAfter(next wait) bool {
+	return c.call.Gate != nil && c.call.Gate.RefusesFor() > next.Duration
 }
 
 // mayRepeat reports whether the request may be sent again, and can be.
@@ -311,7 +320,7 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 		}
 	}
 	if response == nil {
-		err := c.failure(a, stopped)
+		err := c.failure(a)
 		c.over(err, stopped)
 		c.open = nil
 		return nil, err
@@ -326,17 +335,20 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	return response, nil
 }
 
-// failure returns the error of a call that has no response. One that is not
-// retried is returned as it is.
-func (c *trip) failure(a *attempt, stopped Reason) error {
-	if a.rejection == nil && c.ctx.Err() != nil {
-		return c.ended(a.Err, context.Cause(c.ctx))
-	}
-	if stopped == NotRetryable && c.sent <= 1 {
+// failure returns the error of a call that has no response. A call that did
+// nothing that the base would not have done alone has the error of the base.
+func (c *trip) failure(a *attempt) error {
+	switch {
+	case c.sent <= 1 && !c.hasWaited():
 		return a.Err
+	case a.rejection == nil && c.ctx.Err() != nil:
+		return c.ended(a.Err, context.Cause(c.ctx))
+	default:
+		return &Error{Attempts: c.sent, Err: a.Err}
 	}
-	return &Error{Attempts: c.sent, Err: a.Err}
 }
+
+func (c *trip) hasWaited() bool { return c.last.source != "" }
 
 // abandon ends the call because its context ended during a wait.
 func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
@@ -351,15 +363,26 @@ func (c *trip) ended(last, cause error) error {
 
 // over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
+	c.call.GaveUp = c.sent > 1 || isGivingUp(stopped)
 	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.ctx) {
 		c.record(failure, stopped)
 	}
 	if r := reportOf(c.ctx); r != nil {
 		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
-		if c.sent <= 1 && c.waited == 0 {
+		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}
 	}
+}
+
+// isGivingUp reports whether a reason to stop says that whoever repeats the call
+// now, in the place of this package, does so in vain or to the harm of others.
+func isGivingUp(stopped Reason) bool {
+	switch stopped {
+	case StopBudget, StopDeadline, StopHintTooLong, StopRejected:
+		return true
+	}
+	return false
 }
 
 // record measures and logs how the call ended.

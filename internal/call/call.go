@@ -11,7 +11,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun, First and Gate are set before the first attempt and
+// fields but Answer, CountedRun, First, Gate and GaveUp are set before the first attempt and
 // then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -51,6 +51,11 @@ type Call struct {
 		// on; 0 if one would be let through.
 		RefusesFor() time.Duration
 	}
+
+	// GaveUp says, once retry has returned, that it has repeated the call, or
+	// would have but for what holds for any repetition: it would come too early,
+	// too late, or one too many.
+	GaveUp bool
 
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
