@@ -2,13 +2,10 @@ package openai
 
 import (
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"time"
 )
-
-var errNoResponse = errors.New("openai: the base RoundTripper returned neither a response nor an error")
 
 // BaseTransport returns a new http.Transport tuned for calls to a model
 // provider: many of them to one host, some of which last for minutes. Unlike

@@ -3,6 +3,8 @@ package openai
 import (
 	"net/http"
 	"strings"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // An endpoint is what this package knows of one kind of request.
@@ -73,11 +75,8 @@ func cutLast(path string) (rest, segment string) {
 // isRepeatable is the default Safe of the retry layer: the idempotent methods
 // (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing.
 func isRepeatable(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	case http.MethodPost:
+	if req.Method == http.MethodPost {
 		return req.URL != nil && endpointOf(req.URL.Path).repeat
 	}
-	return false
+	return roundtrip.IsIdempotent(req.Method)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // An Attempt is one request that was sent, and what came of it.
@@ -235,7 +236,7 @@ func isPermanent(err error) bool {
 	case errors.As(err, &unparsable):
 		return unparsable.Op == "parse"
 	}
-	return errors.Is(err, errNoResponse)
+	return errors.Is(err, roundtrip.ErrNoResponse)
 }
 
 // isMalformed reports whether net/http would refuse to send the request. It
