@@ -85,13 +85,13 @@ func (t *Transport) Snapshot() []breaker.Snapshot {
 // but for what Config.SDKRetries says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
 	o := &operation{metrics: t.metrics, url: req.URL}
 	o.call.Start = t.clock.Now()
 	if err := mayBegin(req); err != nil {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		o.describe(req.Context(), req)
 		o.over(err, 0)
 		return nil, err
@@ -121,12 +121,6 @@ func mayBegin(req *http.Request) error {
 		return fault.Ended(ctx)
 	}
 	return nil
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
 }
 
 // An operation is one call, from its start to the last byte of its answer.
