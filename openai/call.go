@@ -9,7 +9,7 @@ import (
 // A Call is what is known of a call from its request.
 type Call struct {
 	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
-	Model    string // as requested; "" if the payload names none or was not read
+	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
 }
 
@@ -24,14 +24,18 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
 }
 
-// readPayload fills in what the payload says.
+// readPayload fills in what the payload says. Of a deployment its model says
+// nothing: the deployment has one.
 func readPayload(c *call.Call, payload []byte) {
 	var store storeScan
+	deployed := c.Model != ""
 	whole := members(payload, func(key, value []byte) {
 		store.member(key, value)
 		switch string(key) {
 		case "model":
-			c.Model = modelName(value)
+			if !deployed {
+				c.Model = modelName(value)
+			}
 		case "stream":
 			c.Stream = string(value) == "true"
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,7 +95,7 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 					if data.count(operationDuration, "error.type", want) != 1 || data.count(operationDuration) != 1 {
 						t.Errorf("operations %+v", data.with(operationDuration))
 					}
-					if got := tr.Snapshot()[0].Totals; got.Failure != 0 {
+					if got := tr.Snapshot().Breakers[0].Totals; got.Failure != 0 {
 						t.Errorf("the breaker counted %+v", got)
 					}
 					if name == "stream" && (data.sum(streamOutcomes) != 1 || data.sum(streamOutcomes, "retrip.stream.outcome", "closed_by_caller") != 1) {
@@ -163,7 +164,8 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 // call's answer after all.
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
-	refused := roundTripFunc(func(*http.Request) (*http.Response, error) {
+	refused := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host)
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	})
 	reader, provider := newReader()
@@ -201,7 +203,7 @@ func TestTheLastEventOfAStreamOfKnownLengthCounts(t *testing.T) {
 	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil {
 		t.Errorf("got %+v", got)
 	}
-	if got := tr.Snapshot()[0].Totals; got.Success != 1 || got.Failure != 0 {
+	if got := tr.Snapshot().Breakers[0].Totals; got.Success != 1 || got.Failure != 0 {
 		t.Errorf("the breaker counted %+v", got)
 	}
 	if data := collect(t, reader); data.sum(streamOutcomes, "retrip.stream.outcome", "complete") != 1 {

@@ -161,7 +161,7 @@ func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := retry.NewTransport(base, retry.Config{Policy: policy, Inspect: inspect}).RoundTrip(req)
+	response, err := retry.NewTransport(base, retry.Config{Policy: DefaultPolicy, Inspect: inspect}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestTheReasonReachesTheEvent(t *testing.T) {
 	}
 	var reasons []retry.Reason
 	cfg := retry.Config{
-		Policy: policy, Inspect: inspect,
+		Policy: DefaultPolicy, Inspect: inspect,
 		Backoff: func() backoff.BackOff { return &backoff.ZeroBackOff{} },
 		OnRetry: func(e retry.Event) { reasons = append(reasons, e.Reason) },
 	}
@@ -340,20 +340,20 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 		body    string
 		header  []string
 		outcome breaker.Outcome
-		hint    breaker.Hint
+		hint    time.Duration
 	}{
-		"429":               {429, limitBody, nil, breaker.Ignored, breaker.Hint{RateLimited: true}},
-		"429 with a hint":   {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{RateLimited: true, Known: true, RetryAfter: 3 * time.Second}},
-		"429 with a reset":  {429, limitBody, limited, breaker.Ignored, breaker.Hint{RateLimited: true, Known: true, RetryAfter: time.Minute}},
-		"429 for a quota":   {429, quotaBody, []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{}},
-		"503":               {503, "", nil, breaker.Failure, breaker.Hint{}},
-		"503 with a hint":   {503, "", []string{"retry-after", "3"}, breaker.Failure, breaker.Hint{Known: true, RetryAfter: 3 * time.Second}},
-		"503 with a reset":  {503, "", limited, breaker.Failure, breaker.Hint{}},
-		"503 for a quota":   {503, quotaBody, nil, breaker.Ignored, breaker.Hint{}},
-		"408":               {408, "", nil, breaker.Failure, breaker.Hint{}},
-		"501":               {501, "", nil, breaker.Failure, breaker.Hint{}},
-		"400":               {400, "", nil, breaker.Ignored, breaker.Hint{}},
-		"404, with an hint": {404, "", []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{}},
+		"429":               {429, limitBody, nil, breaker.Ignored, 0},
+		"429 with a hint":   {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, 0},
+		"429 with a reset":  {429, limitBody, limited, breaker.Ignored, 0},
+		"429 for a quota":   {429, quotaBody, []string{"retry-after", "3"}, breaker.Ignored, 0},
+		"503":               {503, "", nil, breaker.Failure, 0},
+		"503 with a hint":   {503, "", []string{"retry-after", "3"}, breaker.Failure, 3 * time.Second},
+		"503 with a reset":  {503, "", limited, breaker.Failure, 0},
+		"503 for a quota":   {503, quotaBody, nil, breaker.Ignored, 0},
+		"408":               {408, "", nil, breaker.Failure, 0},
+		"501":               {501, "", nil, breaker.Ignored, 0},
+		"400":               {400, "", nil, breaker.Ignored, 0},
+		"404, with an hint": {404, "", []string{"retry-after", "3"}, breaker.Ignored, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -361,7 +361,7 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
 				outcome, hint := errorOutcome(response, peekError(response, noCancel))
 				if outcome != row.outcome || hint != row.hint {
-					t.Errorf("%v, %+v; want %v, %+v", outcome, hint, row.outcome, row.hint)
+					t.Errorf("%v, %v; want %v, %v", outcome, hint, row.outcome, row.hint)
 				}
 				_ = response.Body.Close()
 			})

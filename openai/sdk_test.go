@@ -45,7 +45,11 @@ func TestAFinalFailureTellsTheSDKToStop(t *testing.T) {
 			t.Parallel()
 			response := made(row.code, "", row.header...)
 			before, kept := response.Header, response.Header.Clone()
-			(&sdkGuard{mode: row.mode}).mark(response)
+			unmarked := response.Header.Get("X-Should-Retry")
+			if (&sdkGuard{mode: row.mode}).mark(response, false); response.Header.Get("X-Should-Retry") != unmarked {
+				t.Error("a call that was not given up was marked")
+			}
+			(&sdkGuard{mode: row.mode}).mark(response, true)
 			if got := response.Header.Get("X-Should-Retry"); got != row.want {
 				t.Errorf("x-should-retry is %q, want %q", got, row.want)
 			}
@@ -55,7 +59,7 @@ func TestAFinalFailureTellsTheSDKToStop(t *testing.T) {
 		})
 	}
 	response := &http.Response{StatusCode: 503}
-	(&sdkGuard{}).mark(response)
+	(&sdkGuard{}).mark(response, true)
 	if response.Header.Get("X-Should-Retry") != "false" {
 		t.Error("a response without a header map was not marked")
 	}
@@ -154,7 +158,7 @@ func TestABreakersRefusalMayBecomeAResponse(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	open := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 1500 * time.Millisecond}
-	paused := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 2 * time.Minute, RateLimited: true}
+	paused := &LimitError{Key: "https://api.example.com m", RetryAfter: 2 * time.Minute}
 	for name, row := range map[string]struct {
 		mode   SDKRetries
 		ctx    context.Context
