@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -31,7 +32,7 @@ type body struct {
 func (b *body) watch(resp *http.Response, o Observer) {
 	b.stream = isStream(resp)
 	if o == nil {
-		switch compressed := isCompressed(resp); {
+		switch compressed := roundtrip.IsCompressed(resp.Header); {
 		case b.stream && compressed:
 			o = new(byteObserver)
 		case b.stream:

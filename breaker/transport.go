@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Transport sends requests through a base RoundTripper, each watched over by
@@ -43,7 +45,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeRequest(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
 	if req.URL == nil {
@@ -56,7 +58,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	watched := new(body)
 	permit := &watched.permit
 	if err := b.Allow(permit); err != nil {
-		closeRequest(req)
+		roundtrip.CloseBody(req)
 		note(req, err)
 		return nil, err
 	}
@@ -68,6 +70,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 	resp, err := t.base.RoundTrip(req)
+	resp, err = roundtrip.Mend(req, resp, err)
 	resp, err = t.learn(watched, resp, err)
 	returned = true
 	return resp, err
@@ -78,10 +81,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.Response, error) {
 	permit := &watched.permit
 	switch {
+	case errors.Is(err, roundtrip.ErrNoResponse):
+		permit.Ignore()
+		return nil, err
 	case err != nil:
-		if resp != nil && resp.Body != nil {
-			_ = resp.Body.Close()
-		}
 		verdict, h := contextVerdict(permit.req), time.Duration(0)
 		if verdict == Undecided {
 			verdict, _, h = t.ask(nil, err)
@@ -91,13 +94,6 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		}
 		permit.Settle(verdict, h)
 		return nil, err
-	case resp == nil:
-		permit.Ignore()
-		return nil, errNoResponse
-	}
-	resp.Request = permit.req
-	if resp.Body == nil {
-		resp.Body = http.NoBody
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		permit.Success()
@@ -150,15 +146,7 @@ func (t *Transport) Close() error { return t.meters.close() }
 
 // CloseIdleConnections closes those of the base.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
-}
-
-func closeRequest(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 // note adds a rejection to the span of the request, if it has one.

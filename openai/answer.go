@@ -3,9 +3,7 @@ package openai
 import (
 	"errors"
 	"io"
-	"mime"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -58,9 +57,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections closes those of the base, if it has any.
 func (w *watcher) CloseIdleConnections() {
-	if base, ok := w.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(w.base)
 }
 
 // hasAnswer reports whether the response has a body that says something, or
@@ -80,10 +77,10 @@ const (
 )
 
 func kindOf(response *http.Response, endpoint string) answerKind {
-	if isCompressed(response) {
+	if roundtrip.IsCompressed(response.Header) {
 		return opaqueAnswer
 	}
-	switch mediaType(response.Header) {
+	switch roundtrip.MediaType(response.Header) {
 	case "text/event-stream":
 		return streamAnswer
 	case "application/json":
@@ -93,32 +90,6 @@ func kindOf(response *http.Response, endpoint string) answerKind {
 		}
 	}
 	return opaqueAnswer
-}
-
-// first is Header.Get for a name already in its canonical form.
-func first(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
-func isCompressed(response *http.Response) bool {
-	encoding := first(response.Header, "Content-Encoding")
-	return encoding != "" && !strings.EqualFold(encoding, "identity")
-}
-
-// mediaType returns the media type without its parameters.
-func mediaType(h http.Header) string {
-	value := first(h, "Content-Type")
-	switch {
-	case value == "application/json" || value == "text/event-stream":
-		return value
-	case strings.IndexByte(value, ';') < 0:
-		return strings.ToLower(strings.TrimSpace(value))
-	}
-	media, _, _ := mime.ParseMediaType(value)
-	return media
 }
 
 // An answer is the body of a 2xx. It passes the bytes on as they come and

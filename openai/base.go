@@ -3,7 +3,6 @@ package openai
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/retrip-go/retrip/internal/fault"
 )
-
-var errNoResponse = errors.New("openai: the base RoundTripper returned neither a response nor an error")
 
 // BaseTransport returns a new http.Transport tuned for calls to a model
 // provider: many of them to one host, some of which last for minutes. Unlike

@@ -7,6 +7,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -117,7 +118,7 @@ func (d *delivery) holdWhole(body *held.Body, answer *answer) {
 
 // failure completes err with what the body of a JSON answer says.
 func (d *delivery) failure(err *answerError, response *http.Response, body *held.Body) error {
-	if mediaType(response.Header) == "application/json" && err.api == nil {
+	if roundtrip.MediaType(response.Header) == "application/json" && err.api == nil {
 		complete := *err
 		complete.api = parseAPIError(body.Held())
 		return &complete

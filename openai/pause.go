@@ -13,6 +13,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // How long a 429 pauses its key.
@@ -88,7 +89,7 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	pause := p.find(req)
 	begun, wait := pause.admit()
 	if wait > 0 {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		return nil, &LimitError{Key: pacingKeyOf(req).String(), RetryAfter: wait}
 	}
 	response, err := p.base.RoundTrip(req)
@@ -168,11 +169,7 @@ func (p *pacer) snapshot() []PacingSnapshot {
 }
 
 // CloseIdleConnections closes those of the base, if it has any.
-func (p *pacer) CloseIdleConnections() {
-	if base, ok := p.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
-}
+func (p *pacer) CloseIdleConnections() { roundtrip.CloseIdleConnections(p.base) }
 
 // A pause is a key's rest after a 429. The zero value is none, as is nil.
 type pause struct {

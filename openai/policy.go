@@ -7,6 +7,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -45,7 +46,7 @@ const (
 )
 
 func adviceOf(h http.Header) advice {
-	switch first(h, "X-Should-Retry") {
+	switch roundtrip.First(h, "X-Should-Retry") {
 	case "true":
 		return retryAdvised
 	case "false":
@@ -150,7 +151,7 @@ func worthPeeking(response *http.Response) bool {
 	_, retryable := statusReason(response.StatusCode)
 	return (retryable || response.StatusCode >= http.StatusBadRequest && adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody &&
-		!isCompressed(response)
+		!roundtrip.IsCompressed(response.Header)
 }
 
 // errorOutcome is what a response with an error status says to the breaker, and

@@ -11,6 +11,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -108,13 +109,13 @@ func (t *Transport) Breaker(key string) *breaker.Breaker {
 // but for what Config.SDKRetries says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
 	o := &operation{metrics: t.metrics, url: req.URL}
 	o.call.Start = t.clock.Now()
 	if err := mayBegin(req); err != nil {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		o.describe(req.Context(), req)
 		o.over(err, 0)
 		return nil, err
@@ -146,12 +147,6 @@ func mayBegin(req *http.Request) error {
 	return nil
 }
 
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-}
-
 // An operation is one call, from its start to the last byte of its answer.
 type operation struct {
 	call    call.Call
@@ -181,7 +176,7 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 // caller's body if it fails.
 func (o *operation) prepare(req *http.Request, cfg *Config) error {
 	// A stateful call can only be repeated if its payload is kept.
-	inspect := o.kind.inspect || cfg.RetryStateful && mediaType(req.Header) == "application/json"
+	inspect := o.kind.inspect || cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json"
 	if !inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
 		return nil
 	}
@@ -258,5 +253,5 @@ func (o *operation) over(err error, code int) {
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.
 func isJSON(h http.Header) bool {
-	return first(h, "Content-Type") == "" || mediaType(h) == "application/json"
+	return roundtrip.First(h, "Content-Type") == "" || roundtrip.MediaType(h) == "application/json"
 }

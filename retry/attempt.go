@@ -10,6 +10,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
@@ -45,8 +46,7 @@ func (a *attempt) watch() {
 
 func (a *attempt) cancel(cause error) { a.sent.Attempt.Cancel(cause) }
 
-// roundTrip sends the request, and makes sense of a base that does not keep to
-// its contract.
+// roundTrip sends the request, with the time limit of an attempt.
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	var timer *time.Timer
 	if timeout > 0 {
@@ -63,19 +63,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 			err = context.Cause(&a.sent.Attempt)
 		}
 	}
-	switch {
-	case response == nil && err == nil:
-		err = errNoResponse
-	case response == nil:
-	case err != nil:
-		if response.Body != nil {
-			_ = response.Body.Close()
-		}
-		response = nil
-	case response.Body == nil:
-		response.Body = http.NoBody
-	}
-	a.Response, a.Err = response, err
+	a.Response, a.Err = roundtrip.Mend(a.Request, response, err)
 }
 
 // timeOut ends the attempt because its time is over.

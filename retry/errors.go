@@ -63,7 +63,6 @@ func (e *Error) ErrorType() string {
 }
 
 var (
-	errNoResponse    = errors.New("retry: the base RoundTripper returned neither a response nor an error")
 	errNoURL         = errors.New("retry: the request has no URL")
 	errRequestCancel = errors.New("retry: canceled through Request.Cancel")
 )

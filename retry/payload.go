@@ -129,10 +129,3 @@ func (o *outgoing) release(taken, goesOn bool) {
 }
 
 func openNothing() (io.ReadCloser, error) { return http.NoBody, nil }
-
-// closeBody closes the body of a request that is not sent at all.
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-}

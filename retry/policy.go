@@ -242,7 +242,7 @@ func isPermanent(err error) bool {
 	case errors.As(err, &unparsable):
 		return unparsable.Op == "parse"
 	}
-	return errors.Is(err, errNoResponse)
+	return errors.Is(err, roundtrip.ErrNoResponse)
 }
 
 // isAlert reports whether the server ended the TLS handshake, or the connection

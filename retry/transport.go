@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Transport is an http.RoundTripper that makes several attempts at one call
@@ -35,9 +36,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 
 // CloseIdleConnections closes those of the base, if it has any.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 // RoundTrip makes one call. When its attempts or its time run out, it returns

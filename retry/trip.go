@@ -7,6 +7,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A trip is one call on its way through its attempts.
@@ -402,7 +403,7 @@ func (c *trip) record(failure error, stopped Reason) {
 // not even taken over is closed.
 func (c *trip) release() {
 	if c.out.source == nil {
-		closeBody(c.origin)
+		roundtrip.CloseBody(c.origin)
 		return
 	}
 	defer c.returnReserved() // also if what is dropped panics
