@@ -245,7 +245,7 @@ func TestBreakersAreBounded(t *testing.T) {
 	for n := range 2000 {
 		do(t, tr, ask(t, t.Context(), strconv.Itoa(n)))
 	}
-	if n := len(tr.Snapshot()); n != 1024 {
+	if n := len(tr.Snapshot().Breakers); n != 1024 {
 		t.Errorf("%d breakers are kept", n)
 	}
 }

@@ -172,7 +172,7 @@ func do(t testing.TB, tr http.RoundTripper, req *http.Request) result {
 func wantOpen(t testing.TB, err error) {
 	t.Helper()
 	var open *breaker.OpenError
-	if !errors.Is(err, breaker.ErrOpen) || !errors.As(err, &open) || false {
+	if !errors.Is(err, breaker.ErrOpen) || !errors.As(err, &open) {
 		t.Errorf("error %v, want that of an open breaker", err)
 	}
 }
@@ -185,7 +185,7 @@ func TestEachAttemptPassesTheBreaker(t *testing.T) {
 		if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 || len(base.seen()) != 3 {
 			t.Fatalf("got %+v after %d requests", got, len(base.seen()))
 		}
-		all := tr.Snapshot()
+		all := tr.Snapshot().Breakers
 		if len(all) != 1 || all[0].Totals.Failure != 2 || all[0].Totals.Success != 1 {
 			t.Errorf("the breaker saw %+v, want two failures and a success", all)
 		}
@@ -245,7 +245,7 @@ func TestAnOpenBreakerIsNotRetriedAgainst(t *testing.T) {
 		if retries != 0 || time.Since(start) != 0 {
 			t.Errorf("%d retries in %v, want none at once", retries, time.Since(start))
 		}
-		if got := tr.Snapshot()[0].Totals.Rejected; got != 20 {
+		if got := tr.Snapshot().Breakers[0].Totals.Rejected; got != 20 {
 			t.Errorf("%d rejections for 20 calls", got)
 		}
 	})
@@ -288,7 +288,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 			for range breaker.DefaultFailureThreshold {
 				do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
 			}
-			if s := tr.Snapshot()[0]; s.State != breaker.Open {
+			if s := tr.Snapshot().Breakers[0]; s.State != breaker.Open {
 				t.Fatalf("the breaker is %v", s.State)
 			}
 			sent := len(base.seen())
@@ -385,7 +385,7 @@ func TestOneOverloadedModelLeavesTheOthersAlone(t *testing.T) {
 					t.Errorf("the healthy one: %+v", got)
 				}
 				states := map[breaker.State]int{}
-				for _, s := range tr.Snapshot() {
+				for _, s := range tr.Snapshot().Breakers {
 					states[s.State]++
 				}
 				if states[breaker.Open] != 1 || states[breaker.Closed] != 1 {
@@ -682,7 +682,7 @@ func TestWithoutABreakerNothingIsRejected(t *testing.T) {
 				t.Fatalf("got %+v", got)
 			}
 		}
-		if s := tr.Snapshot(); len(s) != 0 || len(base.seen()) != 20 {
+		if s := tr.Snapshot().Breakers; len(s) != 0 || len(base.seen()) != 20 {
 			t.Errorf("%d requests, breakers %+v", len(base.seen()), s)
 		}
 		if err := tr.Close(); err != nil {
@@ -700,7 +700,7 @@ func TestSnapshotListsTheBreakersByKey(t *testing.T) {
 	do(t, tr, request(t, t.Context(), http.MethodPost, "HTTPS://API.example.com/openai/deployments/d/chat/completions", hello))
 	do(t, tr, request(t, t.Context(), http.MethodGet, origin+"/v1/models", ""))
 	var keys []string
-	for _, s := range tr.Snapshot() {
+	for _, s := range tr.Snapshot().Breakers {
 		keys = append(keys, s.Key)
 	}
 	if want := []string{origin, origin + " a", origin + " b", origin + " d"}; !slices.Equal(keys, want) {

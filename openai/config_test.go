@@ -82,7 +82,7 @@ func TestABadFieldIsNamedBeforeAnythingIsSent(t *testing.T) {
 			}
 			// None of these may panic.
 			tr.CloseIdleConnections()
-			if s := tr.Snapshot(); len(s) != 0 {
+			if s := tr.Snapshot().Breakers; len(s) != 0 {
 				t.Errorf("breakers %+v", s)
 			}
 		})

@@ -70,7 +70,7 @@ func (s *scene) try(ctx context.Context, path, payload string) (*http.Response, 
 // outcomes returns what the only breaker has counted.
 func (s *scene) outcomes() breaker.Totals {
 	s.Helper()
-	all := s.chain.Snapshot()
+	all := s.chain.Snapshot().Breakers
 	if len(all) != 1 {
 		s.Fatalf("%d breakers, want 1", len(all))
 	}
@@ -211,7 +211,7 @@ func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 				}
 				body, err := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
-				failures := chain.Snapshot()[0].Totals.Failure
+				failures := chain.Snapshot().Breakers[0].Totals.Failure
 				if len(body) != 0 || (calls == 2) != row.retried || (failures == 2) != row.retried {
 					t.Errorf("%d calls, %d failures, %d bytes, %v", calls, failures, len(body), err)
 				}

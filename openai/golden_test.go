@@ -233,10 +233,6 @@ breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name
 breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com limited = 0
 breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com m = 0
 breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com s = 4
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com dead = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com limited = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com m = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com s = 0
 breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=closed = 0
 breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=half_open = 0
 breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=open = 1

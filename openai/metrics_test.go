@@ -499,7 +499,7 @@ func TestCloseUnregistersTheCallbacks(t *testing.T) {
 	}
 	do(t, tr, ask(t, t.Context(), "m"))
 	data := collect(t, reader)
-	for _, name := range []string{"retrip.breaker.state", "retrip.breaker.paused", "retrip.breaker.consecutive_failures"} {
+	for _, name := range []string{"retrip.breaker.state", "retrip.breaker.consecutive_failures"} {
 		if all := data.with(name); len(all) != 0 {
 			t.Errorf("%s is collected after Close: %+v", name, all)
 		}

@@ -165,9 +165,7 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
 	refused := roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GetConn != nil {
-			trace.GetConn(req.URL.Host) // which makes it net/http's, and a proof
-		}
+		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host) // which makes it net/http's, and a proof
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	})
 	reader, provider := newReader()

@@ -118,7 +118,7 @@ func (s *soak) balance(n int) {
 	}
 	seen("permits settled", permits, attempts)
 	var settled uint64
-	for _, b := range scene.chain.Snapshot() {
+	for _, b := range scene.chain.Snapshot().Breakers {
 		settled += b.Totals.Success + b.Totals.Failure + b.Totals.Ignored + b.Totals.Stale
 		if b.Probes != 0 && scene.abandoned == nil {
 			s.Errorf("scene %d: %d probes of %s are still under way", n, b.Probes, b.Key)
@@ -189,7 +189,7 @@ func (s *soak) recover() {
 
 // open returns the breakers of a plan's model that are not closed.
 func (s *soak) open(p *soakPlan) (left []breaker.Snapshot) {
-	for _, b := range s.scenes[p.scene].chain.Snapshot() {
+	for _, b := range s.scenes[p.scene].chain.Snapshot().Breakers {
 		if b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.model) {
 			left = append(left, b)
 		}

@@ -302,7 +302,7 @@ func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
 					if healthy {
 						want = breaker.Closed
 					}
-					if got := chain.Snapshot()[0]; got.State != want {
+					if got := chain.Snapshot().Breakers[0]; got.State != want {
 						t.Errorf("after 20 streams: %+v", got)
 					}
 				})
@@ -350,7 +350,7 @@ func TestAbandonedStreamsLeaveNothingBehind(t *testing.T) {
 	if err := s.srv.Wait(t.Context(), func() bool { return s.srv.Abandoned() == calls }); err != nil {
 		t.Errorf("the provider saw %d of %d leave: %v", s.srv.Abandoned(), calls, err)
 	}
-	if got := s.outcomes(); got.Failure != 0 || s.chain.Snapshot()[0].State != breaker.Closed {
+	if got := s.outcomes(); got.Failure != 0 || s.chain.Snapshot().Breakers[0].State != breaker.Closed {
 		t.Errorf("the breaker was hurt: %+v", got)
 	}
 }
@@ -381,7 +381,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 			}
 			cancel()
 		}
-		if got := chain.Snapshot()[0]; got.State != breaker.HalfOpen || got.Probes != 0 {
+		if got := chain.Snapshot().Breakers[0]; got.State != breaker.HalfOpen || got.Probes != 0 {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -477,7 +477,7 @@ func TestHEADPassesUnharmed(t *testing.T) {
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot()[0].Totals.Failure != 0 {
+		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot().Breakers[0].Totals.Failure != 0 {
 			t.Errorf("%d with %d bytes, error %v", resp.StatusCode, len(body), err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 type Transport struct {
 	retry   *retry.Transport
 	breaker *breaker.Transport // nil if disabled
+	pacer   *pacer
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
@@ -45,7 +46,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.retry = retry.NewTransport(next, t.cfg.Retry)
+	t.pacer = &pacer{base: next, maxKeys: t.cfg.Breaker.MaxKeys}
+	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
 	return t
 }
 
@@ -73,12 +75,31 @@ func (t *Transport) Close() error {
 	return t.breaker.Close()
 }
 
-// Snapshot returns all breakers as they are now; none if they are disabled.
-func (t *Transport) Snapshot() []breaker.Snapshot {
+// A Snapshot is a Transport at one moment.
+type Snapshot struct {
+	Breakers []breaker.Snapshot `json:"breakers"` // ordered by key; none if they are disabled
+	Pacing   []PacingSnapshot   `json:"pacing"`   // of the keys whose rate limit is exhausted, ordered by key
+}
+
+// Snapshot returns the Transport as it is now.
+func (t *Transport) Snapshot() Snapshot {
+	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}}
+	if t.breaker != nil {
+		s.Breakers = t.breaker.Snapshot()
+	}
+	if t.pacer != nil {
+		s.Pacing = t.pacer.snapshot()
+	}
+	return s
+}
+
+// Breaker returns the breaker of a key, as its Snapshot has it, to trip or to
+// reset it; nil if there is none yet.
+func (t *Transport) Breaker(key string) *breaker.Breaker {
 	if t.breaker == nil {
 		return nil
 	}
-	return t.breaker.Snapshot()
+	return t.breaker.Breaker(key)
 }
 
 // RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns,
@@ -107,7 +128,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		o.over(err, 0)
 		return t.sdk.answer(req, err)
 	}
-	t.sdk.mark(response)
+	t.sdk.mark(response, o.call.GaveUp)
 	o.watch(response)
 	return response, nil
 }
@@ -142,7 +163,7 @@ func (o *operation) describe(ctx context.Context, req *http.Request) {
 		o.url = new(url.URL) // of a call that is refused
 	}
 	o.kind = endpointOf(req)
-	o.call.Init(ctx).Endpoint = o.kind.name
+	o.call.Init(ctx).Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	o.first.Init(&o.call, req)
 	o.call.First = &o.first
 }

@@ -148,4 +148,3 @@ func (l *limiter) traced(req *http.Request) *http.Request {
 // attemptOf returns the attempt that a request is sent for: its end is the
 // body's.
 func attemptOf(req *http.Request) *call.Attempt { return call.AttemptFrom(req.Context()) }
-

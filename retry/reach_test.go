@@ -3,6 +3,7 @@ package retry
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,8 +11,12 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
 )
 
 // listen serves each connection with handle, which may close it at any point.
@@ -180,4 +185,75 @@ func TestTheCallersTraceIsStillTold(t *testing.T) {
 	if told.Load() != 1 {
 		t.Errorf("the caller's trace was told %d times", told.Load())
 	}
+}
+
+// A base that dials by other means, as for HTTP/3, may have sent something with
+// its first packet.
+func TestNotSentIsProvenByNetHTTPAlone(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, row := range map[string]struct {
+		answer func(*http.Request) (*http.Response, error)
+		want   bool
+	}{
+		"a dial error of another base":      {failure(dial), false},
+		"a DNS error of another base":       {failure(&net.DNSError{IsTemporary: true}), false},
+		"a TLS error of another base":       {failure(tls.RecordHeaderError{}), false},
+		"no connection of net/http's":       {unconnected(dial), true},
+		"a lost connection of net/http's":   {disconnected(syscall.ECONNRESET), false},
+		"a second dial, after a connection": {disconnected(dial), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				got := false
+				_, err := NewTransport(answers(row.answer), Config{
+					Safe: func(*http.Request) bool { return false }, Repeatable: proven,
+					Policy: func(a *Attempt) Decision { got = a.NotSent; return Stop(StopPolicy) },
+				}).RoundTrip(keyed(t.Context(), t, nil))
+				if err == nil || got != row.want {
+					t.Errorf("NotSent = %v (%v)", got, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAttemptTimeoutInTheConnectionPoolSaysSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		base := &http.Transport{MaxConnsPerHost: 1, DialContext: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(there)); err != nil {
+					return
+				}
+				<-release
+			}()
+			return here, nil
+		}}
+		defer base.CloseIdleConnections()
+		send := func(timeout time.Duration) error {
+			req := keyed(t.Context(), t, nil)
+			req.URL.Scheme = "http"
+			resp, err := NewTransport(base, Config{AttemptTimeout: timeout, MaxAttempts: 1}).RoundTrip(req)
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			return err
+		}
+		first := make(chan error)
+		go func() { first <- send(time.Minute) }()
+		synctest.Wait()
+		var queued, sent *fault.TimeLimitError
+		if err := send(time.Second); !errors.As(err, &queued) || !queued.Queued || !strings.Contains(err.Error(), "MaxConnsPerHost") {
+			t.Errorf("in the pool: %v", err)
+		}
+		if err := <-first; !errors.As(err, &sent) || sent.Queued {
+			t.Errorf("once sent: %v", err)
+		}
+		close(release)
+	})
 }

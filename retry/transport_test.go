@@ -3,6 +3,7 @@ package retry
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
@@ -72,6 +74,10 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 		{"a dial that takes too long", dial(timeoutError{}), true},
 		{"no such host", dial(&net.DNSError{IsNotFound: true}), false},
 		{"certificate", x509.UnknownAuthorityError{}, false},
+		{"a TLS alert", &net.OpError{Op: "remote error", Err: tls.AlertError(116)}, false},
+		{"a TLS alert of QUIC", tls.AlertError(116), false},
+		{"an alert of ours", &net.OpError{Op: "local error", Err: errors.New("bad record MAC")}, true},
+		{"a proxy that asks for credentials", &fault.ProxyAuthError{Proxy: "proxy.example.com:3128"}, false},
 		{"scheme", http.ErrSchemeMismatch, false},
 		{"an address that can't be read", &url.Error{Op: "parse", Err: errors.New("bad")}, false},
 		{"another error of an address", &url.Error{Op: "Get", Err: errors.New("lost")}, true},
@@ -465,6 +471,97 @@ type closeFunc struct {
 func (c *closeFunc) Close() error {
 	c.closing()
 	return c.countingBody.Close()
+}
+
+// A gate is what a breaker says of attempts to come.
+type gate time.Duration
+
+func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
+
+func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		answer   func(*http.Request) (*http.Response, error)
+		refuses  time.Duration
+		attempts int
+	}{
+		"a response, refused for longer than the backoff": {status(503), 2*time.Second + 1, 1},
+		"a response, refused until the attempt":           {status(503), 2 * time.Second, 2},
+		"a response, not refused":                         {status(503), 0, 2},
+		"a hint, refused for longer":                      {status(503, "Retry-After", "1"), 3 * time.Second, 1},
+		"a hint that outlasts it":                         {status(503, "Retry-After", "3"), 3 * time.Second, 2},
+		"an error, refused for longer than the backoff":   {failure(io.EOF), 3 * time.Second, 1},
+		"an error, not refused":                           {failure(io.EOF), time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(func(req *http.Request) (*http.Response, error) {
+					call.From(req.Context()).Gate = gate(row.refuses)
+					return row.answer(req)
+				})
+				var report Report
+				start := time.Now()
+				resp, err := NewTransport(base, Config{Backoff: steady(2 * time.Second), MaxAttempts: 2}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
+				if err == nil {
+					readAll(t, resp)
+				}
+				if base.calls != row.attempts {
+					t.Fatalf("%d attempts, want %d", base.calls, row.attempts)
+				}
+				if row.attempts == 2 {
+					return
+				}
+				if report.Stopped != StopRejected || time.Since(start) != 0 {
+					t.Errorf("stopped for %q after %v", report.Stopped, time.Since(start))
+				}
+				if err != nil && err != io.EOF { //nolint:errorlint // the same value
+					t.Errorf("error %#v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
+	t.Parallel()
+	lost := errors.New("lost")
+	ended, cancel := context.WithCancelCause(context.Background())
+	unsafe := func(*http.Request) bool { return false }
+	once := WithMaxAttempts(context.Background(), 1)
+	for name, row := range map[string]struct {
+		ctx     context.Context
+		cfg     Config
+		answers []func(*http.Request) (*http.Response, error)
+		wrapped bool
+	}{
+		"not Safe":                  {once, Config{Safe: unsafe}, nil, false},
+		"one attempt":               {once, Config{}, nil, false},
+		"MaxAttempts 1":             {context.Background(), Config{MaxAttempts: 1}, nil, false},
+		"no budget":                 {context.Background(), Config{Budget: NewBudget(0, 0)}, nil, false},
+		"no time":                   {context.Background(), Config{MaxElapsed: time.Millisecond}, nil, false},
+		"a Policy that stops":       {context.Background(), Config{Policy: func(*Attempt) Decision { return Stop(StopPolicy) }}, nil, false},
+		"a context that ends":       {ended, Config{}, []func(*http.Request) (*http.Response, error){func(*http.Request) (*http.Response, error) { cancel(io.ErrClosedPipe); return nil, lost }}, false},
+		"repeated":                  {context.Background(), Config{MaxAttempts: 2}, nil, true},
+		"one attempt after a pause": {once, Config{}, []func(*http.Request) (*http.Response, error){reject(time.Second, true), failure(lost)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(failure(lost))
+				if row.answers != nil {
+					base = answers(row.answers...)
+				}
+				_, err := NewTransport(base, row.cfg).RoundTrip(keyed(row.ctx, t, nil))
+				if same := err == lost; same == row.wrapped || !errors.Is(err, lost) { //nolint:errorlint // the same value
+					t.Errorf("error %#v", err)
+				}
+				if _, wrapped := err.(*Error); wrapped != row.wrapped { //nolint:errorlint // as above
+					t.Errorf("error %#v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestWithMaxAttempts(t *testing.T) {

@@ -1,4 +1,3 @@
-// Package roundtrip holds what every http.RoundTripper of this module needs.
 package roundtrip
 
 import (
