@@ -95,7 +95,7 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 					if data.count(operationDuration, "error.type", want) != 1 || data.count(operationDuration) != 1 {
 						t.Errorf("operations %+v", data.with(operationDuration))
 					}
-					if got := tr.Snapshot()[0].Totals; got.Failure != 0 {
+					if got := tr.Snapshot().Breakers[0].Totals; got.Failure != 0 {
 						t.Errorf("the breaker counted %+v", got)
 					}
 					if name == "stream" && (data.sum(streamOutcomes) != 1 || data.sum(streamOutcomes, "retrip.stream.outcome", "closed_by_caller") != 1) {
@@ -204,7 +204,7 @@ func TestTheLastEventOfAStreamOfKnownLengthCounts(t *testing.T) {
 	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil {
 		t.Errorf("got %+v", got)
 	}
-	if got := tr.Snapshot()[0].Totals; got.Success != 1 || got.Failure != 0 {
+	if got := tr.Snapshot().Breakers[0].Totals; got.Success != 1 || got.Failure != 0 {
 		t.Errorf("the breaker counted %+v", got)
 	}
 	if data := collect(t, reader); data.sum(streamOutcomes, "retrip.stream.outcome", "complete") != 1 {
