@@ -83,10 +83,11 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 // first useful event, all else when it is whole. Only its first bytes say
 // which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
+	whole := d.mode == Whole && a.format.isJudged()
 	known := func([]byte) bool { return a.kindKnown() }
-	settled := func([]byte) bool { return a.over.Load() || d.mode != Whole && a.useful.Load() }
+	settled := func([]byte) bool { return a.over.Load() || !whole && a.useful.Load() }
 	var wait time.Duration // for ever
-	if a.sniff.label == eventBody && d.mode != Whole {
+	if a.sniff.label == eventBody && !whole {
 		wait = maxFirstEventWait
 	}
 	ended := body.Fill(maxFirstEvent, size, wait, known) != nil
@@ -94,7 +95,7 @@ func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	case ended, !a.kindKnown(), settled(nil):
 	case !a.isStream():
 		_ = body.Fill(maxJSON, size, 0, settled)
-	case d.mode == Whole:
+	case whole:
 		d.holdWhole(body, a)
 	default:
 		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, settled)
