@@ -43,9 +43,10 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error; an *Error only if there was
 // none. A failure that is not retried is returned as the base returned it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := trip{t: t, origin: req}
+	c := &trip{t: t, origin: req}
 	defer c.release()
 	if err := c.begin(req); err != nil {
+		c.owner.End(0, err)
 		if r := reportOf(req.Context()); r != nil {
 			*r = Report{Err: err}
 		}
