@@ -94,15 +94,15 @@ func (k *kept) take() *http.Response {
 	if !k.complete {
 		return nil
 	}
-	k.response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(k.body), ending{k.end}))
+	k.response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(k.body), endOfBody{k.end}))
 	return k.response
 }
 
-// An ending is the end of a body that was kept: half an answer ends in the
+// An endOfBody is the end of a body that was kept: half an answer ends in the
 // error that it ended in before.
-type ending struct{ err error }
+type endOfBody struct{ err error }
 
-func (e ending) Read([]byte) (int, error) {
+func (e endOfBody) Read([]byte) (int, error) {
 	if e.err != nil {
 		return 0, e.err
 	}
