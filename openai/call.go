@@ -25,19 +25,21 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
 }
 
-// readPayload fills in what the payload says. Of a deployment its model says
-// nothing: the deployment has one.
-func readPayload(c *call.Call, payload []byte) {
-	p := payloadReader{call: c, deployed: c.Model != ""}
-	whole, _ := walkAll(payload, &p)
-	c.Stateless = p.store.stateless(whole)
+// A payloadReader reads what a payload says of its call. Of a deployment the
+// payload's model says nothing: the deployment has one.
+type payloadReader struct {
+	walk     walk
+	call     *call.Call
+	deployed bool // the path names a deployment
+	store    storeScan
 }
 
-// A payloadReader reads the members of a payload that say how to treat its call.
-type payloadReader struct {
-	call     *call.Call
-	deployed bool // the path names a deployment, which has a model of its own
-	store    storeScan
+// read fills in what payload says of c.
+func (p *payloadReader) read(c *call.Call, payload []byte) {
+	p.call, p.deployed = c, c.Model != ""
+	p.walk.feed(payload, p)
+	p.walk.end(p)
+	c.Stateless = p.store.stateless(p.walk.scan.Whole())
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {

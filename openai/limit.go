@@ -50,6 +50,7 @@ type limiter struct {
 	attempt prefetch.Canceler
 	base    time.Time
 
+	headers atomic.Bool  // the base has answered
 	waiting atomic.Int64 // when the pending wait began, since base and plus 1; 0 if there is none
 	waited  atomic.Int64 // in waits that are over, while the phase is firstEvent
 	parked  atomic.Bool  // the timer is off: the next wait sets it
@@ -62,8 +63,10 @@ type limiter struct {
 	stopped bool
 }
 
-func newLimiter(attempt prefetch.Canceler) *limiter {
-	return &limiter{attempt: attempt, base: time.Now()}
+// init makes l a limiter of an attempt's time.
+func (l *limiter) init(attempt prefetch.Canceler) *limiter {
+	l.attempt, l.base = attempt, time.Now()
+	return l
 }
 
 // enter begins a phase, unless it has begun before. Without a limit none holds.

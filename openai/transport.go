@@ -3,6 +3,7 @@ package openai
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
@@ -123,6 +124,10 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
+
+	reader payloadReader
+	written
+	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 
 // begin makes the operation that req stands for.
@@ -132,7 +137,11 @@ func (t *Transport) begin(req *http.Request) *operation {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
-	c := o.call.Init(t.sdk.limit(req.Context(), req.Header))
+	ctx := t.sdk.limit(req.Context(), req.Header)
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+		ctx = o.watch(ctx)
+	}
+	c := o.call.Init(ctx)
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	c.Start = t.clock.Now()
 	c.Measured = o.metrics.enabled(c)
@@ -147,7 +156,7 @@ func (t *Transport) begin(req *http.Request) *operation {
 // Payload reads what the call's payload says of it.
 func (o *operation) Payload(payload []byte) {
 	if isJSON(o.request.Header) {
-		readPayload(&o.call, payload)
+		o.reader.read(&o.call, payload)
 		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model
 	}
 }
