@@ -52,7 +52,7 @@ func firstQuote(w uint64) int {
 }
 
 // endOfAnyString is EndOfString for strings that may be long or have escapes, and
-// for the rest of one: first is behind the quote, or behind what is known.
+// for the rest of one that begins at first.
 func endOfAnyString(data []byte, first int) (end int, ok bool) {
 	for from := first; ; {
 		i := bytes.IndexByte(data[from:], '"')

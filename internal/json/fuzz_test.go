@@ -111,7 +111,7 @@ func FuzzBounds(f *testing.F) {
 		feed := func(p []byte) {
 			s.Feed(p)
 			for s.Next() {
-				if len(s.Value()) > max(len(p), MaxValue) || len(s.Key()) > MaxKey || s.Depth() > MaxDepth {
+				if len(s.Value()) > MaxValue || len(s.Key()) > MaxKey || s.Depth() > MaxDepth {
 					t.Fatalf("a value of %d bytes, a key of %d, depth %d", len(s.Value()), len(s.Key()), s.Depth())
 				}
 				if maphash.Bytes(seed, s.Key())%2 == 0 {

@@ -3,6 +3,7 @@ package json
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -31,7 +32,13 @@ func short(key, value []byte) pairOf {
 	if value[0] == '{' || value[0] == '[' {
 		value = value[:1]
 	}
-	return pairOf{string(key), string(value)}
+	return pairOf{string(key), string(value[:min(len(value), MaxValue)])}
+}
+
+// same reports whether two readers mean the same member. A key that is cut keeps
+// its escapes.
+func same(got, want pairOf) bool {
+	return got.value == want.value && (got.key == want.key || len(got.key) == MaxKey && strings.Contains(got.key, `\`))
 }
 
 // checkMembers compares the members of the top level with those of lookup, which
@@ -45,7 +52,7 @@ func checkMembers(t *testing.T, in []byte) {
 	if wantWhole && !whole && json.Valid(in) {
 		t.Fatalf("%q: not whole", in)
 	}
-	if wantWhole && whole && !slices.Equal(got, want) {
+	if wantWhole && whole && !slices.EqualFunc(got, want, same) {
 		t.Fatalf("%q:\n got %q\nwant %q", in, got, want)
 	}
 }
@@ -56,7 +63,7 @@ func checkCutMembers(t *testing.T, in []byte) {
 	var want []pairOf
 	cutMembers(in, func(key, value []byte) { want = append(want, short(key, value)) })
 	got, s := scanMembers(in)
-	if n := min(len(got), len(want)); n < len(want) && !s.Malformed() || !slices.Equal(got[:n], want[:n]) {
+	if n := min(len(got), len(want)); n < len(want) && !s.Malformed() || !slices.EqualFunc(got[:n], want[:n], same) {
 		t.Fatalf("%q:\n got %q\nwant %q", in, got, want)
 	}
 }

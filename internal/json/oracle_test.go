@@ -1,6 +1,9 @@
 package json
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // What follows read JSON before Scanner did. It is kept as an oracle, for the
 // tests and for the benchmarks.
@@ -92,7 +95,7 @@ func (s *lookup) quotedKey() []byte {
 		s.at, s.bad = start, true
 		return nil
 	}
-	end, ok := EndOfString(s.data, start)
+	end, ok := oldEndOfString(s.data, start)
 	colon := afterSpace(s.data, end)
 	if !ok || colon == len(s.data) || s.data[colon] != ':' {
 		s.at, s.bad = end, true
@@ -154,7 +157,7 @@ func endOfValue(data []byte, start int) (end int, ok bool) {
 	}
 	switch data[start] {
 	case '"':
-		return EndOfString(data, start)
+		return oldEndOfString(data, start)
 	case '{', '[':
 		return endOfNested(data, start)
 	}
@@ -168,7 +171,7 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 	for at, depth := start, 0; at < len(data); {
 		switch c := data[at]; {
 		case c == '"':
-			if at, ok = EndOfString(data, at); !ok {
+			if at, ok = oldEndOfString(data, at); !ok {
 				return at, false
 			}
 			continue
@@ -183,6 +186,42 @@ func endOfNested(data []byte, start int) (end int, ok bool) {
 		at++
 	}
 	return len(data), false
+}
+
+// oldEndOfString returns where the string ends whose quote is at start; false and
+// the end of data if it does not. The first quote ends it, unless a backslash
+// stands before that: then they have to be counted. Most strings are too short
+// to pay for a call of IndexByte.
+func oldEndOfString(data []byte, start int) (end int, ok bool) {
+	if rest := data[start+1:]; len(rest) >= 2*word {
+		n := firstQuote(binary.LittleEndian.Uint64(rest))
+		if n == word {
+			n += firstQuote(binary.LittleEndian.Uint64(rest[word:]))
+		}
+		if n < 2*word && data[start+n] != '\\' {
+			return start + n + 2, true
+		}
+	}
+	return oldEndOfAnyString(data, start)
+}
+
+// oldEndOfAnyString is oldEndOfString for strings that may be long or have escapes.
+func oldEndOfAnyString(data []byte, start int) (end int, ok bool) {
+	first := start + 1
+	for from := first; ; {
+		i := bytes.IndexByte(data[from:], '"')
+		if i < 0 {
+			return len(data), false
+		}
+		from += i + 1
+		escapes := 0
+		for j := from - 2; j >= first && data[j] == '\\'; j-- {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return from, true
+		}
+	}
 }
 
 // cutMembers is members for data that may be cut off. The object or array that

@@ -1,11 +1,13 @@
 // Package json finds values in JSON in flight.
 package json
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 const (
-	// MaxValue is the length in bytes that a Scanner keeps of a number or string
-	// that comes in several pieces.
+	// MaxValue is the length in bytes that a Scanner reports of a value.
 	MaxValue = 4 << 10
 	// MaxKey is the length in bytes that a Scanner reports of a key.
 	MaxKey = 128
@@ -31,14 +33,14 @@ type Scanner struct {
 	bom     uint8 // bytes of a byte order mark that have been passed over
 	ended   bool  // nothing more comes
 	escaped bool  // the piece before has ended in a backslash that escapes
-	cut     bool  // value lacks its end
 
 	depth   int                // containers entered and not ended
 	closers [MaxDepth + 1]byte // the brackets that end them; the outermost value has none
-	nested  int                // containers begun and not ended in that passed over, with itself
 	closer  byte               // the bracket that ends the container reported last
+	nested  int                // containers begun and not ended in that, with itself
 
-	// What Next has reported. The bytes lie in fed, or in the two buffers.
+	// What Next has reported, as it is written. The bytes lie in fed, or in the
+	// buffers: there, enough is kept to see that it is too long.
 	key, value       []byte
 	keyBuf, valueBuf []byte
 	offset           int64 // of value
@@ -52,26 +54,26 @@ const (
 	outermost   state = iota // the outermost value
 	firstOfMany              // a member or element, or the end of the container entered
 	oneMore                  // a member or element
+	separator                // a comma, or the end of the container entered
 	colon                    // the colon between a key and its value
 	memberValue              // the value of a member
-	separator                // a comma, or the end of the container entered
 
 	// Within something, or at its end.
-	inKey
 	inString
-	inLiteral
-	reported // a container has begun
-	entering // a container has begun, and Enter was called
-	passing  // in a container that is passed over
-	passingString
+	inLiteral // or a number
+	inKey
+	reported      // a container has begun
+	entering      // a container has begun, and Enter was called
+	passing       // in a container that is passed over
+	passingString // in a string of that
 	whole
 	malformed
 )
 
-// A Kind says what a value is.
+// A Kind says what a value is. The zero Kind is that of none.
 type Kind uint8
 
-// The zero Kind is none: Next has not reported a value yet.
+// The kinds of values.
 const (
 	Object Kind = iota + 1
 	Array
@@ -85,9 +87,7 @@ const (
 func (s *Scanner) Feed(p []byte) {
 	s.base += int64(len(s.fed))
 	s.fed, s.at, s.value = p, 0, nil
-	switch s.state {
-	case colon, memberValue, inString, inLiteral: // the key is held
-	default:
+	if !s.awaitsValue() {
 		s.key = nil
 	}
 }
@@ -101,8 +101,8 @@ func (s *Scanner) End() { s.ended = true }
 // ended, Next goes on with what follows it. It reports a number, string or
 // literal once that is complete, and an object or array as soon as it begins.
 func (s *Scanner) Next() bool {
-	if s.state >= inKey {
-		if found := s.resume(); found || s.state >= inKey {
+	if s.state >= inString {
+		if found := s.resume(); found || s.state >= inString {
 			return found
 		}
 	}
@@ -122,25 +122,6 @@ func (s *Scanner) Next() bool {
 			} else if s.leave() {
 				return false
 			}
-		case oneMore:
-			if s.closers[s.depth] == ']' {
-				s.key = nil
-				return s.begin(c)
-			}
-			if c != '"' {
-				return s.fail()
-			}
-			if !s.beginKey() {
-				return false
-			}
-		case colon:
-			if c != ':' {
-				return s.fail()
-			}
-			s.at++
-			s.state = memberValue
-		case memberValue:
-			return s.begin(c)
 		case separator:
 			switch c {
 			case ',':
@@ -153,27 +134,55 @@ func (s *Scanner) Next() bool {
 			default:
 				return s.fail()
 			}
+		case oneMore:
+			switch {
+			case s.closers[s.depth] == ']':
+				s.key = nil
+				return s.begin(c)
+			case c != '"':
+				return s.fail()
+			case !s.beginKey():
+				return false
+			}
+		case colon:
+			if c != ':' {
+				return s.fail()
+			}
+			s.at++
+			s.state = memberValue
+		case memberValue:
+			return s.begin(c)
 		}
 	}
-	if s.state == colon || s.state == memberValue {
-		s.holdKey()
-	}
+	s.holdKey()
 	return false
 }
 
-// Key returns the key of a member, without its escapes and cut to MaxKey; nil for
-// an element of an array and for the outermost value. The bytes are valid until
-// the next call of Next or Feed.
-func (s *Scanner) Key() []byte { return s.key }
+// Key returns the key of a member, without its escapes; nil for an element of an
+// array and for the outermost value. One that is longer than MaxKey as it is
+// written is returned as written, and cut to that: it is none that anybody looks
+// for. The bytes are valid until the next call of Next or Feed.
+func (s *Scanner) Key() []byte {
+	if len(s.key) == 0 {
+		return nil
+	}
+	inner := s.key[1 : len(s.key)-1]
+	switch {
+	case len(inner) > MaxKey:
+		return inner[:MaxKey]
+	case bytes.IndexByte(inner, '\\') < 0:
+		return inner
+	}
+	return []byte(Text(s.key))
+}
 
 // Value returns a number, string or literal as it is written, and the bracket
 // that an object or array begins with. The bytes are valid until the next call of
 // Next or Feed.
-func (s *Scanner) Value() []byte { return s.value }
+func (s *Scanner) Value() []byte { return s.value[:min(len(s.value), MaxValue)] }
 
-// Cut reports whether Value lacks its end: it came in several pieces, and is
-// longer than MaxValue.
-func (s *Scanner) Cut() bool { return s.cut }
+// Cut reports whether Value lacks its end, because it is longer than MaxValue.
+func (s *Scanner) Cut() bool { return len(s.value) > MaxValue }
 
 // Offset returns where Value begins, counted from the first byte fed.
 func (s *Scanner) Offset() int64 { return s.offset }
@@ -248,31 +257,6 @@ func (s *Scanner) isBOM(c byte) bool {
 	return true
 }
 
-// begin reads the value that begins with c, and reports whether it is to be
-// reported.
-func (s *Scanner) begin(c byte) bool {
-	s.cut = false
-	start := s.at
-	s.offset = s.base + int64(start)
-	switch c {
-	case '"':
-		end, ok := EndOfString(s.fed, start)
-		if ok {
-			return s.scalar(start, end)
-		}
-		s.hold(start, inString)
-		s.escaped = endsInEscape(s.fed[start+1:])
-		return false
-	case '{', '[':
-		s.at++
-		s.state, s.value, s.closer = reported, s.fed[start:s.at], c+2 // as in ASCII
-		return true
-	case ',', ':', '}', ']':
-		return s.fail()
-	}
-	return s.literal(start)
-}
-
 // beginsValue reports whether a value of RFC 8259 begins with c. Of the outermost
 // value more is asked than of others: the first word of a text or HTML page would
 // pass for one.
@@ -280,29 +264,63 @@ func beginsValue(c byte) bool {
 	return c == '{' || c == '[' || c == '"' || c == '-' || '0' <= c && c <= '9' || c == 't' || c == 'f' || c == 'n'
 }
 
-// literal reads on in a number or literal from start.
-func (s *Scanner) literal(start int) bool {
-	end := endOfLiteral(s.fed, start)
-	if end == len(s.fed) && (!s.ended || s.depth > 0) {
-		s.hold(start, inLiteral)
-		return s.depth == 0 && s.cut && s.fail()
-	}
-	s.scalar(start, end)
-	if s.depth == 0 && (len(s.value) > MaxValue || s.cut || !json.Valid(s.value)) {
+// begin reads the value that begins with c, and reports whether it is to be
+// reported.
+func (s *Scanner) begin(c byte) bool {
+	start := s.at
+	s.offset = s.base + int64(start)
+	switch c {
+	case '"':
+		end, ok := EndOfString(s.fed, start)
+		if !ok {
+			return s.hold(start, inString)
+		}
+		return s.scalar(s.fed[start:end], end)
+	case '{', '[':
+		s.at++
+		s.state, s.value, s.closer = reported, s.fed[start:s.at], c+2 // as in ASCII
+		return true
+	case ',', ':', '}', ']':
 		return s.fail()
 	}
+	end, ok := s.endOfLiteral()
+	if !ok {
+		return s.hold(start, inLiteral)
+	}
+	return s.literal(s.fed[start:end], end)
+}
+
+// beginKey reads a key, and reports whether it is complete.
+func (s *Scanner) beginKey() bool {
+	start := s.at
+	end, ok := EndOfString(s.fed, start)
+	if !ok {
+		s.keyBuf = keep(s.keyBuf[:0], s.fed[start:], maxRawKey)
+		return s.unfinished(start+1, inKey)
+	}
+	s.key = s.fed[start:end]
+	s.at, s.state = end, colon
 	return true
 }
 
-// scalar takes a number, string or literal that ends at end. What the piece has
-// of it begins at start.
-func (s *Scanner) scalar(start, end int) bool {
-	s.value = s.fed[start:end]
-	if s.state == inString || s.state == inLiteral {
-		s.keep(s.value)
-		s.value = s.valueBuf
+// endOfLiteral returns where a number or literal ends; false if it may go on.
+func (s *Scanner) endOfLiteral() (end int, ok bool) {
+	end = endOfLiteral(s.fed, s.at)
+	return end, end < len(s.fed) || s.ended && s.depth == 0
+}
+
+// literal takes a number or literal that ends at end. Of the outermost one it
+// asks that it is one, and not the first word of a text.
+func (s *Scanner) literal(value []byte, end int) bool {
+	if s.depth == 0 && (len(value) > MaxValue || !json.Valid(value)) {
+		return s.fail()
 	}
-	s.at = end
+	return s.scalar(value, end)
+}
+
+// scalar takes a number, string or literal that ends at end.
+func (s *Scanner) scalar(value []byte, end int) bool {
+	s.value, s.at = value, end
 	s.over()
 	return true
 }
@@ -331,46 +349,29 @@ func (s *Scanner) fail() bool {
 	return false
 }
 
-// beginKey reads a key, and reports whether it is complete.
-func (s *Scanner) beginKey() bool {
-	start := s.at + 1
-	end, ok := EndOfString(s.fed, s.at)
-	if !ok {
-		s.keyBuf = s.keyBuf[:0]
-		s.keepKey(s.fed[start:])
-		s.escaped = endsInEscape(s.fed[start:])
-		s.at, s.state = end, inKey
-		return false
-	}
-	s.key = s.unescaped(s.fed[start : end-1])
-	s.at, s.state = end, colon
-	return true
-}
-
 // resume goes on with what the piece before has ended in, or behind what was
 // reported. It reports whether that completes a value.
 func (s *Scanner) resume() bool {
+	start := s.at
+	if start == len(s.fed) && !s.ended {
+		return false
+	}
 	switch s.state {
 	case inKey:
-		start := s.at
-		end, ok := s.endOfSplit()
-		if !ok {
-			s.keepKey(s.fed[start:end])
-			return false
+		ok := s.resumeString()
+		s.keyBuf = keep(s.keyBuf, s.fed[start:s.at], maxRawKey)
+		if ok {
+			s.key, s.state = s.keyBuf, colon
 		}
-		s.keepKey(s.fed[start : end-1])
-		s.key = s.unescaped(s.keyBuf)
-		s.state = colon
 	case inString:
-		start := s.at
-		end, ok := s.endOfSplit()
-		if !ok {
-			s.hold(start, inString)
-			return false
-		}
-		return s.scalar(start, end)
+		ok := s.resumeString()
+		s.valueBuf = keep(s.valueBuf, s.fed[start:s.at], maxRawValue)
+		return ok && s.scalar(s.valueBuf, s.at)
 	case inLiteral:
-		return s.literal(s.at)
+		end, ok := s.endOfLiteral()
+		s.valueBuf = keep(s.valueBuf, s.fed[start:end], maxRawValue)
+		s.at = end
+		return ok && s.literal(s.valueBuf, end)
 	case entering:
 		s.depth++
 		s.closers[s.depth] = s.closer
@@ -379,42 +380,49 @@ func (s *Scanner) resume() bool {
 		s.nested = 1
 		s.pass()
 	case passingString:
-		if _, ok := s.endOfSplit(); !ok {
-			return false
+		if s.resumeString() {
+			s.pass()
 		}
-		s.pass()
 	case passing:
 		s.pass()
 	}
 	return false
 }
 
-// endOfSplit passes over the rest of a string that has begun in a piece before,
-// and returns where it ends; false and the end of fed if it does not.
-func (s *Scanner) endOfSplit() (end int, ok bool) {
+// resumeString passes over the rest of a string that has begun in a piece before,
+// and reports whether it ends.
+func (s *Scanner) resumeString() bool {
 	from := s.at
-	if s.escaped && from < len(s.fed) {
-		from++
-		s.escaped = false
+	if s.escaped {
+		from = min(from+1, len(s.fed))
 	}
-	if s.at, ok = endOfAnyString(s.fed, from); !ok && from < len(s.fed) {
-		s.escaped = endsInEscape(s.fed[from:])
+	end, ok := endOfAnyString(s.fed, from)
+	if !ok {
+		return s.unfinished(from, s.state)
 	}
-	return s.at, ok
+	s.at = end
+	return true
+}
+
+// unfinished notes that the piece ends in something that goes on in the next one,
+// and whose inside begins at from. It returns false, as there is nothing to report.
+func (s *Scanner) unfinished(from int, in state) bool {
+	s.escaped = endsInEscape(s.fed[from:])
+	s.at, s.state = len(s.fed), in
+	return false
 }
 
 // pass passes over the container that was reported and not entered, where only
 // brackets and quotes matter.
 func (s *Scanner) pass() {
-	s.state = passing
 	p, at, nested := s.fed, s.at, s.nested
 	for at < len(p) {
 		switch c := p[at]; {
 		case c == '"':
 			end, ok := EndOfString(p, at)
 			if !ok {
-				s.escaped = endsInEscape(p[at+1:])
-				s.at, s.nested, s.state = end, nested, passingString
+				s.nested = nested
+				s.unfinished(at+1, passingString)
 				return
 			}
 			at = end
@@ -433,44 +441,35 @@ func (s *Scanner) pass() {
 		}
 		at++
 	}
-	s.at, s.nested = at, nested
+	s.at, s.nested, s.state = at, nested, passing
 }
 
-// hold keeps what the piece has of a number or string that goes on in the next
-// one, with its key.
-func (s *Scanner) hold(start int, in state) {
-	if s.state != in {
-		s.valueBuf = s.valueBuf[:0]
-		s.holdKey()
-	}
-	s.keep(s.fed[start:])
-	s.at, s.state = len(s.fed), in
+const (
+	maxRawKey   = len(`""`) + MaxKey + 1
+	maxRawValue = MaxValue + 1
+)
+
+// keep appends a piece to buf, as far as limit lets it.
+func keep(buf, piece []byte, limit int) []byte {
+	return append(buf, piece[:min(len(piece), limit-len(buf))]...)
 }
 
-func (s *Scanner) keep(piece []byte) {
-	if room := MaxValue - len(s.valueBuf); len(piece) > room {
-		piece, s.cut = piece[:room], true
-	}
-	s.valueBuf = append(s.valueBuf, piece...)
+// hold keeps what the piece has of a value that goes on in the next one, with its
+// key.
+func (s *Scanner) hold(start int, in state) bool {
+	s.valueBuf = keep(s.valueBuf[:0], s.fed[start:], maxRawValue)
+	s.unfinished(start+1, in)
+	s.holdKey()
+	return false
 }
 
-// holdKey moves the key of a value to come to where the next Feed leaves it
-// alone.
+// awaitsValue reports whether a key was read whose value is not complete.
+func (s *Scanner) awaitsValue() bool { return colon <= s.state && s.state <= inLiteral }
+
+// holdKey moves such a key to where the next Feed leaves it alone.
 func (s *Scanner) holdKey() {
-	if s.key != nil {
-		s.keyBuf = s.keyBuf[:0]
-		s.keepKey(s.key)
+	if s.awaitsValue() && s.key != nil {
+		s.keyBuf = keep(s.keyBuf[:0], s.key, maxRawKey)
 		s.key = s.keyBuf
 	}
-}
-
-// maxRawKey is how long a key of MaxKey bytes is at most when all of it is
-// escaped, and one escape more.
-const maxRawKey = 6*MaxKey + 12
-
-func (s *Scanner) keepKey(piece []byte) {
-	if s.keyBuf == nil {
-		s.keyBuf = make([]byte, 0, MaxKey) // an empty key is one, and not nil
-	}
-	s.keyBuf = append(s.keyBuf, piece[:min(len(piece), maxRawKey-len(s.keyBuf))]...)
 }

@@ -41,14 +41,14 @@ func read(t *testing.T, enter func(found) bool, parts ...string) reading {
 	in := strings.Join(parts, "")
 	drain := func() {
 		for s.Next() {
-			f := found{s.Depth(), "-", string(s.Value()[:min(len(s.Value()), MaxValue)]), s.Kind(), s.Offset()}
+			f := found{s.Depth(), "-", string(s.Value()), s.Kind(), s.Offset()}
 			if s.Key() != nil {
 				f.Key = string(s.Key())
 			}
 			if !strings.HasPrefix(in[f.Offset:], f.Value) {
 				t.Fatalf("%q: %+v is not there", parts, f)
 			}
-			if s.Cut() && len(s.Value()) != MaxValue {
+			if len(s.Value()) > MaxValue || s.Cut() && len(s.Value()) < MaxValue {
 				t.Fatalf("%q: %+v is cut to %d bytes", parts, f, len(s.Value()))
 			}
 			if r.Found = append(r.Found, f); enter(f) {
@@ -125,7 +125,8 @@ func TestScanner(t *testing.T) {
 		{"no key is left over", `{"a":[1,{"b":2},3]}`, `-:{ .a:[ ..-:1 ..-:{ ...b:2 ..-:3 whole`},
 		{"a key twice", `{"a":1,"a":2}`, `-:{ .a:1 .a:2 whole`},
 		{"escaped key", `{"mod\u0065l":1,"\"\\\/\b\f\n\r\t":2,"\ud83d\ude00":3}`, "-:{ .model:1 .\"\\/\b\f\n\r\t:2 .😀:3 whole"},
-		{"escapes unknown", `{"\q\u12\ud83d\u0041":1}`, "-:{ .\\q\\u12\ufffdA:1 whole"},
+		{"a surrogate alone", `{"\ud83d\u0041":1}`, "-:{ .\ufffdA:1 whole"},
+		{"unknown escape", `{"\q":"\q"}`, `-:{ .:"\q" whole`},
 		{"empty key", `{"":1}`, `-:{ .:1 whole`},
 		{"string with brackets", `{"a":"}]\"{","b":"\\"}`, `-:{ .a:"}]\"{" .b:"\\" whole`},
 		{"lenient scalars", "{\"a\":NaN,\"b\":-Infinity,\"c\":\"\n\xff\",\"d\":01.e}", "-:{ .a:NaN .b:-Infinity .c:\"\n\xff\" .d:01.e whole"},
@@ -239,25 +240,38 @@ func TestHalfANumberIsNone(t *testing.T) {
 	}
 }
 
-func TestWhatIsKeptOfASplitScalarIsBounded(t *testing.T) {
+// What is reported of a value is the same whatever the pieces are.
+func TestALongValueIsCut(t *testing.T) {
 	t.Parallel()
-	for _, in := range []string{`{"a":"` + strings.Repeat("x", 2*MaxValue) + `"}`, `{"a":` + strings.Repeat("1", 2*MaxValue) + `}`} {
-		var s Scanner
-		s.Feed([]byte(in[:MaxValue]))
-		for s.Next() {
-			s.Enter()
+	for _, length := range []int{MaxValue - 1, MaxValue, MaxValue + 1, 3 * MaxValue} {
+		for _, value := range []string{`"` + strings.Repeat("x", length-2) + `"`, strings.Repeat("1", length)} {
+			in := `{"a":` + value + `}`
+			for _, size := range []int{1, 1000, MaxValue, len(in)} {
+				var s Scanner
+				for _, part := range pieces(in, size) {
+					s.Feed([]byte(part))
+					for s.Next() {
+						if s.Depth() == 0 {
+							s.Enter()
+						} else if s.Cut() != (length > MaxValue) || string(s.Value()) != value[:min(length, MaxValue)] || string(s.Key()) != "a" {
+							t.Errorf("%d bytes in pieces of %d: %d bytes, cut: %v, key %q", length, size, len(s.Value()), s.Cut(), s.Key())
+						}
+					}
+				}
+				if !s.Whole() {
+					t.Errorf("%d bytes in pieces of %d: not whole", length, size)
+				}
+			}
 		}
-		s.Feed([]byte(in[MaxValue:]))
-		if !s.Next() || !s.Cut() || string(s.Value()) != in[5:][:MaxValue] || string(s.Key()) != "a" {
-			t.Errorf("%d bytes, cut: %v, key %q", len(s.Value()), s.Cut(), s.Key())
-		}
-		s = Scanner{}
-		s.Feed([]byte(in))
-		for s.Next() && s.Depth() == 0 {
-			s.Enter()
-		}
-		if s.Cut() || len(s.Value()) < 2*MaxValue {
-			t.Errorf("in one piece: %d bytes, cut: %v", len(s.Value()), s.Cut())
+	}
+}
+
+// A text of one long word would be kept for long in vain.
+func TestALongOutermostLiteralIsNone(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, MaxValue, 3 * MaxValue} {
+		if got := read(t, all, pieces(strings.Repeat("1", MaxValue+1), size)...); !got.Malformed {
+			t.Errorf("in pieces of %d: %s", size, summary(got))
 		}
 	}
 }
@@ -265,11 +279,13 @@ func TestWhatIsKeptOfASplitScalarIsBounded(t *testing.T) {
 func TestALongKeyIsCut(t *testing.T) {
 	t.Parallel()
 	for _, unit := range []string{"x", `\u0078`, `\"`, "é", `\ud83d\ude00`} {
-		for _, n := range []int{MaxKey / 4, MaxKey - 1, MaxKey, MaxKey + 1, 10 * MaxKey} {
+		for n := 1; n < 2*MaxKey; n++ {
 			key := strings.Repeat(unit, n)
 			want := Text([]byte(`"` + key + `"`))
-			want = want[:min(len(want), MaxKey)]
-			for _, size := range []int{1, 7, len(key) + 20} {
+			if len(key) > MaxKey {
+				want = key[:MaxKey]
+			}
+			for _, size := range []int{1, 50, len(key) + 20} {
 				r := read(t, all, pieces(`{"`+key+`":1}`, size)...)
 				if len(r.Found) != 2 || r.Found[1].Key != want {
 					t.Errorf("%d of %s in pieces of %d: %+v", n, unit, size, r.Found)
@@ -325,7 +341,7 @@ func TestText(t *testing.T) {
 	for value, want := range map[string]string{
 		``: "", `1`: "", `null`: "", `{`: "", `"`: "", `""`: "", `"a"`: "a", `"a\"b\\"`: `a"b\`,
 		`"\u00e9\ud83d\ude00"`: "é😀", `"\ud83d"`: "\ufffd", `"\ud83dx"`: "\ufffdx", `"\ude00\ud83d"`: "\ufffd\ufffd", `"\ud83d\u0041"`: "\ufffdA",
-		"\"\xff\"": "\ufffd", "\"a\nb\"": "a\nb", `"\x"`: `\x`, `"\u00"`: `\u00`, `"\uzzzz"`: `\uzzzz`, `"cut o`: "cut o", `"cut \`: `cut \`,
+		"\"\xff\"": "\ufffd", "\"a\nb\"": "a\nb", `"\x"`: "", `"\u00"`: "", `"\uzzzz"`: "", `"cut o`: "", `"cut \"`: "",
 	} {
 		if got := Text([]byte(value)); got != want {
 			t.Errorf("%s: got %q, want %q", value, got, want)
@@ -364,12 +380,15 @@ func decoded(t *testing.T, list []found, value json.RawMessage, depth int, key s
 	for d.More() {
 		key := "-"
 		if value[0] == '{' {
+			start := d.InputOffset()
 			token, err := d.Token()
 			if err != nil {
 				t.Fatal(err)
 			}
 			key = token.(string)
-			key = key[:min(len(key), MaxKey)]
+			if raw := bytes.TrimLeft(value[start:d.InputOffset()-1], ", \t\r\n"); len(raw) > MaxKey+1 {
+				key = string(raw[1 : MaxKey+1])
+			}
 		}
 		var inner json.RawMessage
 		if err := d.Decode(&inner); err != nil {
