@@ -159,3 +159,100 @@ func BenchmarkAnswer(b *testing.B) {
 		})
 	}
 }
+
+// An event is what is read of a chunk.
+type event struct{ model, index, finish, content int }
+
+func (e *event) scan(s *Scanner) {
+	inDelta := false
+	for s.Next() {
+		switch s.Depth() {
+		case 0:
+			s.Enter()
+		case 1:
+			switch string(s.Key()) {
+			case "choices":
+				s.Enter()
+			case "model":
+				e.model = len(s.Value())
+			}
+		case 2:
+			s.Enter()
+		case 3:
+			inDelta = false
+			switch string(s.Key()) {
+			case "index":
+				e.index = len(s.Value())
+			case "finish_reason":
+				e.finish = len(s.Value())
+			case "delta":
+				inDelta = true
+				s.Enter()
+			}
+		case 4:
+			if inDelta && string(s.Key()) != "role" {
+				e.content = len(s.Value())
+			}
+		}
+	}
+}
+
+func (e *event) look(l *lookup) {
+	for more := l.open('{', '}'); more; more = l.more('}') {
+		switch string(l.key()) {
+		case "choices":
+			for more := l.open('[', ']'); more; more = l.more(']') {
+				e.lookChoice(l)
+			}
+		case "model":
+			e.model = len(l.value())
+		default:
+			l.value()
+		}
+	}
+}
+
+func (e *event) lookChoice(l *lookup) {
+	for more := l.open('{', '}'); more; more = l.more('}') {
+		switch string(l.key()) {
+		case "index":
+			e.index = len(l.value())
+		case "finish_reason":
+			e.finish = len(l.value())
+		case "delta":
+			for more := l.open('{', '}'); more; more = l.more('}') {
+				if key, value := l.key(), l.value(); string(key) != "role" {
+					e.content = len(value)
+				}
+			}
+		default:
+			l.value()
+		}
+	}
+}
+
+// BenchmarkEvent reads what a stream's event brings.
+func BenchmarkEvent(b *testing.B) {
+	in := []byte(chunk)
+	b.Run("old", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var e event
+			l := lookup{data: in}
+			if e.look(&l); l.bad || e.content != 8 {
+				b.Fatal(e)
+			}
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var e event
+			var s Scanner
+			s.Feed(in)
+			if e.scan(&s); !s.Whole() || e.content != 8 {
+				b.Fatal(e)
+			}
+		}
+	})
+}

@@ -141,14 +141,6 @@ func (s *lookup) take(c byte) bool {
 
 func (s *lookup) space() { s.at = afterSpace(s.data, s.at) }
 
-// afterSpace returns where in data, from at on, something stands.
-func afterSpace(data []byte, at int) int {
-	for at < len(data) && isSpace(data[at]) {
-		at++
-	}
-	return at
-}
-
 // endOfValue returns where the value ends that begins at start; false if there is
 // none, or if data ends first.
 func endOfValue(data []byte, start int) (end int, ok bool) {

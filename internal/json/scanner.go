@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 )
 
+// Bounds of what a Scanner reports, and so of what it keeps.
 const (
-	// MaxValue is the length in bytes that a Scanner reports of a value.
-	MaxValue = 4 << 10
-	// MaxKey is the length in bytes that a Scanner reports of a key.
-	MaxKey = 128
-	// MaxDepth is how many containers, one in the other, can be entered.
-	MaxDepth = 16
+	MaxValue = 4 << 10 // length in bytes of what a Scanner reports of a value
+	MaxKey   = 128     // length in bytes of what it reports of a key
+	MaxDepth = 16      // containers that can be entered, one in the other
 )
 
 // A Scanner finds the members of one JSON value that is fed to it piece by piece.
@@ -22,8 +20,19 @@ const (
 //
 // It reads just enough JSON to find where values end. Within numbers, strings and
 // literals anything goes, because providers send NaN and raw control characters.
-// A container that is not entered is passed over: only the number of brackets in
-// it counts, and that the last one is of the kind of the first.
+// A container that is not entered is passed over: there, brackets are only counted,
+// but the last one has to be of the kind of the first.
+//
+//	var s json.Scanner
+//	s.Feed(payload)
+//	for s.Next() {
+//		switch {
+//		case s.Depth() == 0:
+//			s.Enter()
+//		case string(s.Key()) == "model":
+//			model = json.Text(s.Value())
+//		}
+//	}
 type Scanner struct {
 	fed  []byte // as handed to Feed
 	at   int    // what Next has not looked at begins here in fed
@@ -63,7 +72,6 @@ const (
 	inLiteral // or a number
 	inKey
 	reported      // a container has begun
-	entering      // a container has begun, and Enter was called
 	passing       // in a container that is passed over
 	passingString // in a string of that
 	whole
@@ -83,7 +91,7 @@ const (
 )
 
 // Feed hands the Scanner the next bytes. Call Next until it returns false before
-// the next Feed; p is not kept after that.
+// the next Feed; p must stay as it is until then, and is not kept after that.
 func (s *Scanner) Feed(p []byte) {
 	s.base += int64(len(s.fed))
 	s.fed, s.at, s.value = p, 0, nil
@@ -93,7 +101,7 @@ func (s *Scanner) Feed(p []byte) {
 }
 
 // End says that nothing more comes. Only an outermost number or literal needs it,
-// which could go on. Call Next until it returns false, as after Feed.
+// which could go on otherwise. Call Next until it returns false, as after Feed.
 func (s *Scanner) End() { s.ended = true }
 
 // Next moves to the next member or element of the container that was entered
@@ -106,54 +114,75 @@ func (s *Scanner) Next() bool {
 			return found
 		}
 	}
-	for c, ok := s.token(); ok; c, ok = s.token() {
+	// A member is read in one go, from case to case; where the piece ends in it, the
+	// state says what is expected of the next one.
+	p, at := s.fed, afterSpace(s.fed, s.at)
+	for ; at < len(p); at = afterSpace(p, at) {
+		c := p[at]
 		switch s.state {
 		case outermost:
-			switch {
-			case s.isBOM(c):
-			case s.bom%3 == 0 && beginsValue(c):
-				return s.begin(c)
-			default:
+			if s.isBOM(c) {
+				at++
+				continue
+			}
+			if s.bom%3 != 0 || !beginsValue(c) {
 				return s.fail()
 			}
-		case firstOfMany:
-			if c != s.closers[s.depth] {
-				s.state = oneMore
-			} else if s.leave() {
-				return false
-			}
-		case separator:
-			switch c {
-			case ',':
-				s.at++
-				s.state = oneMore
-			case s.closers[s.depth]:
-				if s.leave() {
+			return s.begin(c, at)
+		case firstOfMany, separator:
+			if c == s.closers[s.depth] {
+				at++
+				if s.leave(at) {
 					return false
 				}
-			default:
-				return s.fail()
+				continue
 			}
+			if s.state == separator {
+				if c != ',' {
+					return s.fail()
+				}
+				s.state = oneMore
+				if at = afterSpace(p, at+1); at == len(p) {
+					continue
+				}
+				c = p[at]
+			}
+			fallthrough
 		case oneMore:
-			switch {
-			case s.closers[s.depth] == ']':
+			if s.closers[s.depth] == ']' {
 				s.key = nil
-				return s.begin(c)
-			case c != '"':
-				return s.fail()
-			case !s.beginKey():
-				return false
+				return s.begin(c, at)
 			}
+			if c != '"' {
+				return s.fail()
+			}
+			end, ok := EndOfString(p, at)
+			if !ok {
+				s.keyBuf = keep(s.keyBuf[:0], p[at:], maxRawKey)
+				return s.unfinished(at+1, inKey)
+			}
+			s.key = p[at:end]
+			s.state = colon
+			if at = afterSpace(p, end); at == len(p) {
+				continue
+			}
+			c = p[at]
+			fallthrough
 		case colon:
 			if c != ':' {
 				return s.fail()
 			}
-			s.at++
 			s.state = memberValue
+			if at = afterSpace(p, at+1); at == len(p) {
+				continue
+			}
+			c = p[at]
+			fallthrough
 		case memberValue:
-			return s.begin(c)
+			return s.begin(c, at)
 		}
 	}
+	s.at = at
 	s.holdKey()
 	return false
 }
@@ -176,9 +205,9 @@ func (s *Scanner) Key() []byte {
 	return []byte(Text(s.key))
 }
 
-// Value returns a number, string or literal as it is written, and the bracket
-// that an object or array begins with. The bytes are valid until the next call of
-// Next or Feed.
+// Value returns a number, string or literal as it is written, cut to MaxValue; of
+// an object or array, the bracket that it begins with. The bytes are valid until
+// the next call of Next or Feed.
 func (s *Scanner) Value() []byte { return s.value[:min(len(s.value), MaxValue)] }
 
 // Cut reports whether Value lacks its end, because it is longer than MaxValue.
@@ -188,7 +217,12 @@ func (s *Scanner) Cut() bool { return len(s.value) > MaxValue }
 func (s *Scanner) Offset() int64 { return s.offset }
 
 // Depth returns how many containers the value is in: 0 for the outermost one.
-func (s *Scanner) Depth() int { return s.depth }
+func (s *Scanner) Depth() int {
+	if s.state == firstOfMany {
+		return s.depth - 1 // Enter is ahead of Next
+	}
+	return s.depth
+}
 
 // Kind returns what the value is, by its first byte.
 func (s *Scanner) Kind() Kind {
@@ -212,7 +246,9 @@ func (s *Scanner) Kind() Kind {
 // it, and in one too deep for MaxDepth, what is in the container is passed over.
 func (s *Scanner) Enter() {
 	if s.state == reported && s.depth < MaxDepth {
-		s.state = entering
+		s.depth++
+		s.closers[s.depth] = s.closer
+		s.state = firstOfMany
 	}
 }
 
@@ -223,26 +259,13 @@ func (s *Scanner) Whole() bool { return s.state == whole }
 // follows.
 func (s *Scanner) Malformed() bool { return s.state == malformed }
 
-// Rest returns, of the bytes fed last, those behind the outermost value; nil
-// before that has ended. They are valid until the next Feed.
+// Rest returns, of the bytes fed last, those behind the outermost value, be they
+// what they may; nil before that has ended. They are valid until the next Feed.
 func (s *Scanner) Rest() []byte {
 	if s.state != whole {
 		return nil
 	}
 	return s.fed[s.at:]
-}
-
-// token passes over white space, and returns what stands behind it; false if that
-// was not fed yet.
-func (s *Scanner) token() (byte, bool) {
-	for s.at < len(s.fed) {
-		c := s.fed[s.at]
-		if !isSpace(c) {
-			return c, true
-		}
-		s.at++
-	}
-	return 0, false
 }
 
 // isBOM passes over c if it is of a byte order mark, which RFC 8259, section 8.1,
@@ -252,7 +275,6 @@ func (s *Scanner) isBOM(c byte) bool {
 	if int(s.bom) == len(bom) || c != bom[s.bom] {
 		return false
 	}
-	s.at++
 	s.bom++
 	return true
 }
@@ -264,10 +286,10 @@ func beginsValue(c byte) bool {
 	return c == '{' || c == '[' || c == '"' || c == '-' || '0' <= c && c <= '9' || c == 't' || c == 'f' || c == 'n'
 }
 
-// begin reads the value that begins with c, and reports whether it is to be
-// reported.
-func (s *Scanner) begin(c byte) bool {
-	start := s.at
+// begin reads the value that begins with c at start, and reports whether Next has
+// something to report.
+func (s *Scanner) begin(c byte, start int) bool {
+	s.at = start
 	s.offset = s.base + int64(start)
 	switch c {
 	case '"':
@@ -288,19 +310,6 @@ func (s *Scanner) begin(c byte) bool {
 		return s.hold(start, inLiteral)
 	}
 	return s.literal(s.fed[start:end], end)
-}
-
-// beginKey reads a key, and reports whether it is complete.
-func (s *Scanner) beginKey() bool {
-	start := s.at
-	end, ok := EndOfString(s.fed, start)
-	if !ok {
-		s.keyBuf = keep(s.keyBuf[:0], s.fed[start:], maxRawKey)
-		return s.unfinished(start+1, inKey)
-	}
-	s.key = s.fed[start:end]
-	s.at, s.state = end, colon
-	return true
 }
 
 // endOfLiteral returns where a number or literal ends; false if it may go on.
@@ -333,10 +342,10 @@ func (s *Scanner) over() {
 	}
 }
 
-// leave passes over the bracket that ends the container entered last, and reports
+// leave notes that the container entered last has ended before at, and reports
 // whether that was the outermost value.
-func (s *Scanner) leave() bool {
-	s.at++
+func (s *Scanner) leave(at int) bool {
+	s.at = at
 	s.depth--
 	s.over()
 	return s.depth == 0
@@ -346,69 +355,6 @@ func (s *Scanner) leave() bool {
 // nothing to report.
 func (s *Scanner) fail() bool {
 	s.state = malformed
-	return false
-}
-
-// resume goes on with what the piece before has ended in, or behind what was
-// reported. It reports whether that completes a value.
-func (s *Scanner) resume() bool {
-	start := s.at
-	if start == len(s.fed) && !s.ended {
-		return false
-	}
-	switch s.state {
-	case inKey:
-		ok := s.resumeString()
-		s.keyBuf = keep(s.keyBuf, s.fed[start:s.at], maxRawKey)
-		if ok {
-			s.key, s.state = s.keyBuf, colon
-		}
-	case inString:
-		ok := s.resumeString()
-		s.valueBuf = keep(s.valueBuf, s.fed[start:s.at], maxRawValue)
-		return ok && s.scalar(s.valueBuf, s.at)
-	case inLiteral:
-		end, ok := s.endOfLiteral()
-		s.valueBuf = keep(s.valueBuf, s.fed[start:end], maxRawValue)
-		s.at = end
-		return ok && s.literal(s.valueBuf, end)
-	case entering:
-		s.depth++
-		s.closers[s.depth] = s.closer
-		s.state = firstOfMany
-	case reported:
-		s.nested = 1
-		s.pass()
-	case passingString:
-		if s.resumeString() {
-			s.pass()
-		}
-	case passing:
-		s.pass()
-	}
-	return false
-}
-
-// resumeString passes over the rest of a string that has begun in a piece before,
-// and reports whether it ends.
-func (s *Scanner) resumeString() bool {
-	from := s.at
-	if s.escaped {
-		from = min(from+1, len(s.fed))
-	}
-	end, ok := endOfAnyString(s.fed, from)
-	if !ok {
-		return s.unfinished(from, s.state)
-	}
-	s.at = end
-	return true
-}
-
-// unfinished notes that the piece ends in something that goes on in the next one,
-// and whose inside begins at from. It returns false, as there is nothing to report.
-func (s *Scanner) unfinished(from int, in state) bool {
-	s.escaped = endsInEscape(s.fed[from:])
-	s.at, s.state = len(s.fed), in
 	return false
 }
 
@@ -442,34 +388,4 @@ func (s *Scanner) pass() {
 		at++
 	}
 	s.at, s.nested, s.state = at, nested, passing
-}
-
-const (
-	maxRawKey   = len(`""`) + MaxKey + 1
-	maxRawValue = MaxValue + 1
-)
-
-// keep appends a piece to buf, as far as limit lets it.
-func keep(buf, piece []byte, limit int) []byte {
-	return append(buf, piece[:min(len(piece), limit-len(buf))]...)
-}
-
-// hold keeps what the piece has of a value that goes on in the next one, with its
-// key.
-func (s *Scanner) hold(start int, in state) bool {
-	s.valueBuf = keep(s.valueBuf[:0], s.fed[start:], maxRawValue)
-	s.unfinished(start+1, in)
-	s.holdKey()
-	return false
-}
-
-// awaitsValue reports whether a key was read whose value is not complete.
-func (s *Scanner) awaitsValue() bool { return colon <= s.state && s.state <= inLiteral }
-
-// holdKey moves such a key to where the next Feed leaves it alone.
-func (s *Scanner) holdKey() {
-	if s.awaitsValue() && s.key != nil {
-		s.keyBuf = keep(s.keyBuf[:0], s.key, maxRawKey)
-		s.key = s.keyBuf
-	}
 }

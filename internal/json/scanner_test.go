@@ -134,7 +134,8 @@ func TestScanner(t *testing.T) {
 		{"outermost string", ` "a\"b" `, `-:"a\"b" whole " "`},
 		{"outermost number", `-1.5e+3`, `-:-1.5e+3 whole`},
 		{"outermost number, then another", "1 2", `-:1 whole " 2"`},
-		{"outermost literals", `null`, `-:null whole`},
+		{"outermost null", `null`, `-:null whole`},
+		{"outermost literal, a comma behind", "true,", `-:true whole ","`},
 		{"outermost literal of no kind", `nul`, `malformed`},
 		{"a page", `<html>`, `malformed`},
 		{"a sentence", `no healthy upstream`, `malformed`},
@@ -230,6 +231,41 @@ func TestAnOutermostNumberEndsWithTheInput(t *testing.T) {
 	s.Feed([]byte("3"))
 	if s.End(); !s.Next() || string(s.Value()) != "123" || s.Kind() != Number || s.Next() || !s.Whole() {
 		t.Errorf("%q, whole: %v", s.Value(), s.Whole())
+	}
+}
+
+// Values that follow one another are read by one Scanner each.
+func TestTheRestIsReadByAnother(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for rest := []byte("{\"a\":1}\n[2]\n\"x\"\n4"); len(rest) > 0; {
+		var s Scanner
+		for s.Feed(rest); s.Next(); {
+			got = append(got, string(s.Value()))
+		}
+		rest = s.Rest()
+	}
+	if want := []string{"{", "[", `"x"`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Enter says what Next is to do, and not what it has done.
+func TestDepthIsThatOfWhatWasReported(t *testing.T) {
+	t.Parallel()
+	var s Scanner
+	if s.Kind() != 0 || s.Depth() != 0 || s.Key() != nil || len(s.Value()) != 0 {
+		t.Error("something is reported before Next")
+	}
+	s.Feed([]byte(`[[1],2]`))
+	for i, want := range []int{0, 1, 2, 1} {
+		if !s.Next() || s.Depth() != want {
+			t.Errorf("value %d: depth %d, want %d", i, s.Depth(), want)
+		}
+		s.Enter()
+		if s.Enter(); s.Depth() != want {
+			t.Errorf("value %d entered: depth %d, want %d", i, s.Depth(), want)
+		}
 	}
 }
 
