@@ -7,6 +7,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // NewRequest returns a request whose payload is shared by every attempt and
@@ -58,7 +59,7 @@ func (o *outgoing) prepare(ctx context.Context, req *http.Request, first *call.R
 		return nil
 	}
 	if !shared && (!safe || !payload.Plain(req)) {
-		o.stream(o.source.Through(req.Body))
+		o.stream(o.source.Through(req.Body), req.ContentLength)
 		return nil
 	}
 	length := req.ContentLength
@@ -70,14 +71,16 @@ func (o *outgoing) prepare(ctx context.Context, req *http.Request, first *call.R
 		return err
 	}
 	if stream != nil {
-		o.stream(stream)
+		o.stream(stream, req.ContentLength)
 		o.tooLarge = true
 	}
 	return nil
 }
 
-func (o *outgoing) stream(body io.ReadCloser) {
-	o.once = payload.NewOnce(body)
+// stream sets the body up to be streamed; it remembers whether it failed, for
+// the breaker below.
+func (o *outgoing) stream(body io.ReadCloser, length int64) {
+	o.once = payload.NewOnce(roundtrip.NewRequestBody(body, length))
 	o.replayable = false
 }
 
