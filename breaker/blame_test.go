@@ -51,6 +51,10 @@ var callersFaults = map[string]func(*http.Request) *http.Request{
 	"a body shorter than its ContentLength": func(r *http.Request) *http.Request {
 		return sending(r, 5, strings.NewReader("1234"))
 	},
+	"bytes longer than their ContentLength": func(r *http.Request) *http.Request {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("123456")), 5
+		return r
+	},
 	"a ContentLength without a body": func(r *http.Request) *http.Request {
 		r.Body, r.ContentLength = nil, 5
 		return r

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/json"
 )
 
 // A Call is what is known of a call from its request.
@@ -27,18 +28,36 @@ func CallFrom(ctx context.Context) (Call, bool) {
 // readPayload fills in what the payload says. Of a deployment its model says
 // nothing: the deployment has one.
 func readPayload(c *call.Call, payload []byte) {
-	var store storeScan
-	deployed := c.Model != ""
-	whole := members(payload, func(key, value []byte) {
-		store.member(key, value)
-		switch string(key) {
-		case "model":
-			if !deployed {
-				c.Model = modelName(value)
-			}
-		case "stream":
-			c.Stream = string(value) == "true"
-		}
-	})
-	c.Stateless = c.Endpoint == "responses" && store.stateless(whole)
+	p := payloadReader{call: c, deployed: c.Model != ""}
+	whole, _ := walkAll(payload, &p)
+	c.Stateless = p.store.stateless(whole)
 }
+
+// A payloadReader reads the members of a payload that say how to treat its call.
+type payloadReader struct {
+	call     *call.Call
+	deployed bool // the path names a deployment, which has a model of its own
+	store    storeScan
+}
+
+func (p *payloadReader) visit(in place, s *json.Scanner) place {
+	if in == outside {
+		return inTop
+	}
+	p.store.member(s)
+	switch string(s.Key()) {
+	case "model":
+		if !p.deployed {
+			p.call.Model = modelName(s.Value())
+		}
+	case "stream":
+		p.call.Stream = string(s.Value()) == "true"
+	case "n":
+		n, _ := json.Count(s.Value())
+		p.call.Choices = int(min(n, maxChoices))
+	}
+	return nowhere
+}
+
+// maxChoices bounds the choices that a payload asks for.
+const maxChoices = 64

@@ -148,7 +148,8 @@ func TestABadFieldOfTheChainIsNamed(t *testing.T) {
 		{"Delivery", openai.Config{Delivery: openai.Whole + 1}},
 		{"SDKRetries", openai.Config{SDKRetries: -1}},
 		{"SDKRetries", openai.Config{SDKRetries: openai.IgnoreSDKRetries + 1}},
-		{"FirstEventTimeout", openai.Config{FirstEventTimeout: -1}},
+		{"InBandErrors", openai.Config{InBandErrors: -1}},
+		{"InBandErrors", openai.Config{InBandErrors: openai.PassThrough + 1}},
 	} {
 		base := answers(reply(200, `{"ok":true}`))
 		got := do(t, newChain(t, base, row.cfg), ask(t, t.Context(), "m"))

@@ -165,21 +165,21 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	return made
 }
 
-// record records an operation that is over. told is what its answer said, if
+// record records an operation that is over. said is what its answer said, if
 // it had one.
-func (r *operationRecorder) record(o *operation, told told, failure string) {
+func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	options := r.optionsOf(series{
-		operation: o.kind.operation, models: models{o.call.Model, told.model},
+		operation: o.kind.operation, models: models{o.call.Model, said.model},
 		scheme: o.url.Scheme, host: o.url.Host, errorType: failure,
 	}, o.url)
-	if told.first > 0 {
-		r.firstChunk.Record(&o.call, told.first.Seconds(), options.firstChunk)
+	if said.first > 0 {
+		r.firstChunk.Record(&o.call, said.first.Seconds(), options.firstChunk)
 	}
-	if told.usage.hasInput {
-		r.tokens.Record(&o.call, told.usage.input, options.input)
+	if said.usage.hasInput {
+		r.tokens.Record(&o.call, said.usage.input, options.input)
 	}
-	if told.usage.hasOutput {
-		r.tokens.Record(&o.call, told.usage.output, options.output)
+	if said.usage.hasOutput {
+		r.tokens.Record(&o.call, said.usage.output, options.output)
 	}
 	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
@@ -201,7 +201,7 @@ func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	if !r.streams.Enabled(c) {
 		return
 	}
-	l := r.labels(endpointOf(req.URL.Path).operation, models{asked: c.Model}, req.URL)
+	l := r.labels(endpointOf(req).operation, models{asked: c.Model}, req.URL)
 	l.outcome = outcome
 	r.streams.Add(c, 1, r.options.Get(l))
 }
@@ -263,7 +263,7 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	if c := call.From(ctx); c != nil {
 		model = c.Model
 	}
-	s := series{operation: endpointOf(req.URL.Path).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
+	s := series{operation: endpointOf(req).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
 	if response != nil {
 		s.status, s.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
 	} else {

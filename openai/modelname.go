@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
+
+	"github.com/retrip-go/retrip/internal/json"
 )
 
 // maxModel bounds the model's name where it becomes part of a key or a label.
@@ -24,13 +26,13 @@ var seed = maphash.MakeSeed()
 // "" if it is none.
 func modelName(value []byte) string {
 	if len(value) > maxModel {
-		return bounded(text(value))
+		return bounded(json.Text(value))
 	}
 	place := &names[maphash.Bytes(seed, value)%maxNames]
 	if known := place.Load(); known != nil && known.value == string(value) {
 		return known.name
 	}
-	made := &knownName{string(value), bounded(text(value))}
+	made := &knownName{string(value), bounded(json.Text(value))}
 	place.Store(made)
 	return made.name
 }

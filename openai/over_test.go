@@ -165,13 +165,14 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
 	refused := roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host)
+		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host) // which makes it net/http's, and a proof
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	})
 	reader, provider := newReader()
 	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), refused),
 		openai.Config{MeterProvider: provider, Retry: retry.Config{Backoff: at(time.Millisecond), MaxAttempts: 2}})
-	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 {
+	var wrong *openai.AnswerError
+	if got := do(t, tr, ask(t, t.Context(), "m")); !errors.As(got.err, &wrong) || wrong.Code != "server_error" || got.status != 200 {
 		t.Errorf("got %+v", got)
 	}
 	data := collect(t, reader)
@@ -223,7 +224,7 @@ func TestWholeHoldsChoicesThatComeOneAfterTheOther(t *testing.T) {
 	base := answers(stream(tokenEvent, endEvent, second), stream(tokenEvent, endEvent, second, secondEnd, doneEvent))
 	tr := newChain(t, base, openai.Config{Delivery: openai.Whole, Retry: retry.Config{Backoff: at(time.Millisecond)}})
 	want := tokenEvent + endEvent + second + secondEnd + doneEvent
-	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.body != want || len(base.seen()) != 2 {
+	if got := do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, `{"model":"m","n":2}`)); got.err != nil || got.body != want || len(base.seen()) != 2 {
 		t.Errorf("after %d requests: %+v", len(base.seen()), got)
 	}
 }

@@ -108,8 +108,12 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 // isRateLimit reports whether a response says that a limit is exhausted which
 // ends by itself, as a quota's does not.
 func isRateLimit(req *http.Request, response *http.Response) bool {
-	return response.StatusCode == http.StatusTooManyRequests &&
-		!peekError(response, call.AttemptFrom(req.Context())).isQuota()
+	c := call.From(req.Context())
+	if c == nil {
+		return false
+	}
+	e, ok := c.Answer.(*errorAnswer)
+	return ok && e.response == response && e.verdict().limited
 }
 
 // find returns the pause of a request's key, or nil if it never had one.

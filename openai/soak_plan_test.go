@@ -428,6 +428,10 @@ func (p *soakPlan) once(scene *soakScene) bool {
 	return large || p.endpoint.stateful && !scene.config.RetryStateful
 }
 
+// replayed reports whether net/http sends the request again by itself, as it
+// would without a chain.
+func (p *soakPlan) replayed() bool { return p.keyed && (p.body == sharedBody || p.body == knownBody) }
+
 // payload returns the request's body: its order shows, and whose it is.
 func (p *soakPlan) payload() []byte {
 	if p.endpoint.method == http.MethodGet {

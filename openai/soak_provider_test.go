@@ -98,6 +98,7 @@ func (v *soakProvider) arrive(p *soakPlan, call *soakCall) int {
 		}
 	}
 	switch {
+	case p.replayed():
 	case p.once(scene) && attempt > uses:
 		v.problem(p, "attempt %d of a request that can be sent once only, and was used %d times", attempt, uses)
 	case p.endpoint.stateful && (!p.stateless || !p.endpoint.inspected) && stored >= uses:

@@ -230,8 +230,9 @@ func TestWhatCompletesAStream(t *testing.T) {
 		"[DONE] without blank line":   {"chat/completions", tokenEvent + "data: [DONE]", true},
 		"a finish_reason":             {"chat/completions", tokenEvent + endEvent, true},
 		"neither":                     {"chat/completions", tokenEvent, false},
-		"one choice of two":           {"chat/completions", tokenEvent + second + endEvent, false},
-		"both choices":                {"chat/completions", tokenEvent + second + secondEnd + endEvent, true},
+		"one choice of two":           {"chat/completions?n=2", tokenEvent + second + endEvent, false},
+		"one choice, counted on":      {"chat/completions", tokenEvent + second + endEvent, true}, // as TGI does
+		"both choices":                {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent, true},
 		"completions":                 {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":"length"}]}` + "\n\n", true},
 		"completions cut":             {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":null}]}` + "\n\n", false},
 		"response.completed":          {"responses", response("output_text.delta") + response("completed"), true},
@@ -252,8 +253,12 @@ func TestWhatCompletesAStream(t *testing.T) {
 					Header: http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}},
 				}, nil
 			})
-			req := chatRequest(t.Context(), t)
-			req.URL.Path = "/v1/" + row.endpoint
+			payload := streamed
+			path, two := strings.CutSuffix(row.endpoint, "?n=2")
+			if two {
+				payload = strings.Replace(payload, "{", `{"n":2,`, 1)
+			}
+			req := request(t, t.Context(), http.MethodPost, "http://x/v1/"+path, payload)
 			resp, err := openai.NewTransport(base, openai.Config{Retry: once}).RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
@@ -422,7 +427,7 @@ func TestWhatIsNotUnderstoodPassesUnharmed(t *testing.T) {
 	for name, answer := range map[string]openaitest.Answer{
 		"compressed stream": {Gzip: true},
 		"trailers":          {Trailer: http.Header{"X-Sum": {"1"}}},
-		"204":               {Status: 204, Body: []byte{}},
+		"206":               {Status: 206, Body: []byte(`{"choi`)},
 	} {
 		for _, server := range []func() *openaitest.Server{openaitest.NewServer, openaitest.NewTLSServer} {
 			for _, mode := range []openai.Delivery{openai.FromFirstEvent, openai.Immediate, openai.Whole} {

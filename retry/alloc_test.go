@@ -56,7 +56,7 @@ func TestALargePayloadIsBufferedOnceAtMost(t *testing.T) { //nolint:paralleltest
 			req.ContentLength = large
 			return req
 		}, large},
-		"in memory": {func() *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) }, 0},
+		"in memory": {func() *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) }, large},
 		"NewRequest": {func() *http.Request {
 			req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
 			if err != nil {

@@ -134,10 +134,8 @@ func TestACallWhosePayloadCannotBeReadStaysNowhere(t *testing.T) {
 	defer cancel()
 	errTorn := errors.New("torn")
 	made := func() weak.Pointer[call.Call] {
-		c, first := new(call.Call), new(call.Request)
-		first.Init(c.Init(ctx), keyed(ctx, t, iotest.ErrReader(errTorn)))
-		c.First = first
-		if _, err := NewTransport(answers(status(200)), Config{}).RoundTrip(&first.HTTP); !errors.Is(err, errTorn) {
+		c := new(call.Call).Init(ctx)
+		if _, err := NewTransport(answers(status(200)), Config{}).RoundTrip(keyed(c, t, iotest.ErrReader(errTorn))); !errors.Is(err, errTorn) {
 			t.Errorf("error %v", err)
 		}
 		return weak.Make(c)

@@ -64,6 +64,7 @@ func (e *Error) ErrorType() string {
 
 var (
 	errNoURL         = errors.New("retry: the request has no URL")
+	errPanicked      = errors.New("retry: the base RoundTripper, or a function of the Config, panicked")
 	errRequestCancel = errors.New("retry: canceled through Request.Cancel")
 )
 

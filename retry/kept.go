@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,8 +26,10 @@ type kept struct {
 	done     chan struct{} // closed when the body is drained and closed
 	over     chan struct{} // closed when the time for that is over
 
-	body     []byte // valid once done is closed
-	complete bool   // body is all there was
+	late     atomic.Bool // the time was over before the body was
+	body     []byte      // valid once done is closed
+	end      error       // what the body ended with, nil for io.EOF
+	complete bool        // body is all there was
 }
 
 // keep drains the response's body in the background and then closes it. The
@@ -40,6 +43,7 @@ func keep(response *http.Response, cancel context.CancelCauseFunc) *kept {
 		return k
 	}
 	timer := time.AfterFunc(maxDrainTime, func() {
+		k.late.Store(true)
 		cancel(errGivenUp)
 		close(k.over)
 	})
@@ -64,7 +68,8 @@ func (k *kept) drain() {
 	var held bytes.Buffer
 	n, err := held.ReadFrom(io.LimitReader(k.response.Body, maxDrainBytes+1))
 	k.body = held.Bytes()
-	k.complete = err == nil && n <= maxDrainBytes
+	k.end = err
+	k.complete = n <= maxDrainBytes && !k.late.Load()
 }
 
 // settled waits until the body is drained, or the time for it is over.
@@ -89,6 +94,17 @@ func (k *kept) take() *http.Response {
 	if !k.complete {
 		return nil
 	}
-	k.response.Body = io.NopCloser(bytes.NewReader(k.body))
+	k.response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(k.body), endOfBody{k.end}))
 	return k.response
+}
+
+// An endOfBody is the end of a body that was kept: half an answer ends in the
+// error that it ended in before.
+type endOfBody struct{ err error }
+
+func (e endOfBody) Read([]byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	return 0, io.EOF
 }

@@ -101,9 +101,9 @@ func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
 
 func TestAPanicOfWhatIsDroppedLeavesNothingBehindEither(t *testing.T) {
 	t.Parallel()
-	var sent io.ReadCloser
+	var getBody func() (io.ReadCloser, error)
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
-		sent = req.Body
+		getBody = req.GetBody
 		given := response(503, "")
 		given.Body = &brokenBody{close: func() error { panic("boom") }}
 		return given, nil
@@ -113,7 +113,7 @@ func TestAPanicOfWhatIsDroppedLeavesNothingBehindEither(t *testing.T) {
 		defer func() { _ = recover() }()
 		_, _ = transport.RoundTrip(keyed(t.Context(), t, bytes.NewReader([]byte("payload"))))
 	}()
-	if got, err := io.ReadAll(sent); err == nil || len(got) > 0 {
-		t.Errorf("then %q was read, %v", got, err)
+	if _, err := getBody(); err == nil {
+		t.Error("the payload is still kept")
 	}
 }

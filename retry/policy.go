@@ -32,6 +32,12 @@ type Attempt struct {
 
 	// Safe is what Config.Safe said of the request.
 	Safe bool
+
+	// Repeatable says that another attempt is possible at all, whatever Policy
+	// may say: the call may be repeated, its payload can be sent again, and the
+	// call has more than one attempt. It is set for Inspect, which need not hold
+	// any other response to see whether it is worth another attempt.
+	Repeatable bool
 }
 
 // Hint returns the wait that the response's headers ask for: the first of

@@ -43,9 +43,10 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error; an error only if there was
 // none: the base's own if nothing was repeated or waited for, else an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := trip{t: t, origin: req}
+	c := &trip{t: t, origin: req}
 	defer c.release()
 	if err := c.begin(req); err != nil {
+		c.owner.End(0, err)
 		if r := reportOf(req.Context()); r != nil {
 			*r = Report{Err: err}
 		}

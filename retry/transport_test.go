@@ -208,36 +208,6 @@ func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
 	}
 }
 
-func TestUnsafeRequestsWithAnIdempotencyKeyGetNoGetBody(t *testing.T) {
-	t.Parallel()
-	shared, err := NewRequest(t.Context(), http.MethodPost, testURL, []byte("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared.Header.Set("Idempotency-Key", "k")
-	for name, req := range map[string]*http.Request{
-		"a body that is streamed": keyed(t.Context(), t, strings.NewReader("x")),
-		"a payload that is kept":  shared,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var got *http.Request
-			base := answers(func(r *http.Request) (*http.Response, error) {
-				got = r
-				return response(200, ""), nil
-			})
-			resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			readAll(t, resp)
-			if got.GetBody != nil || req.GetBody == nil || string(base.bodies[0]) != "x" {
-				t.Errorf("net/http could replay the request on its own account, or %q is not what was sent", base.bodies[0])
-			}
-		})
-	}
-}
-
 func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int64{-1, 100} {
