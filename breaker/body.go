@@ -1,15 +1,11 @@
 package breaker
 
 import (
-	"context"
-	"errors"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
-
-	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -102,7 +98,7 @@ func (b *body) Close() error {
 // our time limits.
 func (b *body) settleClosed() {
 	switch {
-	case contextVerdict(b.permit.req) == Failure:
+	case callersVerdict(b.permit.req) == Failure:
 		b.permit.Failure()
 	case b.seen.Load():
 		b.permit.Success()
@@ -156,7 +152,7 @@ func (b *body) end(err error) {
 	b.over = true
 	verdict := b.observer.End(err)
 	if err != nil {
-		over := contextVerdict(b.permit.req)
+		over := callersVerdict(b.permit.req)
 		if over == Failure || over == Ignored && err != ErrBodyClosed { //nolint:errorlint // never wrapped
 			verdict = over
 		}
@@ -177,28 +173,8 @@ func (b *body) end(err error) {
 
 // readVerdict judges an error of reading the response.
 func readVerdict(req *http.Request) Outcome {
-	if verdict := contextVerdict(req); verdict != Undecided {
+	if verdict := callersVerdict(req); verdict != Undecided {
 		return verdict
 	}
 	return Failure
-}
-
-// contextVerdict judges the end of the request's context: a time limit of ours
-// is a failure, all else is the caller's own doing. It returns Undecided while
-// the context is not over.
-func contextVerdict(req *http.Request) Outcome {
-	ctx := req.Context()
-	if ctx.Err() == nil {
-		select {
-		case <-req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
-			return Ignored
-		default:
-			return Undecided
-		}
-	}
-	var limit *fault.TimeLimitError
-	if errors.As(context.Cause(ctx), &limit) {
-		return Failure
-	}
-	return Ignored
 }

@@ -61,8 +61,8 @@ type Observer interface {
 }
 
 // DefaultObserve is what a nil Config.Observe stands for. Errors, 408 and 5xx
-// are failures, other 4xx are ignored. A response
-// without a body to wait for is a success. All others are Undecided, with a
+// but 501 are failures, 501 and other 4xx are ignored. A response without a
+// body to wait for is a success. All others are Undecided, with a
 // nil Observer: their body is watched as follows.
 //
 //   - An event stream is a success at its first event with data, and a failure
@@ -80,6 +80,8 @@ func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, time.Dur
 	}
 	code := resp.StatusCode
 	switch {
+	case code == http.StatusNotImplemented:
+		return Ignored, nil, 0 // by this endpoint, for whomever asks
 	case code == http.StatusRequestTimeout, code >= 500:
 		return Failure, nil, retryAfter(resp)
 	case code >= 400:

@@ -62,14 +62,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		note(req, err)
 		return nil, err
 	}
-	permit.req = req
+	permit.req = roundtrip.WatchBody(req)
 	returned := false
 	defer func() {
 		if !returned {
 			permit.Ignore() // the base or Observe panicked
 		}
 	}()
-	resp, err := t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(permit.req)
 	resp, err = roundtrip.Mend(req, resp, err)
 	resp, err = t.learn(watched, resp, err)
 	returned = true
@@ -85,7 +85,10 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		permit.Ignore()
 		return nil, err
 	case err != nil:
-		verdict, h := contextVerdict(permit.req), time.Duration(0)
+		verdict, h := callersVerdict(permit.req), time.Duration(0)
+		if verdict == Undecided && isNotSendable(permit.req, err) {
+			verdict = Ignored
+		}
 		if verdict == Undecided {
 			verdict, _, h = t.ask(nil, err)
 		}

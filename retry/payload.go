@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // NewRequest returns a request whose payload is shared by every attempt and
@@ -66,7 +67,7 @@ func (o *outgoing) take(ctx context.Context, req *http.Request, keep bool, limit
 		}
 	}
 	if !keep || !payload.IsPlain(req) {
-		o.handOn(req.Body)
+		o.handOn(req.Body, req.ContentLength)
 		return nil
 	}
 	data, stream, err := payload.Read(ctx, req.Body, req.ContentLength, limit)
@@ -75,7 +76,7 @@ func (o *outgoing) take(ctx context.Context, req *http.Request, keep bool, limit
 		return err
 	case stream != nil:
 		o.tooLarge = true
-		o.handOn(stream)
+		o.handOn(stream, req.ContentLength)
 	default:
 		o.keep(data)
 	}
@@ -88,9 +89,11 @@ func (o *outgoing) keep(data []byte) {
 	o.getBody = o.payload.Open
 }
 
-func (o *outgoing) handOn(body io.ReadCloser) {
+// handOn hands the body on as it is. One that is streamed remembers whether it
+// failed: the breaker below asks.
+func (o *outgoing) handOn(body io.ReadCloser, length int64) {
 	if o.way = asGiven; !payload.IsInMemory(body) {
-		o.way, o.once = streamed, payload.NewOnce(body)
+		o.way, o.once = streamed, payload.NewOnce(roundtrip.NewRequestBody(body, length))
 	}
 }
 

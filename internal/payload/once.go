@@ -3,6 +3,8 @@ package payload
 import (
 	"io"
 	"sync"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Once is the body of a request that is not kept: it is sent once, but may be
@@ -61,6 +63,10 @@ func (o *Once) Unread() bool {
 	defer o.mu.Unlock()
 	return !o.read
 }
+
+// Failed reports whether the body, and not the server, ended the attempt that
+// sent it.
+func (o *Once) Failed() bool { return roundtrip.BodyFailed(o.body) }
 
 // Again makes the body ready for another attempt, if nothing was read of it.
 func (o *Once) Again() bool {

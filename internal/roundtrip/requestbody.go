@@ -60,17 +60,27 @@ func BodyFailed(body io.Reader) bool {
 	return ok && b.Failed()
 }
 
-// WatchBody returns the request to be sent in the place of req: req itself if
-// its body cannot fail or is watched already, else a copy with a RequestBody.
-// A body that can be had again by GetBody is in memory.
+// WatchBody returns the request to be sent in the place of req: a copy with a
+// RequestBody, or req itself if its body cannot fail or is watched already.
 func WatchBody(req *http.Request) *http.Request {
-	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
-		return req
-	}
-	if _, watched := req.Body.(interface{ Failed() bool }); watched {
+	if !mayFail(req) {
 		return req
 	}
 	sent := req.WithContext(req.Context())
 	sent.Body = NewRequestBody(req.Body, req.ContentLength)
 	return sent
+}
+
+// mayFail reports whether a request's body may fail unnoticed. What is in memory
+// can't, unless its length is another than announced. What else can be had again
+// by GetBody is taken to be in memory, too.
+func mayFail(req *http.Request) bool {
+	if req.Body == nil || req.Body == http.NoBody {
+		return false
+	}
+	if length, ok := InMemory(req.Body); ok {
+		return req.ContentLength > 0 && req.ContentLength != int64(length)
+	}
+	_, watched := req.Body.(interface{ Failed() bool })
+	return !watched && req.GetBody == nil
 }

@@ -1,6 +1,7 @@
 package roundtrip
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -77,6 +78,11 @@ func TestOnlyABodyThatMayFailIsWatched(t *testing.T) {
 		"none":            {nil, func(*http.Request) {}, false},
 		"an empty one":    {http.NoBody, func(*http.Request) {}, false},
 		"in memory":       {strings.NewReader("x"), func(*http.Request) {}, false},
+		"in a buffer":     {bytes.NewBufferString("x"), func(r *http.Request) { r.GetBody = nil }, false},
+		"of bytes":        {bytes.NewReader([]byte("x")), func(r *http.Request) { r.ContentLength = -1 }, false},
+		"shorter":         {strings.NewReader("x"), func(r *http.Request) { r.ContentLength = 2 }, true},
+		"longer":          {strings.NewReader("xyz"), func(r *http.Request) { r.ContentLength = 2 }, true},
+		"to be had again": {io.MultiReader(), func(r *http.Request) { r.GetBody = func() (io.ReadCloser, error) { return r.Body, nil } }, false},
 		"of some reader":  {io.MultiReader(strings.NewReader("x")), func(*http.Request) {}, true},
 		"watched already": {io.MultiReader(strings.NewReader("x")), func(r *http.Request) { r.Body = NewRequestBody(r.Body, 0) }, false},
 	} {
