@@ -70,8 +70,7 @@ func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	a.sniff.label = labelOf(response.Header)
 	switch {
 	case f == nil, roundtrip.IsCompressed(response.Header), !f.judged && a.sniff.label != eventBody:
-		a.limit.stop()
-		a.limit = nil
+		a.limit.enter(noPhase, 0)
 		a.decide(opaque)
 	case !f.judged:
 		a.decide(eventBody)
