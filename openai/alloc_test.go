@@ -18,44 +18,11 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
 const tenMiB = 10 << 20
-
-// twice503 is a base that reads each payload without an allocation and answers
-// 503, 503, 200, and so on.
-type twice503 struct {
-	buffer  []byte
-	calls   int
-	total   int64
-	changed bool // the payload was not what was given
-}
-
-func (b *twice503) RoundTrip(req *http.Request) (*http.Response, error) {
-	for {
-		n, err := req.Body.Read(b.buffer)
-		b.total += int64(n)
-		b.changed = b.changed || n > 1 && (b.buffer[1] == 0 || b.buffer[n-1] == 0)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	_ = req.Body.Close()
-	b.calls++
-	code := http.StatusServiceUnavailable
-	if b.calls%3 == 0 {
-		code = http.StatusOK
-	}
-	const body = `{"object":"chat.completion"}`
-	return &http.Response{
-		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
-		Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-	}, nil
-}
 
 // anonymous hides what a reader is.
 type anonymous struct{ io.Reader }
@@ -99,7 +66,11 @@ func TestALargePayloadIsAllocatedOnceAtMost(t *testing.T) { //nolint:paralleltes
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			base := &twice503{buffer: make([]byte, 64<<10)}
+			changed := false
+			base := &stub.Repeated{
+				Failures: 2, Type: "application/json", Body: []byte(`{"object":"chat.completion"}`),
+				Look: func(p []byte) { changed = changed || len(p) > 1 && (p[1] == 0 || p[len(p)-1] == 0) },
+			}
 			tr := NewTransport(base, Config{Retry: retry.Config{Backoff: soon, Budget: retry.Unlimited}})
 			defer func() { _ = tr.Close() }()
 			least := uint64(1 << 40)
@@ -118,26 +89,11 @@ func TestALargePayloadIsAllocatedOnceAtMost(t *testing.T) { //nolint:paralleltes
 			if least > row.payload+64<<10 {
 				t.Errorf("%d bytes were allocated for a payload of %d", least, tenMiB)
 			}
-			if base.calls != 15 || base.total != 15*tenMiB || base.changed {
-				t.Errorf("%d bytes were sent in %d attempts", base.total, base.calls)
+			if base.Calls != 15 || base.Sent != 15*tenMiB || changed {
+				t.Errorf("%d bytes were sent in %d attempts", base.Sent, base.Calls)
 			}
 		})
 	}
-}
-
-// answers is a base that answers with the same body each time.
-type answers struct {
-	media string
-	body  []byte
-	size  int64
-}
-
-func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
-	_ = req.Body.Close()
-	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {a.media}}, Request: req,
-		ContentLength: a.size, Body: io.NopCloser(bytes.NewReader(a.body)),
-	}, nil
 }
 
 // allocations returns how many of them a call makes whose answer is read in
@@ -174,7 +130,7 @@ func allocationsOf(t *testing.T, over http.RoundTripper, payloadOf func(io.ReadC
 
 func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRun
 	body := []byte(`{"model":"gpt-5-mini-2025-08-07","choices":[{"text":"` + strings.Repeat("x", 900) + `"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}`)
-	base := &answers{"application/json", body, int64(len(body))}
+	base := &stub.Repeated{Type: "application/json", Body: body}
 	for meter, provider := range map[string]metric.MeterProvider{
 		"no-op meter": noop.NewMeterProvider(),
 		"SDK meter":   sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
@@ -228,7 +184,7 @@ func TestAChunkOfAStreamAllocatesNothing(t *testing.T) { //nolint:paralleltest /
 	const event = `data: {"model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}],"usage":null}` + "\n\n"
 	const end = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}` + "\n\ndata: [DONE]\n\n"
 	stream := func(events int) http.RoundTripper {
-		base := &answers{"text/event-stream", []byte(strings.Repeat(event, events) + end), -1}
+		base := &stub.Repeated{Type: "text/event-stream", Body: []byte(strings.Repeat(event, events) + end), Unsized: true}
 		return NewTransport(base, Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))})
 	}
 	// The first chunks set up what stays for the stream, such as its timer.
@@ -242,7 +198,7 @@ func TestThePayloadIsLetGoWhileTheAnswerIsStreamed(t *testing.T) { //nolint:para
 	const size = 32 << 20
 	events, answer := io.Pipe()
 	calls := 0
-	base := baseFunc(func(req *http.Request) (*http.Response, error) {
+	base := stub.Func(func(req *http.Request) (*http.Response, error) {
 		if n, err := io.Copy(io.Discard, req.Body); err != nil || n != size {
 			t.Errorf("%d bytes were sent: %v", n, err)
 		}
@@ -288,10 +244,6 @@ func TestThePayloadIsLetGoWhileTheAnswerIsStreamed(t *testing.T) { //nolint:para
 	_ = resp.Body.Close()
 	runtime.KeepAlive(req)
 }
-
-type baseFunc func(*http.Request) (*http.Response, error)
-
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 type letters struct{}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -26,17 +27,7 @@ const (
 	limitBody = `{"error":{"message":"sk-planted","type":"requests","code":"rate_limit_exceeded"}}`
 )
 
-// made returns a response with the headers given as names and values.
-func made(code int, body string, header ...string) *http.Response {
-	response := &http.Response{
-		StatusCode: code, Header: http.Header{}, ContentLength: int64(len(body)),
-		Body: io.NopCloser(strings.NewReader(body)),
-	}
-	for i := 0; i < len(header); i += 2 {
-		response.Header.Set(header[i], header[i+1])
-	}
-	return response
-}
+var made = stub.Response
 
 // noCancel is the attempt of a response that nobody ends.
 var noCancel = cancelFunc(func(error) {})
@@ -139,15 +130,6 @@ func TestErrorsOfTheConnectionAreLeftToTheDefaultPolicy(t *testing.T) {
 	}
 }
 
-// A base that answers with one response after the other.
-type replies []func() *http.Response
-
-func (r *replies) RoundTrip(*http.Request) (*http.Response, error) {
-	next := (*r)[0]
-	*r = (*r)[1:]
-	return next(), nil
-}
-
 func inspect(a *retry.Attempt) error {
 	_ = peekError(a.Response, noCancel)
 	return nil
@@ -155,7 +137,7 @@ func inspect(a *retry.Attempt) error {
 
 func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
 	t.Parallel()
-	base := &replies{func() *http.Response { return made(429, quotaBody) }}
+	base := stub.Answers(stub.Reply(429, quotaBody))
 	var report retry.Report
 	req, err := http.NewRequestWithContext(retry.WithReport(t.Context(), &report), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
 	if err != nil {
@@ -179,11 +161,11 @@ func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
 
 func TestTheReasonReachesTheEvent(t *testing.T) {
 	t.Parallel()
-	base := &replies{
-		func() *http.Response { return made(409, "", "x-should-retry", "true", "retry-after", "0") },
-		func() *http.Response { return made(529, limitBody) },
-		func() *http.Response { return made(200, "{}") },
-	}
+	base := stub.Answers(
+		stub.Reply(409, "", "x-should-retry", "true", "retry-after", "0"),
+		stub.Reply(529, limitBody),
+		stub.Reply(200, "{}"),
+	)
 	var reasons []retry.Reason
 	cfg := retry.Config{
 		Policy: policy, Inspect: inspect,

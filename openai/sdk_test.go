@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -88,10 +89,7 @@ func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
 		for mode, limits := range map[SDKRetries]bool{StopSDKRetries: true, StopSDKRetriesAlways: true, IgnoreSDKRetries: false} {
 			t.Run(fmt.Sprintf("%q, %v", row.value, mode), func(t *testing.T) {
 				t.Parallel()
-				base := &replies{
-					func() *http.Response { return made(503, "", "retry-after", "0") },
-					func() *http.Response { return made(200, "") },
-				}
+				base := stub.Answers(stub.Reply(503, "", "retry-after", "0"), stub.Reply(200, ""))
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
 				if err != nil {
 					t.Fatal(err)
@@ -103,7 +101,7 @@ func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
 					t.Fatal(err)
 				}
 				_ = response.Body.Close()
-				if once := len(*base) == 1; once != (row.want && limits) {
+				if once := base.Calls() == 1; once != (row.want && limits) {
 					t.Errorf("one attempt: %v", once)
 				}
 			})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
@@ -23,8 +24,8 @@ func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); string(base.bodies[0]) != "payload" {
-		t.Errorf("sent %q", base.bodies[0])
+	if readAll(t, resp); base.Payloads()[0] != "payload" {
+		t.Errorf("sent %q", base.Payloads()[0])
 	}
 }
 
@@ -37,8 +38,8 @@ func TestAPauseIsNotWaitedOutForAPayloadThatIsUsedUp(t *testing.T) {
 		req := keyed(WithReport(t.Context(), &report), t, body)
 		start := time.Now()
 		_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.closed != 1 || report.Attempts != 0 {
-			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.closed, report)
+		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.Closed() != 1 || report.Attempts != 0 {
+			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.Closed(), report)
 		}
 	})
 }
@@ -66,7 +67,7 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
 			calls++
 			go func() {
 				time.Sleep(time.Second)
@@ -89,11 +90,11 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 func TestABodyThatABaseWithAnErrorLeftOpenIsClosed(t *testing.T) {
 	t.Parallel()
 	body := opaque([]byte("payload"))
-	_, err := NewTransport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
+	_, err := NewTransport(stub.Func(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
 		Safe: func(*http.Request) bool { return false },
 	}).RoundTrip(keyed(t.Context(), t, body))
-	if !errors.Is(err, io.EOF) || body.closed != 1 {
-		t.Errorf("error %v, closed %d times", err, body.closed)
+	if !errors.Is(err, io.EOF) || body.Closed() != 1 {
+		t.Errorf("error %v, closed %d times", err, body.Closed())
 	}
 }
 
@@ -123,7 +124,7 @@ func TestTheCallersBytesAreNotReadOnceTheCallIsOver(t *testing.T) {
 		} {
 			data := []byte("payload")
 			var late []io.ReadCloser
-			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			base := stub.Func(func(req *http.Request) (*http.Response, error) {
 				again, err := req.GetBody()
 				if err != nil {
 					return nil, err
@@ -192,7 +193,7 @@ func TestBytesThatAreStreamedAreGivenBackToo(t *testing.T) {
 		for how, code := range map[string]int{"whole": 200, "in vain": 500, "switched": 101} {
 			data := bytes.Repeat([]byte("a"), 1000)
 			var sent io.ReadCloser
-			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			base := stub.Func(func(req *http.Request) (*http.Response, error) {
 				sent = req.Body
 				if _, err := sent.Read(make([]byte, 10)); err != nil {
 					t.Errorf("%s, %s: %v", name, how, err)

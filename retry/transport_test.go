@@ -21,6 +21,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestStatusesAreRetriedIfRetryable(t *testing.T) {
@@ -43,8 +44,8 @@ func TestStatusesAreRetriedIfRetryable(t *testing.T) {
 					t.Fatal(err)
 				}
 				readAll(t, resp)
-				if base.calls != want {
-					t.Errorf("%d requests were sent, want %d", base.calls, want)
+				if base.Calls() != want {
+					t.Errorf("%d requests were sent, want %d", base.Calls(), want)
 				}
 				if got := IsRetryableStatus(code); got != (want == 2) {
 					t.Errorf("IsRetryableStatus = %v", got)
@@ -85,14 +86,14 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 				base := answers(failure(row.err), status(200))
 				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 				if row.retry {
-					if err != nil || base.calls != 2 {
-						t.Fatalf("%d requests, error %v; want 2 and none", base.calls, err)
+					if err != nil || base.Calls() != 2 {
+						t.Fatalf("%d requests, error %v; want 2 and none", base.Calls(), err)
 					}
 					readAll(t, resp)
 					return
 				}
-				if base.calls != 1 || !errors.Is(err, row.err) && err.Error() != row.err.Error() {
-					t.Errorf("%d requests, error %v; want 1 and %v", base.calls, err, row.err)
+				if base.Calls() != 1 || !errors.Is(err, row.err) && err.Error() != row.err.Error() {
+					t.Errorf("%d requests, error %v; want 1 and %v", base.Calls(), err, row.err)
 				}
 			})
 		})
@@ -123,8 +124,8 @@ func TestMalformedRequestsAreNotRepeated(t *testing.T) {
 			req := keyed(t.Context(), t, nil)
 			change(req)
 			base := answers(failure(errors.New("net/http: malformed")))
-			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 1 {
-				t.Errorf("%d requests, error %v; want 1 and one", base.calls, err)
+			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 1 {
+				t.Errorf("%d requests, error %v; want 1 and one", base.Calls(), err)
 			}
 		})
 	}
@@ -159,11 +160,11 @@ func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 					t.Fatal(err)
 				}
 				readAll(t, resp)
-				if len(base.bodies) != 4 {
-					t.Fatalf("%d requests, want 4", len(base.bodies))
+				if len(base.Payloads()) != 4 {
+					t.Fatalf("%d requests, want 4", len(base.Payloads()))
 				}
-				for i, sent := range base.bodies {
-					if !bytes.Equal(sent, data) {
+				for i, sent := range base.Payloads() {
+					if sent != string(data) {
 						t.Errorf("attempt %d sent %d bytes, want the %d given", i+1, len(sent), len(data))
 					}
 				}
@@ -181,8 +182,8 @@ func TestWhatIsNotSafeIsSentOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, resp); base.calls != 1 || got != "body of Service Unavailable" || body.closed != 1 {
-		t.Errorf("%d requests, body %q, closed %d times", base.calls, got, body.closed)
+	if got := readAll(t, resp); base.Calls() != 1 || got != "body of Service Unavailable" || body.Closed() != 1 {
+		t.Errorf("%d requests, body %q, closed %d times", base.Calls(), got, body.Closed())
 	}
 }
 
@@ -197,8 +198,8 @@ func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); base.calls != 1 {
-		t.Errorf("%d requests, want 1", base.calls)
+	if readAll(t, resp); base.Calls() != 1 {
+		t.Errorf("%d requests, want 1", base.Calls())
 	}
 }
 
@@ -225,8 +226,8 @@ func TestUnsafeRequestsWithAnIdempotencyKeyGetNoGetBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if got.GetBody != nil || req.GetBody == nil || string(base.bodies[0]) != "x" {
-				t.Errorf("net/http could replay the request on its own account, or %q is not what was sent", base.bodies[0])
+			if got.GetBody != nil || req.GetBody == nil || base.Payloads()[0] != "x" {
+				t.Errorf("net/http could replay the request on its own account, or %q is not what was sent", base.Payloads()[0])
 			}
 		})
 	}
@@ -245,8 +246,8 @@ func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		readAll(t, resp)
-		if base.calls != 1 || len(base.bodies[0]) != 100 || body.closed != 1 {
-			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.calls, len(base.bodies[0]), body.closed)
+		if base.Calls() != 1 || len(base.Payloads()[0]) != 100 || body.Closed() != 1 {
+			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.Calls(), len(base.Payloads()[0]), body.Closed())
 		}
 		if strings.Count(log.String(), "too large to replay") != 1 {
 			t.Errorf("length %d: logged %q", length, log.String())
@@ -262,8 +263,8 @@ func TestWrongContentLengthIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 		req := keyed(t.Context(), t, body)
 		req.ContentLength = length
 		_, err := NewTransport(base, Config{}).RoundTrip(req)
-		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.calls != 0 || body.closed != 1 {
-			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.calls, body.closed)
+		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.Calls() != 0 || body.Closed() != 1 {
+			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.Calls(), body.Closed())
 		}
 	}
 }
@@ -426,8 +427,8 @@ func TestAttemptTimeoutIsNotRepeated(t *testing.T) {
 		})
 		_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
 		var timeout interface{ Timeout() bool }
-		if !errors.As(err, &timeout) || !timeout.Timeout() || base.calls != 1 || !strings.Contains(err.Error(), "AttemptTimeout") {
-			t.Errorf("%d requests, error %v", base.calls, err)
+		if !errors.As(err, &timeout) || !timeout.Timeout() || base.Calls() != 1 || !strings.Contains(err.Error(), "AttemptTimeout") {
+			t.Errorf("%d requests, error %v", base.Calls(), err)
 		}
 	})
 }
@@ -449,7 +450,7 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 				return &http.Response{StatusCode: 200, Body: body}, nil
 			})
 			_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
-			if closed := body.closed; err != nil && closed != 1 || err == nil && closed != 0 {
+			if closed := body.Closed(); err != nil && closed != 1 || err == nil && closed != 0 {
 				t.Errorf("error %v, body closed %d times", err, closed)
 			}
 		})
@@ -457,14 +458,14 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 }
 
 type closeFunc struct {
-	*countingBody
+	*stub.Body
 
 	closing func()
 }
 
 func (c *closeFunc) Close() error {
 	c.closing()
-	return c.countingBody.Close()
+	return c.Body.Close()
 }
 
 func TestWithMaxAttempts(t *testing.T) {
@@ -476,8 +477,8 @@ func TestWithMaxAttempts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if readAll(t, resp); base.calls != want {
-				t.Errorf("%d: %d requests, want %d", n, base.calls, want)
+			if readAll(t, resp); base.Calls() != want {
+				t.Errorf("%d: %d requests, want %d", n, base.Calls(), want)
 			}
 		})
 	}
@@ -514,8 +515,8 @@ func TestAResponseIsKeptUntilTheNextAttemptIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(status(503), failure(io.EOF), reject(0, false))
 		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, rejected := fault.AsRejection(err); !rejected || base.calls != 3 {
-			t.Errorf("error %v after %d requests", err, base.calls)
+		if _, rejected := fault.AsRejection(err); !rejected || base.Calls() != 3 {
+			t.Errorf("error %v after %d requests", err, base.Calls())
 		}
 	})
 }
@@ -558,30 +559,30 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 	for _, safe := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var events []Event
-			base := answers(reject(3*time.Second, true), reject(time.Second, true), status(200))
+			pauses := []time.Duration{3 * time.Second, time.Second}
+			base := answers(status(200))
 			body := opaque([]byte("payload"))
 			req := keyed(t.Context(), t, body)
-			transport := NewTransport(base, Config{
+			transport := NewTransport(stub.Func(func(r *http.Request) (*http.Response, error) {
+				if len(pauses) == 0 {
+					return base.RoundTrip(r)
+				}
+				pause := pauses[0]
+				pauses = pauses[1:]
+				_ = r.Body.Close()
+				return nil, &rejection{pause, true}
+			}), Config{
 				MaxAttempts: 1, Safe: func(*http.Request) bool { return safe },
 				OnRetry: func(e Event) { events = append(events, e) },
 			})
 			start := time.Now()
-			// The script reads the body; a breaker only closes it.
-			transport.base = roundTripper(func(r *http.Request) (*http.Response, error) {
-				if base.calls < 2 {
-					base.calls++
-					_ = r.Body.Close()
-					return base.answers[base.calls-1](r)
-				}
-				return base.RoundTrip(r)
-			})
 			resp, err := transport.RoundTrip(req)
 			if err != nil {
 				t.Fatalf("safe %v: %v", safe, err)
 			}
 			readAll(t, resp)
-			if took := time.Since(start); took != 4*time.Second || string(base.bodies[0]) != "payload" || body.closed != 1 {
-				t.Errorf("safe %v: took %v, sent %q, closed %d times", safe, took, base.bodies[0], body.closed)
+			if took := time.Since(start); took != 4*time.Second || base.Payloads()[0] != "payload" || body.Closed() != 1 {
+				t.Errorf("safe %v: took %v, sent %q, closed %d times", safe, took, base.Payloads()[0], body.Closed())
 			}
 			if len(events) != 2 || events[0].DelaySource != "pause" || events[0].Attempt != 0 {
 				t.Errorf("events %+v", events)
@@ -589,10 +590,6 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 		})
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
 	t.Parallel()
@@ -606,8 +603,8 @@ func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
 			if err == nil {
 				readAll(t, resp)
 			}
-			if waited := time.Since(start) > 0; base.calls != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
-				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.calls, err, time.Since(start))
+			if waited := time.Since(start) > 0; base.Calls() != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
+				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.Calls(), err, time.Since(start))
 			}
 		})
 	}
@@ -649,8 +646,8 @@ func TestABaseThatMisbehaves(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if body.closed != 1 {
-		t.Errorf("the response's body was closed %d times", body.closed)
+	if body.Closed() != 1 {
+		t.Errorf("the response's body was closed %d times", body.Closed())
 	}
 }
 
@@ -663,18 +660,8 @@ func TestBackoffStopEndsTheCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); base.calls != 1 || report.Stopped != StopPolicy {
-		t.Errorf("%d requests, stopped by %q", base.calls, report.Stopped)
-	}
-}
-
-func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
-	t.Parallel()
-	base := answers(status(200))
-	NewTransport(base, Config{}).CloseIdleConnections()
-	NewTransport(roundTripper(nil), Config{}).CloseIdleConnections()
-	if base.idle != 1 {
-		t.Errorf("called %d times", base.idle)
+	if readAll(t, resp); base.Calls() != 1 || report.Stopped != StopPolicy {
+		t.Errorf("%d requests, stopped by %q", base.Calls(), report.Stopped)
 	}
 }
 
@@ -690,8 +677,8 @@ func TestInvalidConfigFailsBeforeAnythingIsSent(t *testing.T) {
 		body := opaque(nil)
 		_, err := NewTransport(base, cfg).RoundTrip(keyed(t.Context(), t, body))
 		var invalid *ConfigError
-		if !errors.As(err, &invalid) || invalid.Field != field || !errors.As(cfg.Validate(), &invalid) || base.calls != 0 || body.closed != 1 {
-			t.Errorf("%s: error %v, %d requests, closed %d times", field, err, base.calls, body.closed)
+		if !errors.As(err, &invalid) || invalid.Field != field || !errors.As(cfg.Validate(), &invalid) || base.Calls() != 0 || body.Closed() != 1 {
+			t.Errorf("%s: error %v, %d requests, closed %d times", field, err, base.Calls(), body.Closed())
 		}
 	}
 	if err := (Config{}).Validate(); err != nil {
@@ -713,8 +700,8 @@ func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {
 			}
 			readAll(t, resp)
 		}
-		if base.calls != 3+2 || last.Stopped != StopBudget {
-			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.calls, last.Stopped)
+		if base.Calls() != 3+2 || last.Stopped != StopBudget {
+			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.Calls(), last.Stopped)
 		}
 	})
 }
@@ -779,8 +766,8 @@ func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 	req := keyed(t.Context(), t, body)
 	req.URL = nil
 	base := answers(status(200))
-	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 0 || body.closed != 1 {
-		t.Errorf("error %v, %d requests, closed %d times", err, base.calls, body.closed)
+	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 0 || body.Closed() != 1 {
+		t.Errorf("error %v, %d requests, closed %d times", err, base.Calls(), body.Closed())
 	}
 }
 
