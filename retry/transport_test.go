@@ -410,14 +410,6 @@ func TestTheEndOfTheContextEndsAWait(t *testing.T) {
 	}
 }
 
-func TestAnErrorByDeadlineIsATimeout(t *testing.T) {
-	t.Parallel()
-	err := &Error{Attempts: 1, Err: statusError(503), Cause: errors.New("cause"), ended: context.DeadlineExceeded}
-	if !err.Timeout() || err.ErrorType() != "timeout" {
-		t.Error("no timeout")
-	}
-}
-
 func TestAttemptTimeoutIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -628,27 +620,6 @@ func TestInspectMakesAFailureOfAResponse(t *testing.T) {
 			t.Errorf("body %q, attempts inspected %v", body, numbers)
 		}
 	})
-}
-
-func TestABaseThatMisbehaves(t *testing.T) {
-	t.Parallel()
-	body := opaque(nil)
-	for name, row := range map[string]struct {
-		answer func(*http.Request) (*http.Response, error)
-		want   string
-	}{
-		"neither response nor error": {func(*http.Request) (*http.Response, error) { return nil, nil }, "neither"},
-		"response and error": {func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: body}, http.ErrSchemeMismatch
-		}, "HTTP"},
-	} {
-		if _, err := NewTransport(answers(row.answer), Config{}).RoundTrip(keyed(t.Context(), t, nil)); err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
-	if body.Closed() != 1 {
-		t.Errorf("the response's body was closed %d times", body.Closed())
-	}
 }
 
 func TestBackoffStopEndsTheCall(t *testing.T) {
