@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
@@ -172,7 +173,7 @@ func TestWhatFailsOnTheCallersSideIsIgnoredAndItsProbesPlaceIsFree(t *testing.T)
 // A server that goes away while it is being sent something ends the body, too.
 func TestABodyThatALostConnectionEndsIsNoExcuse(t *testing.T) {
 	t.Parallel()
-	base := baseFunc(func(req *http.Request) (*http.Response, error) {
+	base := stub.Func(func(req *http.Request) (*http.Response, error) {
 		_ = req.Body.Close()
 		_, _ = req.Body.Read(make([]byte, 1))
 		return nil, io.EOF
@@ -189,7 +190,7 @@ func TestABodyThatALostConnectionEndsIsNoExcuse(t *testing.T) {
 
 func TestAProxyThatAsksForCredentialsSaysNothingOfTheServer(t *testing.T) {
 	t.Parallel()
-	base := baseFunc(func(*http.Request) (*http.Response, error) { return nil, &fault.ProxyAuthError{Proxy: "proxy"} })
+	base := stub.Func(func(*http.Request) (*http.Response, error) { return nil, &fault.ProxyAuthError{Proxy: "proxy"} })
 	tr := newTransport(t, base, breaker.Config{})
 	if _, err := tr.RoundTrip(request(t.Context(), http.MethodGet)); err == nil { //nolint:bodyclose // there is none
 		t.Fatal("no error")

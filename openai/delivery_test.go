@@ -14,6 +14,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -197,7 +198,7 @@ func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
-				chain := openai.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
+				chain := openai.NewTransport(stub.Func(func(*http.Request) (*http.Response, error) {
 					calls++
 					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {row.media}}, Body: http.NoBody}, nil
 				}), openai.Config{Retry: retry.Config{MaxAttempts: 2}})

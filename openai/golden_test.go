@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/retrip-go/retrip/internal/measure"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -26,15 +27,12 @@ const (
 	goodAnswer = `{"model":"m-1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7}}`
 )
 
-// after100ms is a base whose headers take 100 ms.
-func after100ms(base roundTripper) roundTripFunc { return slowly(roundTripFunc(base)) }
-
 // play makes one call of each kind there is, one after the other, and each to a
 // base of its own.
-func play(t *testing.T, tr http.RoundTripper, next *roundTripFunc) {
+func play(t *testing.T, tr http.RoundTripper, next *stub.Func) {
 	t.Helper()
 	one := retry.WithMaxAttempts(t.Context(), 1)
-	call := func(ctx context.Context, model string, base ...roundTripFunc) *http.Response {
+	call := func(ctx context.Context, model string, base ...stub.Func) *http.Response {
 		t.Helper()
 		*next = answers(base...).RoundTrip
 		resp, err := tr.RoundTrip(ask(t, ctx, model))
@@ -49,7 +47,7 @@ func play(t *testing.T, tr http.RoundTripper, next *roundTripFunc) {
 			_ = resp.Body.Close()
 		}
 	}
-	stream := func(parts ...part) roundTripFunc { return after100ms(timed(parts...)) }
+	stream := func(parts ...part) stub.Func { return slowly(timed(parts...)) }
 	good := slowly(reply(200, goodAnswer))
 
 	// Model m: answers, retries and an exhaustion.
@@ -193,8 +191,8 @@ func TestAllInstruments(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reader, provider := newReader()
-		var next roundTripFunc
-		base := roundTripFunc(func(req *http.Request) (*http.Response, error) { return next(req) })
+		var next stub.Func
+		base := stub.Func(func(req *http.Request) (*http.Response, error) { return next(req) })
 		tr := newChain(t, base, openai.Config{
 			MeterProvider: provider, IdleTimeout: 5 * time.Second, Retry: retry.Config{MaxAttempts: 2, Backoff: at(time.Second)},
 		})

@@ -38,7 +38,7 @@ func TestWhatIsNoAnswerEndsInAnAnswerErrorAfterAllItsBytes(t *testing.T) {
 			if got.body != row.body || string(wrong.Body()) != row.body || strings.Contains(wrong.Error(), "planted") {
 				t.Errorf("%s, %v: read %q, %q is kept, %v", name, mode, got.body, wrong.Body(), wrong)
 			}
-			if sent := len(base.seen()); sent != 2 && mode != openai.Immediate || sent != 1 && mode == openai.Immediate {
+			if sent := len(base.Payloads()); sent != 2 && mode != openai.Immediate || sent != 1 && mode == openai.Immediate {
 				t.Errorf("%s, %v: %d requests", name, mode, sent)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -61,7 +62,7 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					body := &blockedBody{text: row.text, closed: make(chan struct{}), lost: make(chan struct{})}
-					base := roundTripFunc(func(*http.Request) (*http.Response, error) {
+					base := stub.Func(func(*http.Request) (*http.Response, error) {
 						return &http.Response{StatusCode: 200, ContentLength: -1, Body: body, Header: http.Header{"Content-Type": {row.contentType}}}, nil
 					})
 					reader, provider := newReader()
@@ -164,7 +165,7 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 // call's answer after all.
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
-	refused := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	refused := stub.Func(func(req *http.Request) (*http.Response, error) {
 		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host) // which makes it net/http's, and a proof
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	})
@@ -218,14 +219,14 @@ func TestWholeHoldsChoicesThatComeOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	second := strings.ReplaceAll(tokenEvent, `"index":0`, `"index":1`)
 	secondEnd := strings.ReplaceAll(endEvent, `"index":0`, `"index":1`)
-	stream := func(parts ...string) roundTripFunc {
+	stream := func(parts ...string) stub.Func {
 		return replyWith(200, func() io.Reader { return &slowBody{pieces: parts} }, -1, "Content-Type", "text/event-stream")
 	}
 	base := answers(stream(tokenEvent, endEvent, second), stream(tokenEvent, endEvent, second, secondEnd, doneEvent))
 	tr := newChain(t, base, openai.Config{Delivery: openai.Whole, Retry: retry.Config{Backoff: at(time.Millisecond)}})
 	want := tokenEvent + endEvent + second + secondEnd + doneEvent
-	if got := do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, `{"model":"m","n":2}`)); got.err != nil || got.body != want || len(base.seen()) != 2 {
-		t.Errorf("after %d requests: %+v", len(base.seen()), got)
+	if got := do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, `{"model":"m","n":2}`)); got.err != nil || got.body != want || len(base.Payloads()) != 2 {
+		t.Errorf("after %d requests: %+v", len(base.Payloads()), got)
 	}
 }
 
@@ -247,10 +248,10 @@ func TestACallThatIsRefusedBeforeItBeginsIsAnOperation(t *testing.T) {
 	} {
 		reader, provider := newReader()
 		tr := newChain(t, answers(reply(200, `{}`)), openai.Config{MeterProvider: provider})
-		body := &closeCounter{Reader: strings.NewReader(hello)}
+		body := &stub.Body{Reader: strings.NewReader(hello)}
 		row.req.Body = body
-		if got := do(t, tr, row.req); got.err == nil || body.closed != 1 {
-			t.Errorf("got %+v, the body was closed %d times", got, body.closed)
+		if got := do(t, tr, row.req); got.err == nil || body.Closed() != 1 {
+			t.Errorf("got %+v, the body was closed %d times", got, body.Closed())
 		}
 		data := collect(t, reader)
 		if data.count(operationDuration) != 1 || data.count(operationDuration, row.attrs...) != 1 {
@@ -291,7 +292,7 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 	t.Parallel()
 	const failed = `{"model":"m-1","error":{"code":"server_error"}}`
 	for name, row := range map[string]struct {
-		second              roundTripFunc
+		second              stub.Func
 		status              int
 		errorType, answered string
 	}{

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 )
 
@@ -37,7 +38,7 @@ func TestASilentProviderIsNotWaitedForWithoutEnd(t *testing.T) {
 		pings[i] = part{time.Second, ": ping\n\n"}
 	}
 	for name, row := range map[string]struct {
-		base roundTripper
+		base stub.Func
 		cfg  openai.Config
 		want time.Duration
 	}{
@@ -50,7 +51,7 @@ func TestASilentProviderIsNotWaitedForWithoutEnd(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				sent := 0
-				base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				base := stub.Func(func(req *http.Request) (*http.Response, error) {
 					sent++
 					return row.base(req)
 				})
@@ -74,7 +75,7 @@ func TestASilentProviderIsNotWaitedForWithoutEnd(t *testing.T) {
 func TestFirstEventTimeoutBeginsWhenTheRequestIsWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		base := stub.Func(func(req *http.Request) (*http.Response, error) {
 			trace := httptrace.ContextClientTrace(req.Context())
 			trace.GetConn("x")
 			time.Sleep(time.Hour) // a place in the pool, an upload
@@ -96,7 +97,7 @@ func TestNobodyIsHurriedWhoHasALimitOrNoFormat(t *testing.T) {
 	slow := timed(part{0, "a"}, part{time.Hour, "b"})
 	for name, row := range map[string]struct {
 		method, path string
-		base         roundTripper
+		base         stub.Func
 		deadline     time.Duration
 		want         time.Duration
 	}{

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -33,7 +34,7 @@ type part struct {
 }
 
 // timed is a base whose every answer is a stream of parts, in virtual time.
-func timed(parts ...part) roundTripper {
+func timed(parts ...part) stub.Func {
 	return func(req *http.Request) (*http.Response, error) {
 		reader, writer := io.Pipe()
 		go func() {
@@ -58,10 +59,6 @@ func timed(parts ...part) roundTripper {
 		}, nil
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func chatRequest(ctx context.Context, t *testing.T) *http.Request {
 	t.Helper()
@@ -247,7 +244,7 @@ func TestWhatCompletesAStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			base := roundTripper(func(*http.Request) (*http.Response, error) {
+			base := stub.Func(func(*http.Request) (*http.Response, error) {
 				return &http.Response{
 					StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader(row.body)),
 					Header: http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}},
@@ -360,7 +357,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := true
 		stream := timed(part{0, roleEvent}, part{time.Hour, tokenEvent})
-		chain := openai.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+		chain := openai.NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
 			if fail {
 				return nil, io.ErrUnexpectedEOF
 			}
@@ -395,7 +392,7 @@ func TestAStreamTooLargeToHoldIsHandedOver(t *testing.T) {
 	event := []byte("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" + strings.Repeat("y", 32<<10) + "\"},\"finish_reason\":null}]}\n\n")
 	const events = 70 << 20 / (32 << 10)
 	sent := 0
-	base := roundTripper(func(*http.Request) (*http.Response, error) {
+	base := stub.Func(func(*http.Request) (*http.Response, error) {
 		reader, writer := io.Pipe()
 		go func() {
 			for range events {

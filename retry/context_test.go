@@ -80,8 +80,8 @@ func TestAForeignBodyDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
 		})
 		start := time.Now()
 		_, err := NewTransport(base, Config{Backoff: steady(0)}).RoundTrip(keyed(ctx, t, nil))
-		if !errors.Is(err, context.Canceled) || base.calls != 1 || time.Since(start) != 10*time.Millisecond {
-			t.Errorf("error %v after %v and %d requests", err, time.Since(start), base.calls)
+		if !errors.Is(err, context.Canceled) || base.Calls() != 1 || time.Since(start) != 10*time.Millisecond {
+			t.Errorf("error %v after %v and %d requests", err, time.Since(start), base.Calls())
 		}
 		time.Sleep(time.Hour)
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
@@ -52,7 +53,7 @@ func TestAListenerIsToldOnceThatTheCallIsOver(t *testing.T) {
 	}
 	panics := func(*http.Request) (*http.Response, error) { panic("boom") }
 	for name, row := range map[string]struct {
-		base  *script
+		base  *stub.Base
 		cfg   Config
 		limit time.Duration // of the call's context
 		wrong bool          // the request has no URL
@@ -159,8 +160,8 @@ func TestAListenerReadsThePayloadBeforeAnybodyIsAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if len(l.payloads) != row.want || row.want > 0 && l.payloads[0] != payload || string(base.bodies[0]) != payload {
-				t.Errorf("told of %q, sent %q", l.payloads, base.bodies)
+			if len(l.payloads) != row.want || row.want > 0 && l.payloads[0] != payload || string(base.Payloads()[0]) != payload {
+				t.Errorf("told of %q, sent %q", l.payloads, base.Payloads())
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestAPanicLeavesNothingBehind(t *testing.T) {
@@ -29,7 +30,7 @@ func TestAPanicLeavesNothingBehind(t *testing.T) {
 				sent, answered := opaque([]byte("payload")), opaque([]byte("answer"))
 				var attempt *http.Request
 				cfg.Budget = NewBudget(10, 0)
-				transport := NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+				transport := NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
 					attempt = req
 					_ = req.Body.Close()
 					return &http.Response{StatusCode: 503, Body: answered}, nil
@@ -44,11 +45,11 @@ func TestAPanicLeavesNothingBehind(t *testing.T) {
 					_, _ = transport.RoundTrip(req)
 				}()
 				synctest.Wait()
-				if sent.closed != 1 {
-					t.Errorf("the request's body was closed %d times", sent.closed)
+				if sent.Closed() != 1 {
+					t.Errorf("the request's body was closed %d times", sent.Closed())
 				}
-				if attempt != nil && (answered.closed != 1 || attempt.Context().Err() == nil) {
-					t.Errorf("the response's body was closed %d times, its context ended with %v", answered.closed, attempt.Context().Err())
+				if attempt != nil && (answered.Closed() != 1 || attempt.Context().Err() == nil) {
+					t.Errorf("the response's body was closed %d times, its context ended with %v", answered.Closed(), attempt.Context().Err())
 				}
 				if b := cfg.Budget.buckets["api.example.com"]; b != nil && b.tokens != 10 {
 					t.Errorf("%v tokens are left of 10", b.tokens)
@@ -102,7 +103,7 @@ func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
 func TestAPanicOfWhatIsDroppedLeavesNothingBehindEither(t *testing.T) {
 	t.Parallel()
 	var getBody func() (io.ReadCloser, error)
-	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+	base := stub.Func(func(req *http.Request) (*http.Response, error) {
 		getBody = req.GetBody
 		given := response(503, "")
 		given.Body = &brokenBody{close: func() error { panic("boom") }}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
@@ -25,8 +26,8 @@ func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); string(base.bodies[0]) != "payload" {
-		t.Errorf("sent %q", base.bodies[0])
+	if readAll(t, resp); base.Payloads()[0] != "payload" {
+		t.Errorf("sent %q", base.Payloads()[0])
 	}
 }
 
@@ -39,8 +40,8 @@ func TestAPauseIsNotWaitedOutForAPayloadThatIsUsedUp(t *testing.T) {
 		req := keyed(WithReport(t.Context(), &report), t, body)
 		start := time.Now()
 		_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.closed != 1 || report.Attempts != 0 {
-			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.closed, report)
+		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.Closed() != 1 || report.Attempts != 0 {
+			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.Closed(), report)
 		}
 	})
 }
@@ -68,7 +69,7 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
 			calls++
 			httptrace.ContextClientTrace(r.Context()).GetConn(r.URL.Host)
 			go func() {
@@ -92,11 +93,11 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 func TestABodyThatABaseWithAnErrorLeftOpenIsClosed(t *testing.T) {
 	t.Parallel()
 	body := opaque([]byte("payload"))
-	_, err := NewTransport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
+	_, err := NewTransport(stub.Func(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
 		Safe: func(*http.Request) bool { return false },
 	}).RoundTrip(keyed(t.Context(), t, body))
-	if !errors.Is(err, io.EOF) || body.closed != 1 {
-		t.Errorf("error %v, closed %d times", err, body.closed)
+	if !errors.Is(err, io.EOF) || body.Closed() != 1 {
+		t.Errorf("error %v, closed %d times", err, body.Closed())
 	}
 }
 
@@ -147,8 +148,8 @@ func TestAnAttemptHasAGetBodyWhereNetHTTPWouldReplayItToo(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if (got.GetBody != nil) != row.want || string(base.bodies[0]) != "payload" {
-				t.Errorf("GetBody: %v, sent %q", got.GetBody != nil, base.bodies[0])
+			if (got.GetBody != nil) != row.want || string(base.Payloads()[0]) != "payload" {
+				t.Errorf("GetBody: %v, sent %q", got.GetBody != nil, base.Payloads()[0])
 			}
 		})
 	}
@@ -161,7 +162,7 @@ func TestABodyInMemoryThatIsNotKeptIsHandedOnAsItIs(t *testing.T) {
 		"a bytes.Reader": bytes.NewReader([]byte("payload")), "a bytes.Buffer": bytes.NewBufferString("payload"), "a strings.Reader": strings.NewReader("payload"),
 	} {
 		var sent io.ReadCloser
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
 			sent = r.Body
 			return response(200, ""), nil
 		})
@@ -196,8 +197,8 @@ func TestABodyInMemoryIsSentAgainOnlyIfItCanBeHadAgain(t *testing.T) {
 			if err == nil {
 				readAll(t, resp)
 			}
-			if (err == nil) != row.getBody || base.calls != row.calls || string(base.bodies[base.calls-1]) != "payload" {
-				t.Errorf("error %v after %d requests, sent %q", err, base.calls, base.bodies)
+			if (err == nil) != row.getBody || base.Calls() != row.calls || string(base.Payloads()[base.Calls()-1]) != "payload" {
+				t.Errorf("error %v after %d requests, sent %q", err, base.Calls(), base.Payloads())
 			}
 		})
 	}
@@ -208,7 +209,7 @@ func TestAPayloadThatIsKeptIsACopy(t *testing.T) {
 	for _, size := range []int{100, 100_000} {
 		data := bytes.Repeat([]byte("x"), size)
 		var late []io.ReadCloser
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
 			again, err := r.GetBody()
 			late = append(late, r.Body, again)
 			return response(200, ""), err

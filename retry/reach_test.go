@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // listen serves each connection with handle, which may close it at any point.
@@ -84,8 +85,8 @@ func TestWhatWasProvenNeverSentIsRepeatedIfAsked(t *testing.T) {
 			if report.Attempts != row.attempts {
 				t.Errorf("%d attempts, want %d (%v)", report.Attempts, row.attempts, err)
 			}
-			if body.closed != 1 {
-				t.Errorf("the body was closed %d times", body.closed)
+			if body.Closed() != 1 {
+				t.Errorf("the body was closed %d times", body.Closed())
 			}
 		})
 	}
@@ -99,8 +100,8 @@ func TestABaseWithoutHooksProvesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := transport.RoundTrip(req); err == nil || base.calls != 1 {
-		t.Errorf("%d calls, %v", base.calls, err)
+	if _, err := transport.RoundTrip(req); err == nil || base.Calls() != 1 {
+		t.Errorf("%d calls, %v", base.Calls(), err)
 	}
 }
 
@@ -134,8 +135,8 @@ func TestRepeatableMayRepeatWhatIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if base.calls != row.want {
-				t.Errorf("%d attempts, want %d", base.calls, row.want)
+			if base.Calls() != row.want {
+				t.Errorf("%d attempts, want %d", base.Calls(), row.want)
 			}
 		})
 	}
@@ -143,7 +144,7 @@ func TestRepeatableMayRepeatWhatIsKept(t *testing.T) {
 
 func TestRepeatableIsNotAskedOfWhatIsNotRetryable(t *testing.T) {
 	t.Parallel()
-	for name, base := range map[string]*script{"success": answers(status(200)), "a mistake": answers(status(400))} {
+	for name, base := range map[string]*stub.Base{"success": answers(status(200)), "a mistake": answers(status(400))} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			transport := NewTransport(base, Config{Repeatable: func(*Attempt) bool {

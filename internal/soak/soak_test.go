@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"context"
@@ -28,16 +28,16 @@ import (
 )
 
 var (
-	soakFor     = flag.Duration("soak.for", 0, "how long TestSoak lasts; 0 = 8s, or 3s with -short")
-	soakSeed    = flag.Uint64("soak.seed", 0, "what the calls and faults of TestSoak follow from; 0 = a random one")
-	soakCallers = flag.Int("soak.callers", 200, "how many callers TestSoak has at the same time")
+	flagFor     = flag.Duration("soak.for", 0, "how long TestSoak lasts; 0 = 8s, or 3s with -short")
+	flagSeed    = flag.Uint64("soak.seed", 0, "what the calls and faults of TestSoak follow from; 0 = a random one")
+	flagCallers = flag.Int("soak.callers", 200, "how many callers TestSoak has at the same time")
 )
 
 const (
-	soakMaxReplay  = 128 << 10
-	soakMaxElapsed = 6 * time.Second
-	soakTokens     = 20_000      // of a Budget that is audited
-	soakSlack      = time.Minute // for a busy machine and the race detector
+	maxReplay    = 128 << 10
+	maxElapsed   = 6 * time.Second
+	budgetTokens = 20_000      // of a Budget that is audited
+	slack        = time.Minute // for a busy machine and the race detector
 )
 
 // TestSoak sends calls of all kinds through chains of all kinds to a provider
@@ -46,7 +46,7 @@ const (
 // left of it; and the books balance. The plan follows from the seed, the
 // schedule does not.
 func TestSoak(t *testing.T) {
-	length, seed := *soakFor, *soakSeed
+	length, seed := *flagFor, *flagSeed
 	switch {
 	case length > 0:
 	case testing.Short():
@@ -58,7 +58,7 @@ func TestSoak(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	// Not by t.Log, which says nothing if the test hangs.
-	fmt.Fprintf(os.Stderr, "go test ./openai -race -run '^TestSoak$' -soak.for=%v -soak.seed=%d\n", length, seed)
+	fmt.Fprintf(os.Stderr, "go test ./internal/soak -race -run '^TestSoak$' -soak.for=%v -soak.seed=%d\n", length, seed)
 
 	before := goleak.IgnoreCurrent()
 	t.Run("calls", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestSoak(t *testing.T) {
 		s.recover()
 		s.settle()
 		second := heapInUse()
-		for limit := time.Now().Add(soakSlack); second > first+first/2+4<<20 && time.Now().Before(limit); {
+		for limit := time.Now().Add(slack); second > first+first/2+4<<20 && time.Now().Before(limit); {
 			second = heapInUse()
 		}
 		t.Logf("heap in use: %d bytes, then %d", first, second)
@@ -100,8 +100,8 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// A soakScene is one chain of the soak.
-type soakScene struct {
+// A scene is one chain of the soak.
+type scene struct {
 	http2    bool
 	patient  bool // its own limits end nothing within the test
 	attempts int
@@ -119,12 +119,12 @@ type soakScene struct {
 	used      atomic.Int64  // answers that were read to their end and tell their usage
 	abandoned *atomic.Int64 // calls whose body nobody read to its end or closed; nil: nobody may do that
 
-	budgets sync.Map // by model: *soakBudget, if the Budget is audited
+	budgets sync.Map // by model: *budgetBook, if the Budget is audited
 	paused  sync.Map // by model: when a caller was told that it is paused for minutes
 }
 
-func soakScenes() []soakScene {
-	scenes := make([]soakScene, 8)
+func newScenes() []scene {
+	scenes := make([]scene, 8)
 	for n := range scenes {
 		s := &scenes[n]
 		s.http2 = n%2 == 1
@@ -141,16 +141,16 @@ func soakScenes() []soakScene {
 					return backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*time.Millisecond), backoff.WithMaxInterval(20*time.Millisecond))
 				},
 				MaxRetryAfter:  1500 * time.Millisecond,
-				MaxElapsed:     soakMaxElapsed,
+				MaxElapsed:     maxElapsed,
 				AttemptTimeout: 3 * time.Second,
-				MaxReplayBytes: soakMaxReplay,
+				MaxReplayBytes: maxReplay,
 				Budget:         retry.NewBudget(2000, 1000),
 			},
 			Breaker: breaker.Config{OpenDuration: 50 * time.Millisecond, ProbeTimeout: time.Hour, Window: 2 * time.Second},
 		}
 	}
 	// What a timer that is left behind holds shows only if it doesn't expire.
-	for _, s := range []*soakScene{&scenes[6], &scenes[7]} {
+	for _, s := range []*scene{&scenes[6], &scenes[7]} {
 		s.patient = true
 		s.config.FirstEventTimeout, s.config.IdleTimeout, s.config.Retry.AttemptTimeout = time.Hour, time.Hour, time.Hour
 		s.config.Retry.MaxRetryAfter, s.config.Retry.MaxElapsed = 2*time.Hour, 2*time.Hour
@@ -161,12 +161,12 @@ func soakScenes() []soakScene {
 		scenes[n].config.Breaker.FailureThreshold, scenes[n].config.Breaker.FailureRatio = 20, 0.9
 	}
 	// There the books balance but for them.
-	for _, s := range []*soakScene{&scenes[4], &scenes[5]} {
+	for _, s := range []*scene{&scenes[4], &scenes[5]} {
 		s.abandoned = new(atomic.Int64)
 		s.config.Breaker.ProbeTimeout = 500 * time.Millisecond // elsewhere no place may be lost
 	}
-	for _, s := range []*soakScene{&scenes[2], &scenes[3]} {
-		s.config.Retry.Budget = retry.NewBudget(soakTokens, 0)
+	for _, s := range []*scene{&scenes[2], &scenes[3]} {
+		s.config.Retry.Budget = retry.NewBudget(budgetTokens, 0)
 		s.config.Retry.BudgetKey = func(req *http.Request) string { return markOf(req.Context()).plan.model }
 	}
 	scenes[6].config.SDKRetries = openai.StopSDKRetriesAlways
@@ -178,8 +178,8 @@ func soakScenes() []soakScene {
 type soak struct {
 	*testing.T
 
-	provider *soakProvider
-	scenes   []soakScene
+	provider *provider
+	scenes   []scene
 	seed     uint64
 	next     atomic.Uint64 // the number of the next call
 	problems atomic.Int32
@@ -196,10 +196,10 @@ type soak struct {
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
-	s := &soak{T: t, seed: seed, scenes: soakScenes()}
+	s := &soak{T: t, seed: seed, scenes: newScenes()}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.provider = &soakProvider{scenes: s.scenes, problem: s.problem, seed: seed}
-	startSoakProvider(t, s.provider, seed)
+	s.provider = &provider{scenes: s.scenes, problem: s.problem, seed: seed}
+	startProvider(t, s.provider, seed)
 	refusing, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -224,16 +224,16 @@ func newSoak(t *testing.T, seed uint64) *soak {
 		}
 		scene.reader = sdk.NewManualReader()
 		scene.config.MeterProvider = sdk.NewMeterProvider(sdk.WithReader(scene.reader), sdk.WithExemplarFilter(exemplar.AlwaysOffFilter))
-		scene.chain = openai.NewTransport(&soakBase{base, s, scene}, scene.config)
+		scene.chain = openai.NewTransport(&countingBase{base, s, scene}, scene.config)
 		t.Cleanup(func() { _ = scene.chain.Close() })
 	}
 	t.Cleanup(s.stop)
 	return s
 }
 
-func (s *soak) plan(id uint64) *soakPlan { return newSoakPlan(s.seed, id, s.scenes) }
+func (s *soak) plan(id uint64) *plan { return newPlan(s.seed, id, s.scenes) }
 
-func (s *soak) problem(p *soakPlan, format string, args ...any) {
+func (s *soak) problem(p *plan, format string, args ...any) {
 	if n := s.problems.Add(1); n <= 20 {
 		s.Errorf("%s\n\t%v", fmt.Sprintf(format, args...), p)
 	} else if n == 21 {
@@ -241,15 +241,15 @@ func (s *soak) problem(p *soakPlan, format string, args ...any) {
 	}
 }
 
-// A soakBase counts what comes out of a chain, and when.
-type soakBase struct {
+// A countingBase counts what comes out of a chain, and when.
+type countingBase struct {
 	*http.Transport
 
 	soak  *soak
-	scene *soakScene
+	scene *scene
 }
 
-func (b *soakBase) RoundTrip(req *http.Request) (*http.Response, error) {
+func (b *countingBase) RoundTrip(req *http.Request) (*http.Response, error) {
 	b.scene.attempted.Add(1)
 	mark := markOf(req.Context())
 	if early := time.Until(mark.notBefore); early > 0 {
@@ -270,7 +270,7 @@ func (b *soakBase) RoundTrip(req *http.Request) (*http.Response, error) {
 func (s *soak) run(length time.Duration) {
 	over := time.Now().Add(length)
 	var wait sync.WaitGroup
-	for range *soakCallers {
+	for range *flagCallers {
 		wait.Go(func() {
 			for time.Now().Before(over) && s.stopped.Err() == nil {
 				s.call(s.plan(s.next.Add(1)))

@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"bytes"
@@ -21,23 +21,23 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// A soakMark is in the context of a call: whatever holds on to the call holds it.
-type soakMark struct {
-	plan      *soakPlan
+// A mark is in the context of a call: whatever holds on to the call holds it.
+type mark struct {
+	plan      *plan
 	notBefore time.Time // no attempt before it; of the call's goroutine
 }
 
 type markKey struct{}
 
-func markOf(ctx context.Context) *soakMark { return ctx.Value(markKey{}).(*soakMark) }
+func markOf(ctx context.Context) *mark { return ctx.Value(markKey{}).(*mark) }
 
 // call uses one request, once or twice.
-func (s *soak) call(p *soakPlan) {
-	state := &soakCall{plan: p}
+func (s *soak) call(p *plan) {
+	state := &callState{plan: p}
 	s.provider.calls.Store(p.id, state)
 	defer s.provider.calls.Delete(p.id)
 
-	mark := &soakMark{plan: p}
+	mark := &mark{plan: p}
 	s.pinned.Store(p.id, true)
 	runtime.AddCleanup(mark, func(id uint64) { s.pinned.Delete(id) }, p.id)
 	report := new(retry.Report)
@@ -70,7 +70,7 @@ func (s *soak) call(p *soakPlan) {
 	}
 }
 
-func (s *soak) request(ctx context.Context, p *soakPlan) (*http.Request, error) {
+func (s *soak) request(ctx context.Context, p *plan) (*http.Request, error) {
 	url := s.scenes[p.scene].url + p.endpoint.path
 	req, err := retry.NewRequest(ctx, p.endpoint.method, url, p.payload())
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *soak) request(ctx context.Context, p *soakPlan) (*http.Request, error) 
 }
 
 // refill gives a request its body, for the first time or again.
-func (s *soak) refill(p *soakPlan, req *http.Request) {
+func (s *soak) refill(p *plan, req *http.Request) {
 	payload := p.payload()
 	if payload == nil {
 		return
@@ -117,28 +117,28 @@ func (s *soak) refill(p *soakPlan, req *http.Request) {
 	default:
 	}
 	s.bodies.Add(1)
-	req.Body, req.GetBody, req.ContentLength = &soakReader{soak: s, plan: p, rest: payload}, nil, length
+	req.Body, req.GetBody, req.ContentLength = &upload{soak: s, plan: p, rest: payload}, nil, length
 }
 
-var errSoakBody = errors.New("the caller's disk is gone")
+var errBody = errors.New("the caller's disk is gone")
 
-// A soakReader is an opaque request body that must be closed once.
-type soakReader struct {
+// An upload is an opaque request body that must be closed once.
+type upload struct {
 	*soak
 
-	plan   *soakPlan
+	plan   *plan
 	rest   []byte
 	read   bool
 	closed atomic.Int32
 }
 
-func (r *soakReader) Read(p []byte) (int, error) {
+func (r *upload) Read(p []byte) (int, error) {
 	if r.plan.body == slowBodySent {
 		time.Sleep(time.Millisecond)
 		p = p[:min(len(p), max(1, r.plan.size/4))]
 	}
 	if r.plan.body == failingBody && r.read {
-		return 0, errSoakBody
+		return 0, errBody
 	}
 	r.read = true
 	if r.plan.body == failingBody {
@@ -152,7 +152,7 @@ func (r *soakReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *soakReader) Close() error {
+func (r *upload) Close() error {
 	if n := r.closed.Add(1); n == 1 {
 		r.bodies.Add(-1)
 	} else {
@@ -162,7 +162,7 @@ func (r *soakReader) Close() error {
 }
 
 // use makes one call and holds it against its plan.
-func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retry.Report, cancel context.CancelFunc) {
+func (s *soak) use(p *plan, state *callState, req *http.Request, report *retry.Report, cancel context.CancelFunc) {
 	scene := &s.scenes[p.scene]
 	*report = retry.Report{}
 	markOf(req.Context()).notBefore = time.Time{}
@@ -170,9 +170,9 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 	state.uses.Add(1)
 	header, body := req.Header.Clone(), req.Body
 
-	bound := soakMaxElapsed + soakSlack
+	bound := maxElapsed + slack
 	if p.limit > 0 {
-		bound = p.limit + soakSlack
+		bound = p.limit + slack
 	}
 	watch := time.AfterFunc(bound, func() {
 		if s.stopped.Err() == nil {
@@ -206,26 +206,26 @@ func (s *soak) use(p *soakPlan, state *soakCall, req *http.Request, report *retr
 		s.checkError(req.Context(), p, err)
 		return
 	}
-	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= soakPause && p.named() && !scene.config.DisableBreaker {
+	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= longPause && p.named() && !scene.config.DisableBreaker {
 		scene.paused.Store(p.model, time.Now())
 	}
 	s.read(p, req, resp, report, cancel)
 }
 
-// soakPause is the longest pause that a 429 asks for: more than most chains wait.
+// longPause is the longest pause that a 429 asks for: more than most chains wait.
 const (
-	soakPause     = 20 * time.Second
-	soakPauseHint = "20"
+	longPause     = 20 * time.Second
+	longPauseHint = "20"
 )
 
 // named reports whether the chain can read which model is asked for.
-func (p *soakPlan) named() bool { return p.endpoint.inspected && p.size < soakMaxReplay/2 }
+func (p *plan) named() bool { return p.endpoint.inspected && p.size < maxReplay/2 }
 
 // isPaused reports whether no attempt may be made for the model of a plan: a
 // caller was told so, and nothing but time can change it.
-func (s *soak) isPaused(p *soakPlan) bool {
+func (s *soak) isPaused(p *plan) bool {
 	since, ok := s.scenes[p.scene].paused.Load(p.model)
-	return ok && p.named() && time.Since(since.(time.Time)) < soakPause/2
+	return ok && p.named() && time.Since(since.(time.Time)) < longPause/2
 }
 
 // attemptOf returns which attempt a response answers; 0 if the provider did
@@ -235,7 +235,7 @@ func attemptOf(resp *http.Response) int {
 	return attempt
 }
 
-func (s *soak) count(scene *soakScene, p *soakPlan, report *retry.Report) {
+func (s *soak) count(scene *scene, p *plan, report *retry.Report) {
 	most := scene.attempts
 	if p.sdkRetry {
 		most = 1
@@ -254,14 +254,14 @@ func (s *soak) count(scene *soakScene, p *soakPlan, report *retry.Report) {
 
 // checkError looks at an error, of a call or a body, that the caller did not
 // bring about himself: how the chain ends its attempts is its own affair.
-func (s *soak) checkError(ctx context.Context, p *soakPlan, err error) {
+func (s *soak) checkError(ctx context.Context, p *plan, err error) {
 	if ctx.Err() == nil && p.caller != hasClientTimeout && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		s.problem(p, "a context's error that is not the caller's: %v", err)
 	}
 }
 
 // read reads an answer in the caller's way, and holds it against the plan.
-func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report *retry.Report, cancel context.CancelFunc) {
+func (s *soak) read(p *plan, req *http.Request, resp *http.Response, report *retry.Report, cancel context.CancelFunc) {
 	attempt := attemptOf(resp)
 	if attempt == 0 {
 		// The chain's own, in place of a breaker's error.
@@ -324,7 +324,7 @@ func (s *soak) read(p *soakPlan, req *http.Request, resp *http.Response, report 
 
 // readAs reads a body. A nil error means that the caller was told its end, or
 // closed it.
-func readAs(p *soakPlan, body io.ReadCloser, length int, cancel context.CancelFunc) (got []byte, err error) {
+func readAs(p *plan, body io.ReadCloser, length int, cancel context.CancelFunc) (got []byte, err error) {
 	some := func(n int) error {
 		part := make([]byte, n)
 		n, err := io.ReadFull(body, part)
@@ -383,7 +383,7 @@ func readAs(p *soakPlan, body io.ReadCloser, length int, cancel context.CancelFu
 
 // readsToTheEnd reports whether the caller was told the end of a body that he
 // got no error of.
-func (p *soakPlan) readsToTheEnd() bool {
+func (p *plan) readsToTheEnd() bool {
 	switch p.caller {
 	case readsExactly, closesUnread, closesHalfWay, closesWhileRead, abandons:
 		return false
@@ -394,7 +394,7 @@ func (p *soakPlan) readsToTheEnd() bool {
 
 // checkBroken looks at an answer whose reader got an error. Of what is held to
 // its end none may be delivered, unless there was no other attempt to be had.
-func (s *soak) checkBroken(ctx context.Context, p *soakPlan, got []byte, attempt int, report *retry.Report) {
+func (s *soak) checkBroken(ctx context.Context, p *plan, got []byte, attempt int, report *retry.Report) {
 	mode := s.scenes[p.scene].config.Delivery
 	held := !p.opaque() && (p.stream && mode == openai.Whole || !p.stream && mode != openai.Immediate)
 	own := ctx.Err() != nil || p.caller == closesWhileRead || p.caller == hasClientTimeout
@@ -410,7 +410,7 @@ func finished(got []byte) bool {
 }
 
 // checkHalf looks at an answer that ended without an error, and is none.
-func (s *soak) checkHalf(p *soakPlan, got []byte, attempt int, report *retry.Report) {
+func (s *soak) checkHalf(p *plan, got []byte, attempt int, report *retry.Report) {
 	mode := s.scenes[p.scene].config.Delivery
 	switch {
 	case !p.stream:

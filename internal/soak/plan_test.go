@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"bytes"
@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-// A soakPlan is one call of the soak: what is asked, how the caller behaves,
+// A plan is one call of the soak: what is asked, how the caller behaves,
 // and what goes wrong with each attempt. It follows from the seed and the
 // call's number alone, so that caller and provider need not tell each other.
-type soakPlan struct {
+type plan struct {
 	id    uint64
 	scene int
 
-	endpoint  *soakEndpoint
+	endpoint  *endpoint
 	model     string
 	stream    bool
 	choices   int
 	words     int
 	lineEnd   string
 	comments  bool
-	framing   soakFraming
-	gzip      soakGzip
+	framing   framing
+	gzip      compression
 	slow      time.Duration // between the pieces of the answer
 	goAway    bool          // the provider asks for another connection
 	stateless bool          // store:false
@@ -37,18 +37,18 @@ type soakPlan struct {
 	sdkRetry  bool          // an X-Stainless-Retry-Count
 
 	size   int // of the payload's filler
-	body   soakBody
-	caller soakCaller
+	body   bodyKind
+	caller behavior
 	after  time.Duration // until the caller cancels, closes or times out
 	part   float64       // of the answer, after which it does
 	limit  time.Duration // the caller's deadline; 0 = none
 	abrupt bool          // that is no deadline, but a cancel without notice
 	again  bool          // the request is used a second time
 
-	faults []soakFault // of the first attempts; later ones go well
+	faults []failure // of the first attempts; later ones go well
 }
 
-type soakEndpoint struct {
+type endpoint struct {
 	method, path string
 	streams      bool
 	inspected    bool // the payload is JSON, and read by the chain
@@ -56,39 +56,39 @@ type soakEndpoint struct {
 	stateful     bool
 }
 
-var soakEndpoints = []struct {
+var endpoints = []struct {
 	weight int
-	soakEndpoint
+	endpoint
 }{
-	{40, soakEndpoint{method: http.MethodPost, path: "/v1/chat/completions", streams: true, inspected: true}},
-	{8, soakEndpoint{method: http.MethodPost, path: "/v1/completions", streams: true, inspected: true}},
-	{15, soakEndpoint{method: http.MethodPost, path: "/v1/embeddings", inspected: true}},
-	{20, soakEndpoint{method: http.MethodPost, path: "/v1/responses", streams: true, inspected: true, stateful: true}},
-	{5, soakEndpoint{method: http.MethodPost, path: "/v1/audio/speech", inspected: true, opaque: true}},
-	{5, soakEndpoint{method: http.MethodPost, path: "/v1/files", opaque: true, stateful: true}},
-	{7, soakEndpoint{method: http.MethodGet, path: "/v1/models", opaque: true}},
+	{40, endpoint{method: http.MethodPost, path: "/v1/chat/completions", streams: true, inspected: true}},
+	{8, endpoint{method: http.MethodPost, path: "/v1/completions", streams: true, inspected: true}},
+	{15, endpoint{method: http.MethodPost, path: "/v1/embeddings", inspected: true}},
+	{20, endpoint{method: http.MethodPost, path: "/v1/responses", streams: true, inspected: true, stateful: true}},
+	{5, endpoint{method: http.MethodPost, path: "/v1/audio/speech", inspected: true, opaque: true}},
+	{5, endpoint{method: http.MethodPost, path: "/v1/files", opaque: true, stateful: true}},
+	{7, endpoint{method: http.MethodGet, path: "/v1/models", opaque: true}},
 }
 
-type soakFraming int
+type framing int
 
 const (
-	byLength soakFraming = iota
+	byLength framing = iota
 	chunked
 	byClose // HTTP/1.1 only: a cut looks like the end
 )
 
-type soakGzip int
+type compression int
 
 const (
-	notZipped soakGzip = iota
-	unzipped           // by net/http, unasked
-	zipped             // the caller asked for it and gets it so
+	notZipped compression = iota
+	unzipped              // by net/http, unasked
+	zipped                // the caller asked for it and gets it so
 )
 
-type soakBody int
+type bodyKind int
 
 const (
-	sharedBody  soakBody = iota // of retry.NewRequest
+	sharedBody  bodyKind = iota // of retry.NewRequest
 	knownBody                   // of http.NewRequest, with GetBody
 	opaqueBody                  // of known length, without GetBody
 	unsizedBody                 // of unknown length
@@ -97,10 +97,10 @@ const (
 	lyingBody   // shorter than its ContentLength
 )
 
-type soakCaller int
+type behavior int
 
 const (
-	readsAll soakCaller = iota
+	readsAll behavior = iota
 	readsBySmallSteps
 	readsExactly     // up to the last byte, without waiting for io.EOF
 	neverCloses      // once it was told the end
@@ -115,19 +115,19 @@ const (
 	hasClientTimeout // http.Client.Timeout
 )
 
-// A soakFault is what goes wrong with one attempt.
-type soakFault struct {
-	kind   soakFaultKind
+// A failure is what goes wrong with one attempt.
+type failure struct {
+	kind   failureKind
 	at     float64 // where, as a share of the answer
 	status int
 	header [2]string
-	error  soakErrorBody
+	error  errorBody
 }
 
-type soakFaultKind int
+type failureKind int
 
 const (
-	noFault soakFaultKind = iota
+	noFault failureKind = iota
 	faultStatus
 	faultEarlyStatus   // before the payload was read
 	faultKill          // TCP reset before the headers
@@ -140,20 +140,20 @@ const (
 	faultEnd           // an orderly end after some bytes
 	faultErrorInAnswer // an event, or the answer is an error
 	faultCorrupt       // an event, or half the answer, is no JSON
-	soakFaultKinds
+	failureKinds
 )
 
-type soakErrorBody int
+type errorBody int
 
 const (
-	plainError soakErrorBody = iota
+	plainError errorBody = iota
 	quotaError
 	emptyError
 	longError    // longer than what is drained
 	stalledError // half of it, then silence
 	slowError    // half of it, then the rest, after longer than anybody peeks
 	endlessError
-	soakErrorBodies
+	errorBodies
 )
 
 const (
@@ -161,8 +161,8 @@ const (
 	corruptMark = `{"broken`
 )
 
-// soakModels have their own breakers and budgets, and their own weather.
-var soakModels = []struct {
+// models have their own breakers and budgets, and their own weather.
+var models = []struct {
 	name   string
 	faulty float64 // share of attempts that go wrong
 	limits float64 // share of those that are a 429
@@ -175,14 +175,14 @@ var soakModels = []struct {
 }
 
 // limitedPeriod is after how many calls another model is limited, since a 429
-// may pause one for soakPause.
+// may pause one for longPause.
 const (
 	limitedPeriod = 1500
 	limitedModels = 8
 )
 
 // Ids from here on are those of calls with which all goes well.
-const soakWell = 1 << 63
+const wellFrom = 1 << 63
 
 // Within each period of calls some meet a provider that is out.
 const (
@@ -190,21 +190,21 @@ const (
 	outageLength = 100
 )
 
-func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
+func newPlan(seed, id uint64, scenes []scene) *plan {
 	r := rand.New(rand.NewPCG(seed, id))
-	p := &soakPlan{id: id, scene: r.IntN(len(scenes)), choices: 1, lineEnd: "\n"}
-	if id >= soakWell {
+	p := &plan{id: id, scene: r.IntN(len(scenes)), choices: 1, lineEnd: "\n"}
+	if id >= wellFrom {
 		return p.well(len(scenes))
 	}
 	scene := &scenes[p.scene]
 	pick := r.IntN(100)
-	for i := range soakEndpoints {
-		if pick -= soakEndpoints[i].weight; pick < 0 {
-			p.endpoint = &soakEndpoints[i].soakEndpoint
+	for i := range endpoints {
+		if pick -= endpoints[i].weight; pick < 0 {
+			p.endpoint = &endpoints[i].endpoint
 			break
 		}
 	}
-	model := soakModels[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4}[r.IntN(12)]]
+	model := models[[]int{0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4}[r.IntN(12)]]
 	p.model = model.name
 	if p.model == "limited" {
 		p.model += strconv.FormatUint(id/limitedPeriod%limitedModels, 10)
@@ -225,8 +225,8 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	// With a key net/http replays a request itself, and on HTTP/2 that races with
 	// its own goroutine which still writes the first one.
 	p.keyed = p.keyed && !scene.http2
-	p.gzip = []soakGzip{notZipped, notZipped, notZipped, notZipped, notZipped, unzipped, zipped}[r.IntN(7)]
-	p.framing = soakFraming(r.IntN(2))
+	p.gzip = []compression{notZipped, notZipped, notZipped, notZipped, notZipped, unzipped, zipped}[r.IntN(7)]
+	p.framing = framing(r.IntN(2))
 	if !p.opaque() && !scene.http2 && chance(r, 0.1) {
 		p.framing = byClose
 	}
@@ -239,11 +239,11 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 	for attempt := range scene.attempts {
 		switch {
 		case (id+outagePeriod/2)%outagePeriod < outageLength && model.name != "calm":
-			p.faults = append(p.faults, soakFault{kind: faultStatus, status: 503})
+			p.faults = append(p.faults, failure{kind: faultStatus, status: 503})
 		case chance(r, model.faulty):
 			p.faults = append(p.faults, p.newFault(r, model.limits, scene.patient && scene.config.DisableBreaker))
 		case attempt == 0 || chance(r, 0.5):
-			p.faults = append(p.faults, soakFault{})
+			p.faults = append(p.faults, failure{})
 		}
 	}
 	// Only the caller's patience ends what no limit of the chain is for.
@@ -256,17 +256,17 @@ func newSoakPlan(seed, id uint64, scenes []soakScene) *soakPlan {
 
 // well fills in a plan of a call that nothing happens to. The scene and the
 // model follow from its number.
-func (p *soakPlan) well(scenes int) *soakPlan {
-	n := int(p.id - soakWell)
-	p.scene, p.model = n%scenes, soakModels[n/scenes%len(soakModels)].name
-	p.endpoint, p.words, p.framing, p.limit = &soakEndpoints[0].soakEndpoint, 3, chunked, soakMaxElapsed
+func (p *plan) well(scenes int) *plan {
+	n := int(p.id - wellFrom)
+	p.scene, p.model = n%scenes, models[n/scenes%len(models)].name
+	p.endpoint, p.words, p.framing, p.limit = &endpoints[0].endpoint, 3, chunked, maxElapsed
 	return p
 }
 
 func chance(r *rand.Rand, p float64) bool { return r.Float64() < p }
 
 // askBy chooses the request's body.
-func (p *soakPlan) askBy(r *rand.Rand) {
+func (p *plan) askBy(r *rand.Rand) {
 	switch n := r.IntN(100); {
 	case p.endpoint.method == http.MethodGet:
 		return
@@ -275,9 +275,9 @@ func (p *soakPlan) askBy(r *rand.Rand) {
 	case n < 98:
 		p.size = 32<<10 + r.IntN(96<<10)
 	default:
-		p.size = soakMaxReplay + r.IntN(512<<10) // streamed through, but for a shared one
+		p.size = maxReplay + r.IntN(512<<10) // streamed through, but for a shared one
 	}
-	p.body = []soakBody{sharedBody, sharedBody, sharedBody, knownBody, knownBody, knownBody, opaqueBody, opaqueBody, unsizedBody, slowBodySent}[r.IntN(10)]
+	p.body = []bodyKind{sharedBody, sharedBody, sharedBody, knownBody, knownBody, knownBody, opaqueBody, opaqueBody, unsizedBody, slowBodySent}[r.IntN(10)]
 	if chance(r, 0.01) {
 		p.body = failingBody
 	}
@@ -287,7 +287,7 @@ func (p *soakPlan) askBy(r *rand.Rand) {
 }
 
 // behave chooses what the caller does.
-func (p *soakPlan) behave(r *rand.Rand, scene *soakScene) {
+func (p *plan) behave(r *rand.Rand, scene *scene) {
 	p.after = time.Duration(float64(time.Millisecond) * math.Exp2(11*r.Float64()))
 	p.part = r.Float64()
 	p.again = chance(r, 0.1)
@@ -321,8 +321,8 @@ func (p *soakPlan) behave(r *rand.Rand, scene *soakScene) {
 	}
 }
 
-func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFault {
-	f := soakFault{at: r.Float64(), status: 200}
+func (p *plan) newFault(r *rand.Rand, limited float64, patient bool) failure {
+	f := failure{at: r.Float64(), status: 200}
 	if chance(r, 0.1) {
 		f.at = 1 // all of it, and yet no end
 	}
@@ -332,16 +332,16 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 			{"Retry-After-Ms", strconv.Itoa(1 + r.IntN(40))},
 			{"Retry-After", "0.01"},
 			{"X-Ratelimit-Reset-Requests", "20ms"},
-			{"Retry-After", soakPauseHint},
-			{"Retry-After", soakPauseHint},
+			{"Retry-After", longPauseHint},
+			{"Retry-After", longPauseHint},
 			{},
 		}[r.IntN(6)]
 		return f
 	}
-	f.kind = soakFaultKind(1 + r.IntN(int(soakFaultKinds)-1))
+	f.kind = failureKind(1 + r.IntN(int(failureKinds)-1))
 	if chance(r, 0.3) {
 		// What shows only in the answer is the hardest to see.
-		f.kind = []soakFaultKind{faultCut, faultEnd, faultEnd, faultErrorInAnswer, faultCorrupt}[r.IntN(5)]
+		f.kind = []failureKind{faultCut, faultEnd, faultEnd, faultErrorInAnswer, faultCorrupt}[r.IntN(5)]
 	}
 	switch f.kind {
 	case faultStatus, faultEarlyStatus:
@@ -359,7 +359,7 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 			f.header = [2]string{"Retry-After", "600"}
 		}
 		if f.kind == faultStatus && chance(r, 0.5) {
-			f.error = soakErrorBody(r.IntN(int(soakErrorBodies)))
+			f.error = errorBody(r.IntN(int(errorBodies)))
 			if chance(r, 0.3) {
 				f.error = slowError
 			}
@@ -380,19 +380,19 @@ func (p *soakPlan) newFault(r *rand.Rand, limited float64, patient bool) soakFau
 
 // endless reports whether a fault may last until the caller's patience is over:
 // IdleTimeout waits for a first byte, and is for good answers only.
-func (p *soakPlan) endless(f soakFault) bool {
+func (p *plan) endless(f failure) bool {
 	nothing := p.gzip == unzipped || f.at < 0.1 && (!p.stream || p.opaque())
 	return f.kind == faultStall && nothing || f.error == stalledError || f.error == endlessError
 }
 
 // refuses reports whether the provider kept nothing of an attempt.
-func (f soakFault) refuses() bool {
+func (f failure) refuses() bool {
 	return f.status == http.StatusTooManyRequests ||
 		f.status == http.StatusServiceUnavailable && strings.HasPrefix(f.header[0], "Retry-After") && f.header[1] != "NaN"
 }
 
 // hint returns how long the error of an attempt asks to wait.
-func (f soakFault) hint() time.Duration {
+func (f failure) hint() time.Duration {
 	if f.kind != faultStatus && f.kind != faultEarlyStatus {
 		return 0
 	}
@@ -412,28 +412,28 @@ func (f soakFault) hint() time.Duration {
 	return 0
 }
 
-func (p *soakPlan) fault(attempt int) soakFault {
+func (p *plan) fault(attempt int) failure {
 	if attempt < 1 || attempt > len(p.faults) {
-		return soakFault{}
+		return failure{}
 	}
 	return p.faults[attempt-1]
 }
 
-func (p *soakPlan) opaque() bool { return p.endpoint.opaque || p.gzip == zipped }
+func (p *plan) opaque() bool { return p.endpoint.opaque || p.gzip == zipped }
 
 // once reports whether no attempt may follow one that was sent, whatever came
 // of it.
-func (p *soakPlan) once(scene *soakScene) bool {
-	large := len(p.payload()) > soakMaxReplay && p.body != sharedBody
+func (p *plan) once(scene *scene) bool {
+	large := len(p.payload()) > maxReplay && p.body != sharedBody
 	return large || p.endpoint.stateful && !scene.config.RetryStateful
 }
 
 // replayed reports whether net/http sends the request again by itself, as it
 // would without a chain.
-func (p *soakPlan) replayed() bool { return p.keyed && (p.body == sharedBody || p.body == knownBody) }
+func (p *plan) replayed() bool { return p.keyed && (p.body == sharedBody || p.body == knownBody) }
 
 // payload returns the request's body: its order shows, and whose it is.
-func (p *soakPlan) payload() []byte {
+func (p *plan) payload() []byte {
 	if p.endpoint.method == http.MethodGet {
 		return nil
 	}
@@ -449,7 +449,7 @@ func (p *soakPlan) payload() []byte {
 
 // answer returns what is meant by the answer to an attempt, and where in it
 // the events of a stream end. It names the call and the attempt throughout.
-func (p *soakPlan) answer(attempt int) (content []byte, ends []int) {
+func (p *plan) answer(attempt int) (content []byte, ends []int) {
 	name := fmt.Sprintf("%d-%d", p.id, attempt)
 	if !p.stream {
 		text := strings.Repeat(name+" ", p.words)
@@ -492,7 +492,7 @@ func (p *soakPlan) answer(attempt int) (content []byte, ends []int) {
 
 // sent returns what an attempt's answer consists of, before anything cuts it
 // off, as it goes to the caller.
-func (p *soakPlan) sent(attempt int) []byte {
+func (p *plan) sent(attempt int) []byte {
 	f := p.fault(attempt)
 	if f.kind == faultStatus || f.kind == faultEarlyStatus {
 		return f.errorContent(p.id, attempt)
@@ -528,14 +528,14 @@ func before(ends []int, event int) int {
 	return ends[event-1]
 }
 
-func (p *soakPlan) errorEvent() string {
+func (p *plan) errorEvent() string {
 	if p.endpoint.stateful {
 		return "event: error" + p.lineEnd + `data: {"type":"error",` + errorMark + `}}` + p.lineEnd + p.lineEnd
 	}
 	return `data: {` + errorMark + `,"type":"server_error","code":null}}` + p.lineEnd + p.lineEnd
 }
 
-func (f soakFault) errorContent(id uint64, attempt int) []byte {
+func (f failure) errorContent(id uint64, attempt int) []byte {
 	text := fmt.Sprintf("%d-%d", id, attempt)
 	code := "server_error"
 	switch f.error {
@@ -561,7 +561,7 @@ func compressed(content []byte) []byte {
 // whole reports whether a caller who was told the end of a 200's body takes it
 // for an answer, as an SDK would. It does not look for what only the plan can
 // tell.
-func (p *soakPlan) whole(body []byte, attempt int) bool {
+func (p *plan) whole(body []byte, attempt int) bool {
 	switch {
 	case p.opaque():
 		return true
@@ -575,7 +575,7 @@ func (p *soakPlan) whole(body []byte, attempt int) bool {
 	}
 }
 
-func (p *soakPlan) String() string {
+func (p *plan) String() string {
 	return fmt.Sprintf("call %d: %s %s, scene %d, model %s, stream %v×%d, words %d, framing %d, gzip %d, %d bytes by body %d, caller %d after %v or %.2f, limit %v (abrupt %v), again %v, keyed %v, sdk %v, faults %+v",
 		p.id, p.endpoint.method, p.endpoint.path, p.scene, p.model, p.stream, p.choices, p.words, p.framing, p.gzip, p.size, p.body, p.caller, p.after, p.part, p.limit, p.abrupt, p.again, p.keyed, p.sdkRetry, p.faults)
 }

@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"bytes"
@@ -12,47 +12,47 @@ import (
 	"time"
 )
 
-// A soakProvider answers each attempt as its plan has it, and holds what it
+// A provider answers each attempt as its plan has it, and holds what it
 // receives against what the plan sends. It serves HTTP/1.1 and HTTP/2.
-type soakProvider struct {
-	problem func(p *soakPlan, format string, args ...any)
-	scenes  []soakScene
+type provider struct {
+	problem func(p *plan, format string, args ...any)
+	scenes  []scene
 
 	seed uint64
 
-	plain, secure *soakAddress
+	plain, secure *address
 	roots         *x509.CertPool
 	done          chan struct{}
-	calls         sync.Map // by id, those under way: *soakCall
-	hits          [soakFaultKinds]atomic.Int64
+	calls         sync.Map // by id, those under way: *callState
+	hits          [failureKinds]atomic.Int64
 	accepted      atomic.Int64 // connections
 	open          atomic.Int64 // of them those that are not closed
 	cut           atomic.Int64 // of them those that were reset at some byte
 }
 
-// A soakCall is what the provider remembers of a call, as long as that is
+// A callState is what the provider remembers of a call, as long as that is
 // under way.
-type soakCall struct {
-	plan     *soakPlan
+type callState struct {
+	plan     *plan
 	uses     atomic.Int32 // of the request
 	attempts atomic.Int32
 }
 
 type connKey struct{}
 
-// A soakAnswer is one answer on its way.
-type soakAnswer struct {
+// An answer is on its way to the chain.
+type answer struct {
 	http.ResponseWriter
 
-	*soakProvider
+	*provider
 
-	plan    *soakPlan
+	plan    *plan
 	attempt int
-	fault   soakFault
+	fault   failure
 	request *http.Request
 }
 
-func (v *soakProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (v *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(r.Header.Get("X-Soak-Id"), 10, 64)
 	if err != nil {
 		v.problem(nil, "a request without its id: %v", r.Header)
@@ -62,9 +62,9 @@ func (v *soakProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return // its caller has gone, while it was on its way
 	}
-	p := call.(*soakCall).plan
-	attempt := v.arrive(p, call.(*soakCall))
-	a := &soakAnswer{w, v, p, attempt, p.fault(attempt), r}
+	p := call.(*callState).plan
+	attempt := v.arrive(p, call.(*callState))
+	a := &answer{w, v, p, attempt, p.fault(attempt), r}
 	v.hits[a.fault.kind].Add(1)
 	w.Header().Set("X-Soak-Attempt", strconv.Itoa(attempt))
 	if p.goAway {
@@ -85,7 +85,7 @@ func (v *soakProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // arrive counts an attempt, and says whether it was allowed to be made.
-func (v *soakProvider) arrive(p *soakPlan, call *soakCall) int {
+func (v *provider) arrive(p *plan, call *callState) int {
 	attempt, uses := int(call.attempts.Add(1)), int(call.uses.Load())
 	scene := &v.scenes[p.scene]
 	stored := attempt - 1
@@ -108,7 +108,7 @@ func (v *soakProvider) arrive(p *soakPlan, call *soakCall) int {
 }
 
 // receive reports whether the payload came; what came must be what was sent.
-func (v *soakProvider) receive(p *soakPlan, r *http.Request) bool {
+func (v *provider) receive(p *plan, r *http.Request) bool {
 	got, err := io.ReadAll(r.Body)
 	want := p.payload()
 	switch {
@@ -120,7 +120,7 @@ func (v *soakProvider) receive(p *soakPlan, r *http.Request) bool {
 	return err == nil
 }
 
-func (a *soakAnswer) send() {
+func (a *answer) send() {
 	switch a.fault.kind {
 	case faultStatus:
 		a.fail()
@@ -183,7 +183,7 @@ func (a *soakAnswer) send() {
 }
 
 // write sends the bytes in some pieces, which have nothing to do with events.
-func (a *soakAnswer) write(content []byte, flush bool) {
+func (a *answer) write(content []byte, flush bool) {
 	a.WriteHeader(http.StatusOK)
 	pieces := 1 + int(a.plan.id%5)
 	for n := range pieces {
@@ -201,7 +201,7 @@ func (a *soakAnswer) write(content []byte, flush bool) {
 }
 
 // fail answers with an error status.
-func (a *soakAnswer) fail() {
+func (a *answer) fail() {
 	f := a.fault
 	content := f.errorContent(a.plan.id, a.attempt)
 	h := a.Header()
@@ -241,22 +241,22 @@ func (a *soakAnswer) fail() {
 	}
 }
 
-func (a *soakAnswer) flush() {
+func (a *answer) flush() {
 	if http.NewResponseController(a.ResponseWriter).Flush() != nil {
 		a.abort()
 	}
 }
 
 // abort ends the handler, and the connection or the HTTP/2 stream.
-func (a *soakAnswer) abort() { panic(http.ErrAbortHandler) }
+func (a *answer) abort() { panic(http.ErrAbortHandler) }
 
-func (a *soakAnswer) kill() {
+func (a *answer) kill() {
 	reset(a.request.Context().Value(connKey{}).(net.Conn))
 	a.abort()
 }
 
 // stall waits for the client to go away.
-func (a *soakAnswer) stall() {
+func (a *answer) stall() {
 	select {
 	case <-a.request.Context().Done():
 	case <-a.done:
@@ -264,7 +264,7 @@ func (a *soakAnswer) stall() {
 	a.abort()
 }
 
-func (a *soakAnswer) pause(d time.Duration) {
+func (a *answer) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

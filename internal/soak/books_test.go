@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -24,7 +25,7 @@ func (s *soak) settle() {
 	s.Helper()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.Now().Add(soakSlack); ; <-poll.C {
+	for deadline := time.Now().Add(slack); ; <-poll.C {
 		// A connection may become idle at any time until then.
 		for n := range s.scenes {
 			s.scenes[n].chain.CloseIdleConnections()
@@ -32,7 +33,7 @@ func (s *soak) settle() {
 		open, bodies := s.provider.open.Load(), s.bodies.Load()
 		forgetTimers()
 		runtime.GC() // and with it the cleanups of the marks
-		var pinned []*soakPlan
+		var pinned []*plan
 		s.pinned.Range(func(id, _ any) bool {
 			pinned = append(pinned, s.plan(id.(uint64)))
 			return len(pinned) < 10
@@ -145,7 +146,7 @@ func (s *soak) summarise() {
 		return true
 	})
 	s.Logf("%d calls: %d answers taken for whole, %d not; errors: %v; attempts by fault: %s", s.next.Load(), whole, ended, failed, strings.Join(hits, " "))
-	for _, a := range []*soakAddress{s.provider.plain, s.provider.secure} {
+	for _, a := range []*address{s.provider.plain, s.provider.secure} {
 		unheard, goneAway, crashed := a.unheard.Load(), a.goneAway.Load(), a.crashed.Load()
 		s.Logf("%s: unheard %d times, gone away %d times, crashed %d times", a.url(), unheard, goneAway, crashed)
 		if s.next.Load() > 5000 && (unheard == 0 || goneAway == 0 || crashed == 0) {
@@ -169,9 +170,9 @@ func (s *soak) summarise() {
 // with a model any more, its breaker closes, whatever became of its permits.
 func (s *soak) recover() {
 	s.Helper()
-	for n := range len(s.scenes) * len(soakModels) {
-		p := s.plan(soakWell + uint64(n))
-		for deadline := time.Now().Add(soakSlack); s.stopped.Err() == nil; {
+	for n := range len(s.scenes) * len(models) {
+		p := s.plan(wellFrom + uint64(n))
+		for deadline := time.Now().Add(slack); s.stopped.Err() == nil; {
 			before := s.whole.Load()
 			s.call(p)
 			left := s.open(p)
@@ -188,7 +189,7 @@ func (s *soak) recover() {
 }
 
 // open returns the breakers of a plan's model that are not closed.
-func (s *soak) open(p *soakPlan) (left []breaker.Snapshot) {
+func (s *soak) open(p *plan) (left []breaker.Snapshot) {
 	for _, b := range s.scenes[p.scene].chain.Snapshot().Breakers {
 		if b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.model) {
 			left = append(left, b)
@@ -197,22 +198,22 @@ func (s *soak) open(p *soakPlan) (left []breaker.Snapshot) {
 	return left
 }
 
-// A soakBudget is what the calls of a model have cost.
-type soakBudget struct {
+// A budgetBook is what the calls of a model have cost.
+type budgetBook struct {
 	failed atomic.Int64 // retries that failed, and keep their tokens
 	gained atomic.Int64 // first attempts that succeeded
 }
 
 // budget returns the book of a model's bucket; nil if it is not audited.
-func (s *soakScene) budget(model string) *soakBudget {
+func (s *scene) budget(model string) *budgetBook {
 	if s.config.Retry.BudgetKey == nil {
 		return nil
 	}
-	b, _ := s.budgets.LoadOrStore(model, new(soakBudget))
-	return b.(*soakBudget)
+	b, _ := s.budgets.LoadOrStore(model, new(budgetBook))
+	return b.(*budgetBook)
 }
 
-func (b *soakBudget) count(report *retry.Report) {
+func (b *budgetBook) count(report *retry.Report) {
 	switch {
 	case b == nil || report.Attempts == 0:
 	case report.Err != nil:
@@ -231,9 +232,9 @@ func (s *soak) audit() {
 	for n := range s.scenes {
 		scene := &s.scenes[n]
 		scene.budgets.Range(func(model, book any) bool {
-			b := book.(*soakBudget)
+			b := book.(*budgetBook)
 			failed, gained := float64(b.failed.Load()), float64(b.gained.Load())
-			least, most := soakTokens-5*failed, min(soakTokens, soakTokens-failed+gained)
+			least, most := budgetTokens-5*failed, min(budgetTokens, budgetTokens-failed+gained)
 			left := float64(5 * s.retriesLeft(scene.config.Retry.Budget, model.(string)))
 			if left < least-5 || left > most {
 				s.Errorf("scene %d: %v tokens are left for %s, not %v to %v", n, left, model, least, most)
@@ -245,7 +246,7 @@ func (s *soak) audit() {
 
 // retriesLeft uses a bucket up.
 func (s *soak) retriesLeft(budget *retry.Budget, key string) int {
-	down := retry.NewTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+	down := retry.NewTransport(stub.Func(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusBadGateway, Body: http.NoBody}, nil
 	}), retry.Config{
 		MaxAttempts: math.MaxInt32, MaxElapsed: -1,

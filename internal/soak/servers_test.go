@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// A soakAddress is where the provider listens. Its listener closes now and
+// An address is where the provider listens. Its listener closes now and
 // then, and its servers go, but there is always a next one.
-type soakAddress struct {
-	*soakProvider
+type address struct {
+	*provider
 
 	random  *rand.Rand
 	tls     *tls.Config // nil: HTTP/1.1 without TLS
@@ -28,9 +28,9 @@ type soakAddress struct {
 	unheard, goneAway, crashed atomic.Int64 // how often the listener was closed, and the server left or was ended
 }
 
-// startSoakProvider starts the servers of v: HTTP/1.1 on plain, HTTP/2 on
+// startProvider starts the servers of v: HTTP/1.1 on plain, HTTP/2 on
 // secure.
-func startSoakProvider(t *testing.T, v *soakProvider, seed uint64) {
+func startProvider(t *testing.T, v *provider, seed uint64) {
 	v.done = make(chan struct{})
 	certified := httptest.NewUnstartedServer(nil)
 	certified.EnableHTTP2 = true
@@ -40,8 +40,8 @@ func startSoakProvider(t *testing.T, v *soakProvider, seed uint64) {
 	certified.Close()
 
 	var wait sync.WaitGroup
-	start := func(n uint64, config *tls.Config) *soakAddress {
-		a := &soakAddress{soakProvider: v, random: rand.New(rand.NewPCG(seed, n)), tls: config}
+	start := func(n uint64, config *tls.Config) *address {
+		a := &address{provider: v, random: rand.New(rand.NewPCG(seed, n)), tls: config}
 		listener := a.listen("127.0.0.1:0")
 		if listener == nil {
 			t.Fatal("the provider has no address")
@@ -57,7 +57,7 @@ func startSoakProvider(t *testing.T, v *soakProvider, seed uint64) {
 	})
 }
 
-func (a *soakAddress) url() string {
+func (a *address) url() string {
 	if a.tls == nil {
 		return "http://" + a.address
 	}
@@ -65,7 +65,7 @@ func (a *soakAddress) url() string {
 }
 
 // stayOpen serves until the provider is done.
-func (a *soakAddress) stayOpen(wait *sync.WaitGroup, listener net.Listener) {
+func (a *address) stayOpen(wait *sync.WaitGroup, listener net.Listener) {
 	srv := a.serve(wait, listener)
 	defer func() {
 		a.servers.Range(func(srv, _ any) bool {
@@ -108,8 +108,8 @@ func (a *soakAddress) stayOpen(wait *sync.WaitGroup, listener net.Listener) {
 }
 
 // dismiss ends a server when nobody is left who is served.
-func (a *soakAddress) dismiss(srv *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), soakSlack)
+func (a *address) dismiss(srv *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), slack)
 	defer cancel()
 	if srv.Shutdown(ctx) == nil {
 		a.servers.Delete(srv)
@@ -117,7 +117,7 @@ func (a *soakAddress) dismiss(srv *http.Server) {
 }
 
 // lasts waits, and reports whether the provider goes on.
-func (a *soakAddress) lasts(ms int) bool {
+func (a *address) lasts(ms int) bool {
 	timer := time.NewTimer(time.Duration(ms) * time.Millisecond)
 	defer timer.Stop()
 	select {
@@ -129,11 +129,11 @@ func (a *soakAddress) lasts(ms int) bool {
 }
 
 // listen opens the address; the system may need a moment to let go of it.
-func (a *soakAddress) listen(address string) net.Listener {
-	for deadline := time.Now().Add(soakSlack); ; {
+func (a *address) listen(address string) net.Listener {
+	for deadline := time.Now().Add(slack); ; {
 		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 		if err == nil {
-			return &soakListener{listener, a.soakProvider}
+			return &faultyListener{listener, a.provider}
 		}
 		if time.Now().After(deadline) || !a.lasts(1) {
 			return nil
@@ -142,12 +142,12 @@ func (a *soakAddress) listen(address string) net.Listener {
 }
 
 // serve starts a server.
-func (a *soakAddress) serve(wait *sync.WaitGroup, listener net.Listener) *http.Server {
+func (a *address) serve(wait *sync.WaitGroup, listener net.Listener) *http.Server {
 	srv := &http.Server{
-		Handler:           a.soakProvider,
+		Handler:           a.provider,
 		TLSConfig:         a.tls.Clone(),
 		ErrorLog:          log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: soakSlack,
+		ReadHeaderTimeout: slack,
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -164,7 +164,7 @@ func (a *soakAddress) serve(wait *sync.WaitGroup, listener net.Listener) *http.S
 	return srv
 }
 
-func (a *soakAddress) accept(wait *sync.WaitGroup, srv *http.Server, listener net.Listener) {
+func (a *address) accept(wait *sync.WaitGroup, srv *http.Server, listener net.Listener) {
 	wait.Go(func() {
 		if a.tls != nil {
 			_ = srv.ServeTLS(listener, "", "")
@@ -174,36 +174,36 @@ func (a *soakAddress) accept(wait *sync.WaitGroup, srv *http.Server, listener ne
 	})
 }
 
-// A soakListener accepts connections of which some are reset at some byte.
-type soakListener struct {
+// A faultyListener accepts connections of which some are reset at some byte.
+type faultyListener struct {
 	net.Listener
 
-	provider *soakProvider
+	provider *provider
 }
 
-func (l *soakListener) Accept() (net.Conn, error) {
+func (l *faultyListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
 	r := rand.New(rand.NewPCG(l.provider.seed, uint64(l.provider.accepted.Add(1))))
-	conn := &soakConn{Conn: c, provider: l.provider, left: -1}
+	conn := &faultyConn{Conn: c, provider: l.provider, left: -1}
 	if r.IntN(10) == 0 {
 		conn.left = r.IntN(1 << r.IntN(18)) // in the handshake, the headers, the body, or between two of them
 	}
 	return conn, nil
 }
 
-// A soakConn is reset once the server has written so many bytes.
-type soakConn struct {
+// A faultyConn is reset once the server has written so many bytes.
+type faultyConn struct {
 	net.Conn
 
-	provider *soakProvider
+	provider *provider
 	mu       sync.Mutex
 	left     int // negative: never
 }
 
-func (c *soakConn) Write(p []byte) (int, error) {
+func (c *faultyConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left < 0 {
@@ -225,7 +225,7 @@ func reset(c net.Conn) {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
-	if soaked, ok := c.(*soakConn); ok {
+	if soaked, ok := c.(*faultyConn); ok {
 		c = soaked.Conn
 	}
 	if tcp, ok := c.(*net.TCPConn); ok {

@@ -1,4 +1,4 @@
-package openai_test
+package soak
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestARejectionThatRacesWithTheTimeLimitIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		base := roundTripper(func(*http.Request) (*http.Response, error) {
+		base := stub.Func(func(*http.Request) (*http.Response, error) {
 			time.Sleep(2 * time.Second) // a busy machine
 			return nil, &breaker.OpenError{Key: "k"}
 		})
