@@ -256,7 +256,7 @@ func (s *soak) count(scene *scene, p *plan, report *retry.Report) {
 // bring about himself: how the chain ends its attempts is its own affair.
 func (s *soak) checkError(ctx context.Context, p *plan, err error) {
 	if ctx.Err() == nil && p.caller != hasClientTimeout && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		s.problem(p, "a context's error that is not the caller's: %v", err)
+		s.problem(p, "a context's error that is not the caller's: %v (%T, cause %v)", err, err, context.Cause(ctx))
 	}
 }
 
@@ -297,7 +297,7 @@ func (s *soak) read(p *plan, req *http.Request, resp *http.Response, report *ret
 	case resp.StatusCode != http.StatusOK || p.caller == closesUnread || p.caller == closesHalfWay || p.caller == abandons:
 		return
 	case err != nil:
-		s.checkBroken(req.Context(), p, got, attempt, report)
+		s.checkBroken(req.Context(), p, got, attempt, report, err)
 		return
 	}
 	meant, _ := p.answer(attempt)
@@ -394,11 +394,13 @@ func (p *plan) readsToTheEnd() bool {
 
 // checkBroken looks at an answer whose reader got an error. Of what is held to
 // its end none may be delivered, unless there was no other attempt to be had.
-func (s *soak) checkBroken(ctx context.Context, p *plan, got []byte, attempt int, report *retry.Report) {
-	mode := s.scenes[p.scene].config.Delivery
-	held := !p.opaque() && (p.stream && mode == openai.Whole || !p.stream && mode != openai.Immediate)
+func (s *soak) checkBroken(ctx context.Context, p *plan, got []byte, attempt int, report *retry.Report, err error) {
+	scene := &s.scenes[p.scene]
+	held := p.held(scene) && (!p.stream || scene.config.Delivery == openai.Whole)
 	own := ctx.Err() != nil || p.caller == closesWhileRead || p.caller == hasClientTimeout
-	if held && !own && !finished(got) && report.Stopped == retry.NotRetryable {
+	var limit *fault.TimeLimitError
+	silent := errors.As(err, &limit) // for FirstEventTimeout, which is not repeated
+	if held && !own && !silent && !finished(got) && report.Stopped == retry.NotRetryable {
 		s.problem(p, "attempt %d: an answer that broke off after %d bytes was not retried", attempt, len(got))
 	}
 }
@@ -411,10 +413,11 @@ func finished(got []byte) bool {
 
 // checkHalf looks at an answer that ended without an error, and is none.
 func (s *soak) checkHalf(p *plan, got []byte, attempt int, report *retry.Report) {
-	mode := s.scenes[p.scene].config.Delivery
+	scene := &s.scenes[p.scene]
+	mode := scene.config.Delivery
 	switch {
 	case !p.stream:
-		if mode != openai.Immediate && report.Stopped == retry.NotRetryable {
+		if p.held(scene) && report.Stopped == retry.NotRetryable {
 			s.problem(p, "attempt %d: an answer of %d bytes that is none was not retried", attempt, len(got))
 		}
 		return
@@ -427,7 +430,7 @@ func (s *soak) checkHalf(p *plan, got []byte, attempt int, report *retry.Report)
 		s.problem(p, "attempt %d: %d bytes of a stream were passed off as all of it", attempt, len(got))
 	}
 	useful := bytes.Contains(got, []byte(`"content":"`+strconv.FormatUint(p.id, 10))) || bytes.Contains(got, []byte(`"delta":"`+strconv.FormatUint(p.id, 10)))
-	if (mode == openai.Whole || mode == openai.FromFirstEvent && !useful) && report.Stopped == retry.NotRetryable {
+	if p.held(scene) && (mode == openai.Whole || !useful) && report.Stopped == retry.NotRetryable {
 		s.problem(p, "attempt %d: %d bytes of a stream that came to nothing were not retried", attempt, len(got))
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/retrip-go/retrip/openai"
 )
 
 // A plan is one call of the soak: what is asked, how the caller behaves,
@@ -426,6 +428,13 @@ func (p *plan) opaque() bool { return p.endpoint.opaque || p.gzip == zipped }
 func (p *plan) once(scene *scene) bool {
 	large := len(p.payload()) > maxReplay && p.body != sharedBody
 	return large || p.endpoint.stateful && !scene.config.RetryStateful
+}
+
+// held reports whether the chain holds an answer until it is sure of it: only
+// what may be repeated is held.
+func (p *plan) held(scene *scene) bool {
+	repeatable := !p.once(scene) && (!p.endpoint.stateful || p.stateless) && !p.sdkRetry
+	return repeatable && !p.opaque() && scene.config.Delivery != openai.Immediate
 }
 
 // replayed reports whether net/http sends the request again by itself, as it
