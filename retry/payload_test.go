@@ -184,7 +184,7 @@ func TestABodyInMemoryIsSentAgainOnlyIfItCanBeHadAgain(t *testing.T) {
 	}{"with a GetBody": {true, 2}, "without": {false, 1}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			base := answers(failure(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), status(200))
+			base := answers(unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), status(200))
 			req := keyed(t.Context(), t, strings.NewReader("payload"))
 			if !row.getBody {
 				req.GetBody = nil
