@@ -68,7 +68,7 @@ type counts struct {
 
 func (s *scene) counts(t *testing.T) counts {
 	t.Helper()
-	all := s.chain.Snapshot()
+	all := s.chain.Snapshot().Breakers
 	if len(all) != 1 {
 		t.Fatalf("%d breakers, want 1", len(all))
 	}

@@ -135,7 +135,7 @@ func TestSDKDoesNotRetryAnOpenCircuit(t *testing.T) {
 			t.Errorf("%v with code %q, want %q", err, status.Code, code)
 		}
 	}
-	if got := s.chain.Snapshot()[0].Totals.Rejected; got != 1 || s.provider.Count(openaitest.Chat) != 1 {
+	if got := s.chain.Snapshot().Breakers[0].Totals.Rejected; got != 1 || s.provider.Count(openaitest.Chat) != 1 {
 		t.Errorf("%d rejections, %d requests", got, s.provider.Count(openaitest.Chat))
 	}
 }
