@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
-	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // callersFaults are requests that fail on the caller's side.
