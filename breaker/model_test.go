@@ -1,53 +1,87 @@
 package breaker_test
 
 import (
+	"math"
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+)
+
+// What the rules say in numbers.
+const (
+	firstStep    = 5 * time.Second   // for which a breaker opens at first, at most
+	longestOpen  = 120 * time.Second // for which a failure opens it
+	recently     = 2 * time.Second   // how far back the ratio must hold by itself
+	fewRecent    = 5                 // or among so many outcomes, if there were fewer
+	steps        = 10                // in which a window forgets
+	mostPlaces   = 1000
+	enoughRanOut = 64 // places, for a half-open breaker to close
 )
 
 // A model is a breaker by the letter of its rules: it keeps every outcome with
 // its time and looks at all of them each time. Times count from when the
 // breaker was made.
 //
-// The rules leave one thing open: a breaker may count a success as somewhat
-// older than it is, because it does not read the clock for each. Where that
-// makes a difference, the model goes by what the breaker has done.
+// The rules leave one thing open. A breaker does not read the clock for each
+// success, so it may count one as younger than it is. Where that makes a
+// difference, the model goes by what the breaker has done.
 type model struct {
 	cfg   breaker.Config // with its defaults filled in
 	start time.Time
 
 	state      breaker.State
 	since      time.Duration
-	generation int           // counts states, and each Trip and Reset
-	begun      time.Duration // when the generation did
+	generation int // counts states, and each Trip and Reset
 	changes    []breaker.StateChange
 
 	// While closed.
-	outcomes []outcome // in order
-	run      []outcome // the failures since the last success that ends a run
+	outcomes []outcome // in order of counting
+	row      row
 
-	// While open.
+	// Since it closed, for the step and the leash to go back.
+	quietSince time.Duration // when it closed, or failed last
+	endedWell  int
+	leash      bool
+	step       time.Duration // for which the next failure opens it
+
+	// While open, and for the places of the probes after it.
+	openFor   time.Duration
 	openUntil time.Duration
+	limit     time.Duration // of ours, which the failures that opened it ran into
 
 	// While half open.
-	places    []place
+	places    []place // that are taken, and those that ran out unnoticed
+	allowed   int     // places, taken or free
+	ranOut    int
 	succeeded int
 
-	pausedUntil time.Duration
-	pauseLength time.Duration
-	pauses      int // begun
-	doublings   int // of pauses without a hint, and one, since the last success
-
-	slack    int // successes that may be taken for older than they are
-	admitted uint64
+	slack    int // successes of a kind that may be without a time
+	admitted int
 	totals   breaker.Totals
 }
 
+// An outcome is one that counts in the ratio.
 type outcome struct {
-	at      time.Duration
 	of      *ticket
 	success bool
+	at      time.Duration
+	late    time.Duration // at which the breaker may take it to have been
+}
+
+// notYet is the late time of a success that may be without a time: when the
+// breaker reads its clock next.
+const notYet = time.Duration(math.MaxInt64)
+
+// A row is one of failures without a success between them.
+type row struct {
+	counted []failure
+	began   int           // how many requests had been admitted then
+	limit   time.Duration // the longest of ours that one of its failures ran into
+}
+
+type failure struct {
+	at   time.Duration
+	call int
 }
 
 type place struct {
@@ -57,51 +91,69 @@ type place struct {
 
 // A ticket is the model's permit.
 type ticket struct {
-	generation, pauses int
-	probe              bool
-	call               int // 0 for none
-	settled            bool
-	provisional        bool // settled, with a success that may be revoked
+	number      int // counts those admitted
+	generation  int
+	probe       bool
+	call        int // 0 for none
+	stream      bool
+	settled     bool
+	provisional bool // settled, with a success that may be revoked
 }
 
-// A refusal is the model's OpenError; its wait is up to spread longer.
-type refusal struct {
-	wait, spread time.Duration
-	limited      bool
+// An ending is what an attempt came to.
+type ending struct {
+	outcome    breaker.Outcome
+	retryAfter time.Duration
+	limit      time.Duration // of ours, that it ran into
 }
 
-func (m *model) allow(now time.Duration, call int) (*ticket, *refusal) {
-	paused := m.pausedUntil > now
-	if m.state == breaker.Open && now < m.openUntil {
-		m.totals.Rejected++
-		return nil, &refusal{wait: max(m.openUntil, m.pausedUntil) - now}
-	}
-	if paused {
-		m.totals.Paused++
-		return nil, &refusal{wait: m.pausedUntil - now, spread: max(m.pauseLength/4, time.Second), limited: true}
-	}
+func newModel(cfg breaker.Config, start time.Time) *model {
+	m := &model{cfg: cfg, start: start, slack: 15}
+	m.step = m.firstStep()
+	return m
+}
+
+func (m *model) firstStep() time.Duration { return min(firstStep, m.cfg.OpenDuration) }
+
+// allow returns a ticket, or nil and how long to wait.
+func (m *model) allow(now time.Duration, call int) (*ticket, time.Duration) {
 	if m.state == breaker.Open {
-		m.move(breaker.HalfOpen, now, "open_duration_over")
-	}
-	t := &ticket{generation: m.generation, pauses: m.pauses, call: call, probe: m.state == breaker.HalfOpen}
-	if t.probe {
-		taken := m.taken(now)
-		if len(taken) == m.cfg.MaxProbes {
+		if now < m.openUntil {
 			m.totals.Rejected++
-			first := taken[0].deadline
-			for _, p := range taken {
-				first = min(first, p.deadline)
-			}
-			return nil, &refusal{wait: first - now}
+			return nil, m.openUntil - now
 		}
-		taken = append(taken, place{of: t, deadline: now + m.cfg.ProbeTimeout})
-		m.places = taken
+		m.move(breaker.HalfOpen, now, "open_duration_over")
+		m.allowed = m.cfg.MaxProbes
+	}
+	if m.state == breaker.HalfOpen {
+		m.noticeRanOut(now)
+	}
+	t := &ticket{number: m.admitted, generation: m.generation, call: call, probe: m.state == breaker.HalfOpen}
+	if t.probe {
+		if len(m.places) >= m.allowed {
+			m.totals.Rejected++
+			return nil, m.firstDeadline() - now
+		}
+		m.places = append(m.places, place{of: t, deadline: now + m.placeLasts()})
 	}
 	m.admitted++
-	return t, nil
+	return t, 0
 }
 
-// taken returns the places of probes that have not timed out.
+// noticeRanOut clears the places that ran out. Each doubles their number.
+func (m *model) noticeRanOut(now time.Duration) {
+	taken := m.taken(now)
+	for range len(m.places) - len(taken) {
+		m.ranOut++
+		m.allowed = min(2*m.allowed, mostPlaces)
+	}
+	m.places = taken
+	if m.ranOut >= enoughRanOut {
+		m.close(now, "places_ran_out")
+	}
+}
+
+// taken returns the places that have not run out.
 func (m *model) taken(now time.Duration) (taken []place) {
 	for _, p := range m.places {
 		if p.deadline > now {
@@ -111,9 +163,26 @@ func (m *model) taken(now time.Duration) (taken []place) {
 	return taken
 }
 
-func (m *model) leave(t *ticket) {
+func (m *model) firstDeadline() time.Duration {
+	first := notYet
+	for _, p := range m.places {
+		first = min(first, p.deadline)
+	}
+	return first
+}
+
+// placeLasts returns for how long a probe keeps its place.
+func (m *model) placeLasts() time.Duration {
+	if m.cfg.ProbeTimeout > 0 {
+		return m.cfg.ProbeTimeout
+	}
+	return max(m.openFor, m.limit)
+}
+
+// leave frees the place of a probe that is over, unless it has run out.
+func (m *model) leave(now time.Duration, t *ticket) {
 	for i, p := range m.places {
-		if p.of == t {
+		if p.of == t && p.deadline > now {
 			m.places = append(m.places[:i:i], m.places[i+1:]...)
 			return
 		}
@@ -122,23 +191,20 @@ func (m *model) leave(t *ticket) {
 
 // settle and the other verdicts are told what the breaker has done: the reason
 // why it has just opened, or "".
-func (m *model) settle(now time.Duration, t *ticket, o breaker.Outcome, h breaker.Hint, done string) {
-	if t.settled || o == breaker.Undecided {
+func (m *model) settle(now time.Duration, t *ticket, e ending, done string) {
+	if t.settled || e.outcome == breaker.Undecided {
 		return
 	}
 	t.settled = true
-	if h.RateLimited {
-		m.rateLimited(now, t, h)
-	}
-	switch o {
+	switch e.outcome {
 	case breaker.Success:
 		if m.succeed(now, t) {
-			m.run = nil
+			m.endWell(now, t)
 		}
 	case breaker.Failure:
-		m.fail(now, t, t.generation == m.generation, h, done)
+		m.fail(now, t, t.generation == m.generation, e, done)
 	default:
-		m.leave(t)
+		m.leave(now, t)
 		m.totals.Ignored++
 	}
 }
@@ -151,17 +217,18 @@ func (m *model) firstEvent(now time.Duration, t *ticket) {
 	}
 }
 
-// endWell, endEarly and breakOff end a stream that has had its first event.
-func (m *model) endWell(t *ticket) {
+// streamEndsWell, streamEndsEarly and streamBreaks end a stream that has had its
+// first event.
+func (m *model) streamEndsWell(now time.Duration, t *ticket) {
 	if t.provisional && m.stillCounts(t) {
-		m.run = nil
+		m.endWell(now, t)
 	}
 	t.provisional = false
 }
 
-func (m *model) endEarly(t *ticket) { t.provisional = false }
+func (m *model) streamEndsEarly(t *ticket) { t.provisional = false }
 
-func (m *model) breakOff(now time.Duration, t *ticket, done string) {
+func (m *model) streamBreaks(now time.Duration, t *ticket, e ending, done string) {
 	if !t.provisional {
 		return
 	}
@@ -173,7 +240,7 @@ func (m *model) breakOff(now time.Duration, t *ticket, done string) {
 			break
 		}
 	}
-	m.fail(now, t, m.stillCounts(t), breaker.Hint{}, done)
+	m.fail(now, t, m.stillCounts(t), e, done)
 }
 
 // stillCounts reports whether the end of a stream counts: in the state that its
@@ -183,157 +250,218 @@ func (m *model) stillCounts(t *ticket) bool {
 		t.probe && m.state == breaker.Closed && t.generation+1 == m.generation
 }
 
+// succeed counts a success, and reports whether it counts in this state.
 func (m *model) succeed(now time.Duration, t *ticket) bool {
 	if t.generation != m.generation {
 		m.totals.Stale++
 		return false
 	}
 	m.totals.Success++
-	m.doublings = 0
 	if !t.probe {
-		m.outcomes = append(m.outcomes, outcome{at: now, of: t, success: true})
+		m.outcomes = append(m.outcomes, outcome{of: t, success: true, at: now, late: notYet})
+		m.every16th(now, t.stream)
 		return true
 	}
-	m.leave(t)
+	m.leave(now, t)
 	if m.succeeded++; m.succeeded == m.cfg.SuccessThreshold {
-		m.move(breaker.Closed, now, "probes_succeeded")
+		m.close(now, "probes_succeeded")
+		return false // what ended well before it closed is nothing to go by
 	}
 	return true
 }
 
-func (m *model) fail(now time.Duration, t *ticket, counts bool, h breaker.Hint, done string) {
+// endWell is for a success that is final: it ends the row, if it was admitted
+// after that began.
+func (m *model) endWell(now time.Duration, t *ticket) {
+	if m.state != breaker.Closed {
+		return
+	}
+	m.quieten(now)
+	if m.endedWell++; m.endedWell >= m.cfg.MinRequests {
+		m.goBack()
+	}
+	if len(m.row.counted) > 0 && t.number >= m.row.began {
+		m.row = row{}
+	}
+}
+
+// quieten lets step and leash go back after a Window without a failure.
+func (m *model) quieten(now time.Duration) {
+	if m.state == breaker.Closed && now-m.quietSince >= m.cfg.Window {
+		m.goBack()
+	}
+}
+
+func (m *model) goBack() { m.step, m.leash = m.firstStep(), false }
+
+func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done string) {
 	if !counts {
 		m.totals.Stale++
 		return
 	}
 	m.totals.Failure++
-	reason := "probe_failed"
-	if m.state == breaker.Closed {
-		failure := outcome{at: now, of: t}
-		m.outcomes = append(m.outcomes, failure)
-		m.run = append(m.run, failure)
-		least, most := m.successes(now)
-		reason = m.reasonToOpen(now, most)
-		for n := least; n < most; n++ {
-			if r := m.reasonToOpen(now, n); r == done {
-				reason = r
-			}
-		}
-	}
-	if reason == "" {
+	if m.state == breaker.HalfOpen {
+		m.step = min(2*m.step, m.cfg.OpenDuration)
+		m.open(now, "probe_failed", e.retryAfter, e.limit)
 		return
 	}
-	rest := m.cfg.OpenDuration
-	if h.Known && h.RetryAfter > 0 {
-		rest = min(h.RetryAfter, 2*time.Minute)
+	m.quieten(now)
+	m.quietSince = now
+	m.readClock(now)
+	m.outcomes = append(m.outcomes, outcome{of: t, at: now, late: now})
+	m.addToRow(now, t.call, e.limit)
+	reason := ""
+	if m.rowOpens() {
+		reason = "failures_in_a_row"
+	} else if must, may := m.ratioOpens(now); must || may && done != "" {
+		reason = "failure_ratio"
 	}
-	m.move(breaker.Open, now, reason)
-	m.openUntil = now + rest
+	if reason != "" {
+		m.open(now, reason, e.retryAfter, m.row.limit)
+	}
 }
 
-// reasonToOpen returns why the latest failure opens the breaker, if there were
-// so many successes in the window, or "".
-func (m *model) reasonToOpen(now time.Duration, successes int) string {
-	failures := m.failures(now)
-	outcomes := successes + len(failures)
-	busy := outcomes >= m.cfg.MinRequests
-	if m.cfg.FailureThreshold > 0 && m.runLength() >= m.cfg.FailureThreshold &&
-		(!busy || now-m.run[0].at >= time.Second) {
-		return "failures_in_a_row"
+// addToRow adds a failure to the row, where it counts unless it comes together
+// with the last that did, or is of a call that has one there.
+func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
+	m.row.limit = max(m.row.limit, limit)
+	if n := len(m.row.counted); n == 0 {
+		m.row.began = m.admitted
+	} else if now-m.row.counted[n-1].at < m.spacing() {
+		return
 	}
-	last := failures[max(0, len(failures)-max(m.cfg.MinRequests, 2)):]
-	if m.cfg.FailureRatio > 0 && busy && float64(len(failures))/float64(outcomes) >= m.cfg.FailureRatio &&
-		now-last[0].at >= time.Second {
-		return "failure_ratio"
-	}
-	return ""
-}
-
-// runLength counts failures in a row, and those of one call once.
-func (m *model) runLength() int {
-	n := 0
-	calls := map[int]bool{0: false}
-	for _, f := range m.run {
-		if !calls[f.of.call] {
-			n++
-			calls[f.of.call] = f.of.call != 0
+	for _, f := range m.row.counted {
+		if call != 0 && f.call == call {
+			return
 		}
 	}
-	return n
+	m.row.counted = append(m.row.counted, failure{at: now, call: call})
 }
 
-// inWindow: a window has ten steps and forgets one at a time.
-func (m *model) inWindow(now, at time.Duration) bool {
-	step := m.cfg.Window / 10
-	return now/step-at/step < 10
+// spacing is how far apart the failures lie that count in a row.
+func (m *model) spacing() time.Duration {
+	return time.Second / time.Duration(max(1, m.cfg.FailureThreshold-1))
 }
 
-func (m *model) failures(now time.Duration) (failures []outcome) {
-	for _, o := range m.outcomes {
-		if !o.success && m.inWindow(now, o.at) {
-			failures = append(failures, o)
+func (m *model) rowOpens() bool {
+	threshold := m.cfg.FailureThreshold
+	if threshold < 0 {
+		return false
+	}
+	if m.leash {
+		threshold = min(2, threshold)
+	}
+	return len(m.row.counted) >= threshold
+}
+
+// ratioOpens reports whether the latest failure must open the breaker for the
+// ratio, or may, by how old the breaker takes its successes to be.
+func (m *model) ratioOpens(now time.Duration) (must, may bool) {
+	if m.cfg.FailureRatio < 0 {
+		return false, false
+	}
+	windowMust, windowMay := m.holds(now, m.cfg.Window/steps, func(failures, outcomes int) bool {
+		return outcomes >= m.cfg.MinRequests && m.isRatio(failures, outcomes)
+	})
+	recentMust, recentMay := m.holds(now, recently/steps, func(failures, outcomes int) bool {
+		if outcomes >= fewRecent {
+			return m.isRatio(failures, outcomes)
+		}
+		last := m.outcomes[max(0, len(m.outcomes)-fewRecent):]
+		failures = 0
+		for _, o := range last {
+			if !o.success {
+				failures++
+			}
+		}
+		return m.isRatio(failures, len(last))
+	})
+	return windowMust && recentMust, windowMay && recentMay
+}
+
+func (m *model) isRatio(failures, outcomes int) bool {
+	return float64(failures)/float64(outcomes) >= m.cfg.FailureRatio
+}
+
+// holds reports whether a rule holds for a window of so long a step: for every
+// number of successes that the breaker may see there, and for any.
+func (m *model) holds(now, step time.Duration, rule func(failures, outcomes int) bool) (must, may bool) {
+	failures, least, most := m.within(now, step)
+	must = true
+	for successes := least; successes <= most; successes++ {
+		if rule(failures, failures+successes) {
+			may = true
+		} else {
+			must = false
 		}
 	}
-	return failures
+	return must, may
 }
 
-// successes returns how many successes a breaker may see in its window. It has
-// read the clock when the state began and at each failure: what came after one
-// of those in the window is not taken for older than the window.
-func (m *model) successes(now time.Duration) (least, most int) {
-	clockRead := m.inWindow(now, m.begun)
+// within counts the outcomes in a window of so long a step: its ten steps are
+// forgotten one at a time.
+func (m *model) within(now, step time.Duration) (failures, least, most int) {
+	inside := func(at time.Duration) bool { return now/step-at/step < steps }
 	for _, o := range m.outcomes {
-		switch inside := m.inWindow(now, o.at); {
-		case !inside:
+		switch {
+		case !inside(min(o.late, now)):
 		case !o.success:
-			clockRead = true
+			failures++
 		default:
 			most++
-			if clockRead {
+			if inside(o.at) {
 				least++
 			}
 		}
 	}
-	return max(least, most-m.slack), most
+	return failures, least, most
 }
 
-func (m *model) rateLimited(now time.Duration, t *ticket, h breaker.Hint) {
-	if h.Known && h.RetryAfter <= 0 {
-		return
+// readClock is what a breaker does at each failure: every success has its time.
+func (m *model) readClock(now time.Duration) {
+	for i := range m.outcomes {
+		m.outcomes[i].late = min(m.outcomes[i].late, now)
 	}
-	news := t.pauses == m.pauses
-	var length time.Duration
-	switch {
-	case h.Known:
-		length = min(h.RetryAfter, 2*time.Minute)
-		if news && m.pauseLength > 0 && now < m.pausedUntil+time.Second {
-			length = max(length, time.Second)
+}
+
+// every16th lets those successes have their time of which a breaker cannot have
+// kept so many without.
+func (m *model) every16th(now time.Duration, stream bool) {
+	untimed := 0
+	for i := len(m.outcomes) - 1; i >= 0; i-- {
+		o := &m.outcomes[i]
+		if o.late != notYet || o.of.stream != stream {
+			continue
 		}
-	case m.doublings == 0 || news:
-		m.doublings++
-		fallthrough
-	default:
-		length = time.Second
-		for range m.doublings - 1 {
-			length = min(2*length, 30*time.Second)
+		if untimed++; untimed > m.slack {
+			o.late = now
 		}
 	}
-	if m.pausedUntil <= now {
-		m.pauses++
-	}
-	if now+length > m.pausedUntil {
-		m.pausedUntil, m.pauseLength = now+length, length
-	}
+}
+
+func (m *model) open(now time.Duration, reason string, retryAfter, limit time.Duration) {
+	m.move(breaker.Open, now, reason)
+	m.openFor = min(longestOpen, max(m.step, retryAfter))
+	m.openUntil = now + m.openFor
+	m.limit = limit
+}
+
+// close is for a breaker that was half open.
+func (m *model) close(now time.Duration, reason string) {
+	m.move(breaker.Closed, now, reason)
+	m.leash = true
 }
 
 func (m *model) trip(now time.Duration) {
+	m.quieten(now)
 	m.move(breaker.Open, now, "tripped")
-	m.openUntil = now + m.cfg.OpenDuration
+	m.openFor, m.limit = m.cfg.OpenDuration, 0
+	m.openUntil = now + m.openFor
 }
 
 func (m *model) reset(now time.Duration) {
 	m.move(breaker.Closed, now, "reset")
-	m.pausedUntil, m.pauseLength, m.doublings = 0, 0, 0
+	m.goBack()
 }
 
 func (m *model) move(to breaker.State, now time.Duration, reason string) {
@@ -344,15 +472,38 @@ func (m *model) move(to breaker.State, now time.Duration, reason string) {
 		m.since = now
 	}
 	m.state = to
-	m.generation, m.begun = m.generation+1, now
-	m.outcomes, m.run, m.places, m.succeeded = nil, nil, nil, 0
+	m.generation++
+	m.outcomes, m.row = nil, row{}
+	m.quietSince, m.endedWell = now, 0
+	m.places, m.allowed, m.ranOut, m.succeeded = nil, 0, 0, 0
 }
 
 // shows returns the state that the world sees: an open breaker that would let a
 // probe through is half open.
 func (m *model) shows(now time.Duration) breaker.State {
-	if m.state == breaker.Open && now >= max(m.openUntil, m.pausedUntil) {
+	if m.state == breaker.Open && now >= m.openUntil {
 		return breaker.HalfOpen
 	}
 	return m.state
+}
+
+// snapshot returns what a breaker has to show, but for its successes.
+func (m *model) snapshot(now time.Duration) breaker.Snapshot {
+	s := breaker.Snapshot{
+		Key: key, State: m.shows(now), Since: m.start.Add(m.since), Seq: uint64(len(m.changes)),
+		Probes: len(m.taken(now)), Totals: m.totals,
+	}
+	if m.state == breaker.Closed {
+		s.Failures = uint64(m.failures(now))
+		s.ConsecutiveFailures = len(m.row.counted)
+	}
+	if s.State == breaker.Open {
+		s.ProbeAt = m.start.Add(m.openUntil)
+	}
+	return s
+}
+
+func (m *model) failures(now time.Duration) int {
+	failures, _, _ := m.within(now, m.cfg.Window/steps)
+	return failures
 }
