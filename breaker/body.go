@@ -72,7 +72,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err != nil && b.closed.Load():
 		b.settleClosed()
 	case err != nil:
-		b.permit.Settle(readVerdict(b.permit.req), Hint{})
+		b.permit.Settle(readVerdict(b.permit.req), 0)
 	}
 	return n, err
 }
@@ -143,7 +143,7 @@ func (b *body) learn(verdict Outcome) {
 			b.permit.revoke()
 		}
 		b.permit.keep()
-		b.permit.Settle(verdict, Hint{})
+		b.permit.Settle(verdict, 0)
 	}
 }
 
@@ -171,7 +171,7 @@ func (b *body) end(err error) {
 	if verdict == Undecided {
 		verdict = Ignored
 	}
-	b.permit.Settle(verdict, Hint{}) // does nothing if there was a success
+	b.permit.Settle(verdict, 0) // does nothing if there was a success
 }
 
 // readVerdict judges an error of reading the response.

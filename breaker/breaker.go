@@ -45,7 +45,7 @@ type StateChange struct {
 	Seq      uint64 // counts the breaker's changes from 1
 
 	// Reason is one of failures_in_a_row, failure_ratio, probe_failed,
-	// probes_succeeded, open_duration_over, tripped and reset.
+	// probes_succeeded, places_ran_out, open_duration_over, tripped and reset.
 	Reason string
 }
 
@@ -63,9 +63,8 @@ type Snapshot struct {
 	Failures            uint64 `json:"failures"`
 	ConsecutiveFailures int    `json:"consecutive_failures"`
 
-	PausedUntil time.Time `json:"paused_until,omitzero"` // zero unless there is a pause
-	ProbeAt     time.Time `json:"probe_at,omitzero"`     // zero unless the breaker is open
-	Probes      int       `json:"probes"`                // under way
+	ProbeAt time.Time `json:"probe_at,omitzero"` // zero unless the breaker is open
+	Probes  int       `json:"probes"`            // under way
 
 	Totals Totals `json:"totals"`
 }
@@ -78,24 +77,20 @@ type Totals struct {
 	Ignored  uint64 `json:"ignored"`
 	Stale    uint64 `json:"stale"`    // settled after a change of state, and not counted in it
 	Rejected uint64 `json:"rejected"` // by an open or half-open breaker
-	Paused   uint64 `json:"paused"`   // rejected for a rate limit
 }
 
 // A word is what a request must know of the breaker to pass it while it is
-// closed. From the lowest bit: two bits of state, one for a pause, 21 that
-// count pauses, 40 that count generations.
+// closed. From the lowest bit: two bits of state, 22 to come, 40 that count
+// generations.
 type word uint64
 
 const (
 	wordInvalid    = 3 // in place of a state: the Config is
-	wordPaused     = 1 << 2
-	wordNotClosed  = 1<<3 - 1 // set in anything but a closed breaker without a pause
-	wordPauses     = 3
+	wordNotClosed  = 3 // set in anything but a closed breaker
 	wordGeneration = 24
 )
 
 func (w word) state() State       { return State(w & 3) }
-func (w word) pauses() word       { return w << (64 - wordGeneration) >> (64 - wordGeneration) >> wordPauses }
 func (w word) generation() uint64 { return uint64(w >> wordGeneration) }
 
 // every is the number of successes for which the clock is read once.
@@ -128,7 +123,6 @@ type Breaker struct {
 	ignored   atomic.Uint64
 	stale     atomic.Uint64
 	rejected  atomic.Uint64
-	paused    atomic.Uint64
 
 	mu      sync.Mutex
 	m       machine
@@ -152,7 +146,7 @@ func newBreaker(key string, cfg *Config, start time.Time, meters *meters, invali
 	now := b.now()
 	b.m.since = now
 	b.m.window.roll(now, 0)
-	b.publish(now)
+	b.publish()
 	return b
 }
 
@@ -193,16 +187,11 @@ func (b *Breaker) allowSlowly(p *Permit) error {
 	b.mu.Lock()
 	now := b.now()
 	a := b.m.admit(now, b.tally())
-	length := b.m.pause.length
-	w := b.unlock(now)
+	w := b.unlock()
 	switch {
 	case a.ok:
 		*p = Permit{b: b, word: w, probe: a.probe}
 		return nil
-	case a.paused:
-		b.paused.Add(1)
-		b.calls.Add(context.Background(), 1, b.label.paused)
-		return &OpenError{Key: b.key, RetryAfter: a.wait + spreadOut(length), RateLimited: true}
 	default:
 		b.rejected.Add(1)
 		b.calls.Add(context.Background(), 1, b.label.rejected)
@@ -223,15 +212,15 @@ func (b *Breaker) Trip() {
 	b.mu.Lock()
 	now := b.now()
 	b.m.trip(now, b.tally())
-	b.unlock(now)
+	b.unlock()
 }
 
-// Reset closes the breaker, ends a pause, and forgets all outcomes.
+// Reset closes the breaker and forgets all outcomes.
 func (b *Breaker) Reset() {
 	b.mu.Lock()
 	now := b.now()
 	b.m.reset(now, b.tally())
-	b.unlock(now)
+	b.unlock()
 }
 
 // Snapshot returns the breaker as it is now.
@@ -251,17 +240,13 @@ func (b *Breaker) Snapshot() Snapshot {
 			Ignored:  b.ignored.Load(),
 			Stale:    b.stale.Load(),
 			Rejected: b.rejected.Load(),
-			Paused:   b.paused.Load(),
 		},
 	}
 	if b.m.state == Closed {
 		s.Successes, s.Failures = b.m.window.counts(now, t.all)
 	}
-	if b.m.pause.until > now {
-		s.PausedUntil = b.time(b.m.pause.until)
-	}
 	if s.State == Open {
-		s.ProbeAt = b.time(b.m.probeAt())
+		s.ProbeAt = b.time(b.m.openUntil)
 	}
 	for _, p := range b.m.probes {
 		if p.id != 0 && p.deadline > now {
@@ -272,12 +257,8 @@ func (b *Breaker) Snapshot() Snapshot {
 }
 
 // publish makes the machine's state known to the requests that take no lock.
-func (b *Breaker) publish(now int64) word {
-	w := word(b.m.generation)<<wordGeneration | word(b.m.state) |
-		word(b.m.pauses<<wordPauses)&(1<<wordGeneration-1)
-	if b.m.pause.until > now {
-		w |= wordPaused // the first request after the pause finds that it is over
-	}
+func (b *Breaker) publish() word {
+	w := word(b.m.generation)<<wordGeneration | word(b.m.state)
 	if b.invalid != nil {
 		w |= wordInvalid
 	}
@@ -287,8 +268,8 @@ func (b *Breaker) publish(now int64) word {
 }
 
 // unlock ends what began with mu.Lock and may have changed the machine.
-func (b *Breaker) unlock(now int64) word {
-	w := b.publish(now)
+func (b *Breaker) unlock() word {
+	w := b.publish()
 	tell := len(b.m.changes) > 0 && !b.telling
 	b.telling = b.telling || tell
 	b.mu.Unlock()
@@ -341,13 +322,17 @@ func (b *Breaker) tellOne(c change) {
 	}
 }
 
-// idle reports whether the breaker is closed and not paused: nothing but
-// counts is lost with it.
-func (b *Breaker) idle() bool {
-	w := word(b.word.Load())
-	if w&wordPaused == 0 {
-		return w.state() == Closed
+// idle reports whether the breaker is closed: nothing but counts is lost with
+// it.
+func (b *Breaker) idle() bool { return word(b.word.Load()).state() == Closed }
+
+// RefusesFor returns for how long the breaker would refuse requests from now
+// on, and 0 if it would admit one now.
+func (b *Breaker) RefusesFor() time.Duration {
+	if word(b.word.Load())&wordNotClosed == 0 {
+		return 0
 	}
-	state, pause, _ := b.gauges()
-	return state == Closed && pause == 0
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.m.refusesFor(b.now())
 }

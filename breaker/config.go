@@ -16,8 +16,7 @@ const (
 	DefaultMinRequests      = 20
 	DefaultWindow           = 60 * time.Second
 	DefaultOpenDuration     = 30 * time.Second
-	DefaultProbeTimeout     = 60 * time.Second
-	DefaultSuccessThreshold = 2
+	DefaultSuccessThreshold = 1
 	DefaultMaxProbes        = 1
 	DefaultMaxKeys          = 1024
 )
@@ -47,7 +46,7 @@ type Config struct {
 	// MinRequests is the number of outcomes in the Window from which on a key
 	// counts as busy: from there the FailureRatio holds, and failures open a
 	// breaker only if they lie at least a second apart. It is at most 10,000;
-	// 0 means 20.
+	// 0 means 10.
 	MinRequests int
 
 	// Window is how far back outcomes are looked at, in steps of a tenth of
@@ -65,7 +64,7 @@ type Config struct {
 	ProbeTimeout time.Duration
 
 	// SuccessThreshold is the number of successful probes that closes a
-	// half-open breaker. 0 means 2.
+	// half-open breaker. 0 means 1.
 	SuccessThreshold int
 
 	// MaxProbes is the number of requests a half-open breaker lets through at
@@ -91,11 +90,12 @@ type Config struct {
 	// base returned; one of them is nil. It may read and replace
 	// Response.Body. As long as it returns Undecided, the Observer it returns
 	// sees the body, or the default one where that is nil. Any other outcome
-	// is final and its Observer is not used. It is not asked about attempts
+	// is final and its Observer is not used. The duration is the wait that a
+	// Failure asked for, 0 if none. It is not asked about attempts
 	// that ended with the caller's context, or by a time limit of ours, nor
 	// about 101 Switching Protocols, always a success. It must be safe for
 	// concurrent use. nil means DefaultObserve.
-	Observe func(*http.Response, error) (Outcome, Observer, Hint)
+	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
 
 	// OnStateChange is called after each transition, outside every lock, by
 	// the request that caused it, one call at a time for each breaker and in
@@ -122,8 +122,8 @@ func (c Config) Validate() error {
 		value, max int
 		allowed    string
 	}{
-		{"MinRequests", c.MinRequests, maxMinRequests, "from 1 to 10000, or 0 for the default of 20"},
-		{"SuccessThreshold", c.SuccessThreshold, c.SuccessThreshold, "at least 1, or 0 for the default of 2"},
+		{"MinRequests", c.MinRequests, maxMinRequests, "from 1 to 10000, or 0 for the default of 10"},
+		{"SuccessThreshold", c.SuccessThreshold, c.SuccessThreshold, "at least 1, or 0 for the default of 1"},
 		{"MaxProbes", c.MaxProbes, maxProbes, "from 1 to 1000, or 0 for the default of 1"},
 		{"MaxKeys", c.MaxKeys, maxKeys, "from 1 to 65536, or 0 for the default of 1024"},
 	} {
@@ -154,7 +154,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.MinRequests, DefaultMinRequests)
 	fill(&c.Window, DefaultWindow)
 	fill(&c.OpenDuration, DefaultOpenDuration)
-	fill(&c.ProbeTimeout, DefaultProbeTimeout)
+	fill(&c.ProbeTimeout, 60*time.Second)
 	fill(&c.SuccessThreshold, DefaultSuccessThreshold)
 	fill(&c.MaxProbes, DefaultMaxProbes)
 	fill(&c.MaxKeys, DefaultMaxKeys)

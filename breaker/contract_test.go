@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/contract"
@@ -18,7 +19,7 @@ func TestRoundTripperContract(t *testing.T) {
 	})
 	t.Run("observed", func(t *testing.T) {
 		t.Parallel()
-		contract.Test(t, wrap(breaker.Config{Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+		contract.Test(t, wrap(breaker.Config{Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 			outcome, _, hint := breaker.DefaultObserve(resp, err)
 			return outcome, new(ear), hint
 		}}))

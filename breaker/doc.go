@@ -1,6 +1,5 @@
 // Package breaker protects an API, and its callers, from calls that are bound
-// to fail: a circuit breaker that knows rate limits, streams and broken
-// bodies.
+// to fail: a circuit breaker that knows streams and broken bodies.
 //
 // [NewTransport] is an [net/http.RoundTripper] over any other, with one
 // breaker a host. It learns how a request ended not from its headers but from
@@ -24,8 +23,6 @@
 //     failure opens the breaker again, [Config.SuccessThreshold] successes
 //     close it.
 //
-// A 429 is not a failure. It pauses its key until the rate limit is over:
-// meanwhile requests are refused with an [OpenError] whose RateLimited is
-// true, and whose RetryAfter spreads the waiting callers out. Other 4xx, and
-// requests the caller gave up, count as nothing.
+// A 429 and other 4xx are no failures: they, and requests the caller gave up,
+// count as nothing.
 package breaker

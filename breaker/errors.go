@@ -24,24 +24,15 @@ type OpenError struct {
 	// Key names the breaker; by default the request's scheme and host.
 	Key string
 
-	// RetryAfter is how long to wait before the next try. For a rate limit it
-	// is what is left of the pause and this caller's share of the time over
-	// which the waiting callers are spread. For an open circuit it is the time
-	// until a probe may be made, by whichever request comes first.
+	// RetryAfter is the time until a probe may be made, by whichever request
+	// comes first.
 	RetryAfter time.Duration
-
-	// RateLimited tells a rate limit, which ends by itself and is worth
-	// waiting for, from an open circuit.
-	RateLimited bool
 }
 
 var _ fault.Rejection = (*OpenError)(nil)
 
 func (e *OpenError) Error() string {
 	wait := e.RetryAfter.Round(time.Millisecond)
-	if e.RateLimited {
-		return fmt.Sprintf("breaker: %s is rate limited: wait %s before sending the request", e.Key, wait)
-	}
 	return fmt.Sprintf("breaker: circuit of %s is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
 }
 
@@ -51,8 +42,8 @@ func (e *OpenError) Is(target error) bool { return target == ErrOpen }
 // ErrorType returns the value of the error.type attribute, "circuit_open".
 func (e *OpenError) ErrorType() string { return fault.CircuitOpen }
 
-// Paused returns RetryAfter and RateLimited.
-func (e *OpenError) Paused() (wait time.Duration, ok bool) { return e.RetryAfter, e.RateLimited }
+// Paused returns RetryAfter and false: waiting for an open circuit is of no use.
+func (e *OpenError) Paused() (wait time.Duration, ok bool) { return e.RetryAfter, false }
 
 // A ConfigError names a field of [Config] whose value is not allowed.
 type ConfigError struct {

@@ -17,6 +17,9 @@ const (
 	reasonReset           = "reset"
 )
 
+// longestHint is the longest that a breaker is open.
+const longestHint = 120 * time.Second
+
 // A machine is what a breaker does: it knows no lock, no clock and no chance.
 // Times are nanoseconds on the breaker's clock.
 type machine struct {
@@ -26,8 +29,6 @@ type machine struct {
 	since      int64
 	generation uint64 // counts states; an outcome of an older one is stale
 	openUntil  int64
-	pause      pause
-	pauses     uint64 // begun so far
 
 	window window // while closed
 	run    run    // while closed
@@ -67,31 +68,30 @@ func newMachine(cfg *Config) machine {
 
 // An admission is the answer to a request.
 type admission struct {
-	ok     bool
-	probe  uint64 // its id if the request is one, else 0
-	wait   time.Duration
-	paused bool // else the circuit is open
+	ok    bool
+	probe uint64 // its id if the request is one, else 0
+	wait  time.Duration
 }
 
-// admit answers a request. A paused key makes no probes.
+// admit answers a request.
 func (m *machine) admit(now int64, t tally) admission {
-	paused := m.pause.until > now
-	if m.state == Open {
-		if now < m.openUntil {
-			return admission{wait: time.Duration(max(m.openUntil, m.pause.until) - now)}
-		}
-		if !paused {
-			m.move(HalfOpen, now, t, reasonRested)
-		}
-	}
 	switch {
-	case paused:
-		return admission{wait: time.Duration(m.pause.until - now), paused: true}
 	case m.state == Closed:
 		return admission{ok: true}
-	default:
-		return m.admitProbe(now)
+	case m.state == Open && now < m.openUntil:
+		return admission{wait: time.Duration(m.openUntil - now)}
+	case m.state == Open:
+		m.move(HalfOpen, now, t, reasonRested)
 	}
+	return m.admitProbe(now)
+}
+
+// refusesFor returns for how long requests would be refused from now on.
+func (m *machine) refusesFor(now int64) time.Duration {
+	if m.state == Open {
+		return time.Duration(max(m.openUntil-now, 0))
+	}
+	return 0
 }
 
 func (m *machine) admitProbe(now int64) admission {
@@ -131,7 +131,7 @@ func (m *machine) succeed(now int64, t tally, probe uint64) {
 }
 
 // fail takes a failure, of any request.
-func (m *machine) fail(now int64, t tally, c *call.Call, h Hint) {
+func (m *machine) fail(now int64, t tally, c *call.Call, retryAfter time.Duration) {
 	reason := ""
 	switch m.state {
 	case HalfOpen:
@@ -146,8 +146,8 @@ func (m *machine) fail(now int64, t tally, c *call.Call, h Hint) {
 		return
 	}
 	rest := m.cfg.OpenDuration
-	if h.Known && h.RetryAfter > 0 {
-		rest = min(h.RetryAfter, longestHint)
+	if retryAfter > 0 {
+		rest = min(retryAfter, longestHint)
 	}
 	m.move(Open, now, t, reason)
 	m.openUntil = now + int64(rest)
@@ -169,18 +169,6 @@ func (m *machine) reasonToOpen(now int64, t tally) string {
 	}
 }
 
-// rateLimited takes a 429; news says that its request was admitted after the
-// latest pause began.
-func (m *machine) rateLimited(now int64, t tally, h Hint, news bool) {
-	if h.Known && h.RetryAfter <= 0 {
-		return
-	}
-	if m.pause.until <= now {
-		m.pauses++
-	}
-	m.pause.begin(now, h, news, t.all)
-}
-
 // trip opens the breaker, or keeps it open, for OpenDuration from now.
 func (m *machine) trip(now int64, t tally) {
 	m.move(Open, now, t, reasonTripped)
@@ -190,7 +178,6 @@ func (m *machine) trip(now int64, t tally) {
 // reset closes the breaker and forgets what it has learned.
 func (m *machine) reset(now int64, t tally) {
 	m.move(Closed, now, t, reasonReset)
-	m.pause = pause{}
 }
 
 // move begins a new state, in which nothing has been counted yet.
@@ -207,13 +194,10 @@ func (m *machine) move(to State, now int64, t tally, reason string) {
 	m.window.reset(now, t.all)
 }
 
-// probeAt returns when an open breaker lets a probe through.
-func (m *machine) probeAt() int64 { return max(m.openUntil, m.pause.until) }
-
 // stateAt returns the state at now: an open breaker is half open from when it
 // would let a probe through, though it moves only with the first probe.
 func (m *machine) stateAt(now int64) State {
-	if m.state == Open && now >= m.probeAt() {
+	if m.state == Open && now >= m.openUntil {
 		return HalfOpen
 	}
 	return m.state

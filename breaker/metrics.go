@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -29,7 +28,6 @@ type meters struct {
 	calls       measure.Counter
 	transitions measure.Counter
 	state       metric.Int64ObservableUpDownCounter
-	pause       metric.Int64ObservableGauge
 	failures    metric.Int64ObservableGauge
 
 	mu     sync.Mutex
@@ -44,7 +42,6 @@ func newMeters(provider metric.MeterProvider) *meters {
 		calls:       measure.NewCounter(m, "retrip.breaker.calls", "{call}", "Requests by what a breaker made of them."),
 		transitions: measure.NewCounter(m, "retrip.breaker.transitions", "{transition}", "Changes of a breaker's state."),
 		state:       measure.NewObservableUpDownCounter(m, "retrip.breaker.state", "{breaker}", "Breakers in each state."),
-		pause:       measure.NewObservableGauge(m, "retrip.breaker.paused", "s", "What is left of a rate limit's pause."),
 		failures:    measure.NewObservableGauge(m, "retrip.breaker.consecutive_failures", "{failure}", "Failures since the last success."),
 		labels:      make(map[string]*label),
 	}
@@ -53,10 +50,10 @@ func newMeters(provider metric.MeterProvider) *meters {
 // A label is a value of retrip.breaker.name, and all sets of attributes it
 // is part of.
 type label struct {
-	alone                                              *measure.Options
-	states                                             [HalfOpen + 1]*measure.Options
-	success, failure, ignored, stale, rejected, paused *measure.Options
-	transitions                                        *measure.Cache[[2]State]
+	alone                                      *measure.Options
+	states                                     [HalfOpen + 1]*measure.Options
+	success, failure, ignored, stale, rejected *measure.Options
+	transitions                                *measure.Cache[[2]State]
 }
 
 // label returns the label of a breaker's key.
@@ -89,7 +86,6 @@ func newLabel(key string) *label {
 		ignored:  outcome("ignored"),
 		stale:    outcome("stale"),
 		rejected: outcome("rejected"),
-		paused:   outcome("paused"),
 		transitions: measure.NewCache(func(t [2]State) []attribute.KeyValue {
 			return []attribute.KeyValue{name, attribute.String(keyFrom, t[0].String()), attribute.String(keyTo, t[1].String())}
 		}),
@@ -108,18 +104,17 @@ func (l *label) transition(from, to State) *measure.Options {
 func (m *meters) observe(all func(each func(*Breaker))) {
 	stop := measure.Observe(m.meter, func(o metric.Observer) {
 		m.collect(o, all)
-	}, m.state, m.pause, m.failures)
+	}, m.state, m.failures)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stop = stop
 }
 
-// collect adds up the states of breakers that share a label; of their pauses
-// and failures it shows the worst.
+// collect adds up the states of breakers that share a label; of their
+// failures it shows the worst.
 func (m *meters) collect(o metric.Observer, all func(each func(*Breaker))) {
 	type sum struct {
 		states   [HalfOpen + 1]int64
-		pause    time.Duration
 		failures int
 	}
 	sums := make(map[*label]*sum)
@@ -129,26 +124,22 @@ func (m *meters) collect(o metric.Observer, all func(each func(*Breaker))) {
 			s = new(sum)
 			sums[b.label] = s
 		}
-		state, pause, failures := b.gauges()
+		state, failures := b.gauges()
 		s.states[state]++
-		s.pause = max(s.pause, pause)
 		s.failures = max(s.failures, failures)
 	})
 	for l, s := range sums {
 		for state, n := range s.states {
 			o.ObserveInt64(m.state, n, l.states[state].Observe()...)
 		}
-		// A pause that is not over is not 0.
-		o.ObserveInt64(m.pause, int64((s.pause+time.Second-1)/time.Second), l.alone.Observe()...)
 		o.ObserveInt64(m.failures, int64(s.failures), l.alone.Observe()...)
 	}
 }
 
-func (b *Breaker) gauges() (state State, pause time.Duration, failures int) {
+func (b *Breaker) gauges() (state State, failures int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
-	return b.m.stateAt(now), time.Duration(max(b.m.pause.until-now, 0)), b.m.run.lengthNow(b.tally().enders)
+	return b.m.stateAt(b.now()), b.m.run.lengthNow(b.tally().enders)
 }
 
 // close ends the collection; it may be called more than once.

@@ -76,7 +76,6 @@ func TestMetrics(t *testing.T) {
 			{200, "{}", 0},
 			{400, "", 0},
 			{429, "", 0},
-			{0, "", 0}, // paused
 			{500, "", 1500 * time.Millisecond},
 			{500, "", 0},
 			{500, "", 0},
@@ -124,7 +123,7 @@ func TestMetrics(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 		content = ""
-		// One that is late, and a pause.
+		// One that is late.
 		body = strings.NewReader("{}")
 		late := send()
 		b.Trip()
@@ -141,14 +140,11 @@ func TestMetrics(t *testing.T) {
 			"calls: counter {call}",
 			"calls{name=https://api.example.com,outcome=failure} 5",
 			"calls{name=https://api.example.com,outcome=ignored} 3",
-			"calls{name=https://api.example.com,outcome=paused} 1",
 			"calls{name=https://api.example.com,outcome=rejected} 1",
 			"calls{name=https://api.example.com,outcome=stale} 1",
 			"calls{name=https://api.example.com,outcome=success} 2",
 			"consecutive_failures: gauge {failure}",
 			"consecutive_failures{name=https://api.example.com} 1",
-			"paused: gauge s",
-			"paused{name=https://api.example.com} 1",
 			"state: updowncounter {breaker}",
 			"state{name=https://api.example.com,state=closed} 1",
 			"state{name=https://api.example.com,state=half_open} 0",
@@ -160,7 +156,7 @@ func TestMetrics(t *testing.T) {
 		if got := collect(t, reader); !slices.Equal(got, want) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		if got, want := b.Snapshot().Totals, (breaker.Totals{Success: 2, Failure: 5, Ignored: 3, Stale: 1, Rejected: 1, Paused: 1}); got != want {
+		if got, want := b.Snapshot().Totals, (breaker.Totals{Success: 2, Failure: 5, Ignored: 3, Stale: 1, Rejected: 1}); got != want {
 			t.Errorf("totals %+v, want %+v", got, want)
 		}
 
@@ -194,7 +190,7 @@ func TestMetricNamesAreBounded(t *testing.T) {
 	lines := collect(t, reader)
 	names := 0
 	for _, line := range lines {
-		if strings.HasPrefix(line, "paused{") {
+		if strings.HasPrefix(line, "consecutive_failures{") {
 			names++
 		}
 	}

@@ -198,7 +198,7 @@ func (m *model) settle(now time.Duration, t *ticket, e ending, done string) {
 	t.settled = true
 	switch e.outcome {
 	case breaker.Success:
-		if m.succeed(now, t) {
+		if m.succeed(now, t) && t.generation == m.generation {
 			m.endWell(now, t)
 		}
 	case breaker.Failure:
@@ -265,7 +265,6 @@ func (m *model) succeed(now time.Duration, t *ticket) bool {
 	m.leave(now, t)
 	if m.succeeded++; m.succeeded == m.cfg.SuccessThreshold {
 		m.close(now, "probes_succeeded")
-		return false // what ended well before it closed is nothing to go by
 	}
 	return true
 }

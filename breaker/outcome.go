@@ -37,19 +37,6 @@ func (o Outcome) String() string {
 	}
 }
 
-// A Hint is what a response asks of the requests to come. The zero value asks
-// nothing.
-type Hint struct {
-	// RateLimited pauses the key, whatever the outcome is.
-	RateLimited bool
-
-	// Known says that the server named a time, RetryAfter. A failure that
-	// opens the breaker opens it for that long, unless it is 0; a pause is that
-	// long, and none at all if it is 0. Both end after 120 s at the latest.
-	Known      bool
-	RetryAfter time.Duration
-}
-
 // An Observer watches the body of one response and says what the attempt came
 // to. Its methods are never called concurrently.
 type Observer interface {
@@ -75,7 +62,7 @@ type Observer interface {
 }
 
 // DefaultObserve is what a nil Config.Observe stands for. Errors, 408 and 5xx
-// are failures, a 429 pauses its key, other 4xx are ignored. A response
+// are failures, other 4xx are ignored. A response
 // without a body to wait for is a success. All others are Undecided, with a
 // nil Observer: their body is watched as follows.
 //
@@ -85,42 +72,38 @@ type Observer interface {
 //     after some of it was read; a failure when reading it fails; and ignored
 //     when it is closed unread.
 //   - A compressed body is a success at its first byte.
-func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, Hint) {
+func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
 	if err != nil {
 		if _, ok := fault.AsRejection(err); ok {
-			return Ignored, nil, Hint{} // by another breaker below: nothing was sent
+			return Ignored, nil, 0 // by another breaker below: nothing was sent
 		}
-		return Failure, nil, Hint{}
+		return Failure, nil, 0
 	}
 	code := resp.StatusCode
 	switch {
-	case code == http.StatusTooManyRequests:
-		h := hintOf(resp)
-		h.RateLimited = true
-		return Ignored, nil, h
 	case code == http.StatusRequestTimeout, code >= 500:
-		return Failure, nil, hintOf(resp)
+		return Failure, nil, retryAfter(resp)
 	case code >= 400:
-		return Ignored, nil, Hint{}
+		return Ignored, nil, 0
 	case code < 200, code >= 300, noBody(resp):
-		return Success, nil, Hint{}
+		return Success, nil, 0
 	default:
-		return Undecided, nil, Hint{}
+		return Undecided, nil, 0
 	}
 }
 
 // CountAllErrors is a strict Config.Observe: every status but a 2xx is a
-// failure, 429 and the other 4xx too, and nothing pauses.
-func CountAllErrors(resp *http.Response, err error) (Outcome, Observer, Hint) {
+// failure, the 429 and other 4xx too.
+func CountAllErrors(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode >= 300) {
-		return Failure, nil, hintOf(resp)
+		return Failure, nil, retryAfter(resp)
 	}
 	return DefaultObserve(resp, err)
 }
 
-func hintOf(resp *http.Response) Hint {
-	d, ok := hint.FromHeader(resp.Header, time.Now())
-	return Hint{Known: ok, RetryAfter: d}
+func retryAfter(resp *http.Response) time.Duration {
+	wait, _ := hint.FromHeader(resp.Header, time.Now())
+	return wait
 }
 
 // noBody reports whether there is no body to wait for. A ContentLength of 0

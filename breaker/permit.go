@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -37,20 +38,17 @@ func (p *Permit) Success() {
 }
 
 // Failure settles the permit: the request failed.
-func (p *Permit) Failure() { p.Settle(Failure, Hint{}) }
+func (p *Permit) Failure() { p.Settle(Failure, 0) }
 
 // Ignore settles the permit: the request says nothing of the API's health.
-func (p *Permit) Ignore() { p.Settle(Ignored, Hint{}) }
+func (p *Permit) Ignore() { p.Settle(Ignored, 0) }
 
-// Settle settles the permit with an outcome and what the response asked for,
-// as the pause of a 429: p.Settle(Ignored, Hint{RateLimited: true}). Undecided
-// does nothing.
-func (p *Permit) Settle(o Outcome, h Hint) {
+// Settle settles the permit with an outcome. A Failure that opens the breaker
+// opens it for retryAfter at least, the wait that the server asked for: 0 if it
+// asked for none. Undecided does nothing.
+func (p *Permit) Settle(o Outcome, retryAfter time.Duration) {
 	if o == Undecided || !p.claim(outstanding, settled) {
 		return
-	}
-	if h.RateLimited {
-		p.b.rateLimited(p, h)
 	}
 	switch o {
 	case Success:
@@ -58,7 +56,7 @@ func (p *Permit) Settle(o Outcome, h Hint) {
 			p.b.calls.Add(context.Background(), 1, p.b.label.success)
 		}
 	case Failure:
-		p.b.fail(p, h)
+		p.b.fail(p, retryAfter)
 	default:
 		p.b.ignore(p)
 	}
@@ -137,7 +135,7 @@ func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
 		counter.Add(1)
 		b.m.succeed(now, b.tally(), p.probe)
 	}
-	b.unlock(now)
+	b.unlock()
 	if !ok {
 		b.late()
 	}
@@ -150,18 +148,18 @@ func (b *Breaker) roll() {
 	if now := b.now(); now >= b.rollAt.Load() {
 		b.mu.Lock()
 		b.m.window.roll(now, b.tally().all-1)
-		b.unlock(now)
+		b.unlock()
 	}
 }
 
-func (b *Breaker) fail(p *Permit, h Hint) {
+func (b *Breaker) fail(p *Permit, retryAfter time.Duration) {
 	b.mu.Lock()
 	now := b.now()
 	ok := word(b.word.Load()).generation() == p.word.generation()
 	if ok {
-		b.m.fail(now, b.tally(), p.call(), h)
+		b.m.fail(now, b.tally(), p.call(), retryAfter)
 	}
-	b.unlock(now)
+	b.unlock()
 	b.failed(ok)
 }
 
@@ -176,9 +174,9 @@ func (b *Breaker) revoke(p *Permit) {
 		if p.probe == 0 {
 			b.m.window.revoke(p.end)
 		}
-		b.m.fail(now, b.tally(), p.call(), Hint{})
+		b.m.fail(now, b.tally(), p.call(), 0)
 	}
-	b.unlock(now)
+	b.unlock()
 	b.failed(ok)
 }
 
@@ -204,13 +202,6 @@ func (b *Breaker) ignore(p *Permit) {
 	}
 	b.ignored.Add(1)
 	b.calls.Add(context.Background(), 1, b.label.ignored)
-}
-
-func (b *Breaker) rateLimited(p *Permit, h Hint) {
-	b.mu.Lock()
-	now := b.now()
-	b.m.rateLimited(now, b.tally(), h, word(b.word.Load()).pauses() == p.word.pauses())
-	b.unlock(now)
 }
 
 // current reports whether what became of a settled permit still counts.

@@ -356,12 +356,12 @@ func TestObserver(t *testing.T) {
 				resp := response(200, &test.body, "Content-Type", map[bool]string{true: "text/event-stream"}[test.stream])
 				resp.ContentLength = test.length
 				return resp, nil
-			}), breaker.Config{FailureThreshold: 6, Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+			}), breaker.Config{FailureThreshold: 6, Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 				if resp.Request.Method == http.MethodPut {
-					return breaker.Failure, nil, breaker.Hint{}
+					return breaker.Failure, nil, 0
 				}
 				s = test.script
-				return breaker.Undecided, &s, breaker.Hint{}
+				return breaker.Undecided, &s, 0
 			}})
 			for range 4 {
 				resp, err := tr.RoundTrip(request(t.Context(), http.MethodPut))
@@ -413,8 +413,8 @@ func TestTheCallersCancelLeavesAStreamsSuccess(t *testing.T) {
 func TestAnObserverIsHeardWhenAStreamIsCancelledAndClosed(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, answer(200, "a", "Content-Type", "text/event-stream"), breaker.Config{
-		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
-			return breaker.Undecided, &script{end: breaker.Success}, breaker.Hint{}
+		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
+			return breaker.Undecided, &script{end: breaker.Success}, 0
 		},
 	})
 	ctx, cancel := context.WithCancel(t.Context())

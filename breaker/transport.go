@@ -8,6 +8,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 // A Transport sends requests through a base RoundTripper, each watched over by
@@ -48,6 +50,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req) // which knows what to say
 	}
 	b := t.breakerOf(req)
+	if c := call.From(req.Context()); c != nil {
+		c.Gate = b
+	}
 	watched := new(body)
 	permit := &watched.permit
 	if err := b.Allow(permit); err != nil {
@@ -77,7 +82,7 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		if resp != nil && resp.Body != nil {
 			_ = resp.Body.Close()
 		}
-		verdict, h := contextVerdict(permit.req), Hint{}
+		verdict, h := contextVerdict(permit.req), time.Duration(0)
 		if verdict == Undecided {
 			verdict, _, h = t.ask(nil, err)
 		}
@@ -106,7 +111,7 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 	return resp, nil
 }
 
-func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, Hint) {
+func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
 	if t.cfg.Observe == nil {
 		return DefaultObserve(resp, err)
 	}
@@ -165,7 +170,6 @@ func note(req *http.Request, err error) {
 	}
 	span.AddEvent("retrip.breaker.rejection", trace.WithAttributes(
 		attribute.String(keyName, rejected.Key),
-		attribute.Bool("retrip.breaker.rate_limited", rejected.RateLimited),
 		attribute.Float64("retrip.breaker.retry_after", rejected.RetryAfter.Seconds()),
 	))
 }

@@ -86,7 +86,6 @@ func TestOutcomeAtHeaders(t *testing.T) {
 		base   baseFunc
 		method string
 		want   breaker.Totals
-		pause  time.Duration
 	}{
 		"200 with a body to wait for": {base: answer(200, "{}"), want: none},
 		"200 of length 0":             {base: answer(200, "", "Content-Length", "0"), want: none}, // ContentLength is -1
@@ -104,9 +103,8 @@ func TestOutcomeAtHeaders(t *testing.T) {
 		"500":                         {base: answer(500, ""), want: failure},
 		"503":                         {base: answer(503, "", "Retry-After", "7"), want: failure},
 		"529":                         {base: answer(529, ""), want: failure},
-		"429":                         {base: answer(429, ""), want: ignored, pause: time.Second},
-		"429 with a hint":             {base: answer(429, "", "Retry-After", "7"), want: ignored, pause: 7 * time.Second},
-		"429 with a hint in ms":       {base: answer(429, "", "Retry-After-Ms", "1500"), want: ignored, pause: 1500 * time.Millisecond},
+		"429":                         {base: answer(429, ""), want: ignored},
+		"429 with a hint":             {base: answer(429, "", "Retry-After", "7"), want: ignored},
 		"connection refused": {base: func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 		}, want: failure},
@@ -127,7 +125,6 @@ func TestOutcomeAtHeaders(t *testing.T) {
 				if got := totals(tr); got != test.want {
 					t.Errorf("%+v, want %+v", got, test.want)
 				}
-				wantPause(t, tr.Breaker(key), test.pause)
 				if resp != nil {
 					_ = resp.Body.Close()
 				}
@@ -346,9 +343,6 @@ func TestCountAllErrors(t *testing.T) {
 			t.Errorf("%d: %+v, want %+v", code, got, want)
 		}
 		s := tr.Breaker(key).Snapshot()
-		if !s.PausedUntil.IsZero() {
-			t.Errorf("%d pauses", code)
-		}
 		if want == failure && s.ProbeAt.Sub(s.Since).Round(time.Second) != 9*time.Second {
 			t.Errorf("%d: the hint is not used: %+v", code, s)
 		}
@@ -384,7 +378,7 @@ func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	span := &recordingSpan{Span: trace.SpanFromContext(t.Context())}
 	_, err := tr.RoundTrip(req.WithContext(trace.ContextWithSpan(t.Context(), span)))
 	var open *breaker.OpenError
-	if !errors.As(err, &open) || open.Key != key || open.ErrorType() != "circuit_open" || open.RateLimited {
+	if !errors.As(err, &open) || open.Key != key || open.ErrorType() != "circuit_open" {
 		t.Fatalf("returned %v", err)
 	}
 	if !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "secret") {
@@ -549,15 +543,6 @@ func TestKeys(t *testing.T) {
 	}
 	use("http://d")
 	want("http://b", "http://c", "http://d")
-	// A pause is worth keeping, until it is over.
-	for _, name := range []string{"http://b", "http://c"} {
-		tr.Breaker(name).Reset()
-	}
-	admit(t, tr.Breaker("http://b")).Settle(breaker.Ignored, limited(time.Hour))
-	use("http://c")
-	use("http://d")
-	use("http://e")
-	want("http://b", "http://d", "http://e")
 }
 
 func TestKeyOfTheUsers(t *testing.T) {
@@ -667,8 +652,8 @@ func TestARequestWithoutAURLIsLeftToTheBase(t *testing.T) {
 func TestAnErrorThatObserveLeavesUndecidedIsIgnored(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), breaker.Config{
-		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
-			return breaker.Undecided, nil, breaker.Hint{}
+		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
+			return breaker.Undecided, nil, 0
 		},
 	})
 	resp, err := tr.RoundTrip(request(t.Context(), http.MethodGet))

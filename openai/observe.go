@@ -2,6 +2,7 @@ package openai
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
@@ -9,12 +10,12 @@ import (
 
 // observe is the breaker's Observe: the answers of this package know best what
 // they come to, all else is judged as plain HTTP.
-func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 	if response == nil {
 		return breaker.DefaultObserve(response, err)
 	}
 	if a, ok := response.Body.(*answer); ok && a.kind != opaqueAnswer {
-		return breaker.Undecided, a, breaker.Hint{}
+		return breaker.Undecided, a, 0
 	}
 	if response.StatusCode < http.StatusBadRequest {
 		return breaker.DefaultObserve(response, err)
@@ -26,11 +27,11 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 
 // observers returns an Observe that asks this package's own and then user's,
 // which may be nil.
-func observers(user func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint)) func(*http.Response, error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+func observers(user func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)) func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
 	if user == nil {
 		return observe
 	}
-	return func(response *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+	return func(response *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 		outcome, observer, hint := observe(response, err)
 		if o, w, h := user(response, err); o != breaker.Undecided || w != nil {
 			return o, w, h

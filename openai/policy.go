@@ -151,28 +151,17 @@ func worthPeeking(response *http.Response) bool {
 		!isCompressed(response)
 }
 
-// errorOutcome is what a response with an error status says to the breaker. A
-// used-up quota says nothing of the provider, and no pause ends it.
-func errorOutcome(response *http.Response, api *apiError) (breaker.Outcome, breaker.Hint) {
+// errorOutcome is what a response with an error status says to the breaker, and
+// the wait that it asked for. A used-up quota says nothing of the provider.
+func errorOutcome(response *http.Response, api *apiError) (breaker.Outcome, time.Duration) {
 	code := response.StatusCode
 	switch {
 	case api.isQuota():
-		return breaker.Ignored, breaker.Hint{}
-	case code == http.StatusTooManyRequests:
-		return breaker.Ignored, hintOf(response, api)
+		return breaker.Ignored, 0
 	case code == http.StatusRequestTimeout, code >= http.StatusInternalServerError:
-		return breaker.Failure, hintOf(response, api)
+		wait, _ := waitOf(response.Header, false, time.Now())
+		return breaker.Failure, wait
 	default:
-		return breaker.Ignored, breaker.Hint{}
+		return breaker.Ignored, 0
 	}
-}
-
-// hintOf is what an error asks of the requests to come.
-func hintOf(response *http.Response, api *apiError) breaker.Hint {
-	if api.isQuota() {
-		return breaker.Hint{}
-	}
-	limited := response.StatusCode == http.StatusTooManyRequests
-	wait, known := waitOf(response.Header, limited, time.Now())
-	return breaker.Hint{RateLimited: limited, Known: known, RetryAfter: wait}
 }

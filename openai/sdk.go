@@ -150,9 +150,6 @@ var (
 // refusalResponse returns a response that was never sent by any server.
 func refusalResponse(req *http.Request, err *breaker.OpenError) *http.Response {
 	r := openCircuit
-	if err.RateLimited {
-		r = pausedCircuit
-	}
 	body := `{"error":{"message":"` + r.text + `","type":"` + r.errType + `","param":null,"code":"` + r.code + `"}}`
 	response := &http.Response{
 		Status:     strconv.Itoa(r.status) + " " + http.StatusText(r.status),

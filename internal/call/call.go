@@ -11,15 +11,16 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun and First are set before the first attempt and
+// fields but Answer, CountedRun, First and Gate are set before the first attempt and
 // then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
-	Start    time.Time // set with First
-	Endpoint string    // "chat", "embeddings", …; "" if nobody named it
-	Model    string    // as requested; "" if unknown
-	Stream   bool      // the caller asked for a stream
+	// Subject is what the call is about.
+	Subject
+
+	Start  time.Time // set with First
+	Stream bool      // the caller asked for a stream
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
@@ -38,9 +39,26 @@ type Call struct {
 	// first attempt it may be an empty one, for that layer to fill.
 	Answer any
 
+	// Gate tells retry whether the breaker of the latest attempt would let the
+	// next one through. That breaker sets it before the attempt is made; nil
+	// says that there is none.
+	Gate interface {
+		// RefusesFor returns for how long attempts would be refused from now
+		// on; 0 if one would be let through.
+		RefusesFor() time.Duration
+	}
+
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
 	CountedRun atomic.Uint64
+}
+
+// A Subject is what a call is about, besides the server: calls with the same
+// Subject share a breaker. The zero value is of a call of which nothing is known.
+type Subject struct {
+	Endpoint string // "chat", "embeddings", …; "" if nobody named it
+	Model    string // as requested, or what stands for it; "" if unknown
+	Target   string // the name of the target that the attempt goes to; "" if there are none
 }
 
 // Init makes c a Call over the caller's context and returns it.
