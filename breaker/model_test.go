@@ -74,12 +74,12 @@ const notYet = time.Duration(math.MaxInt64)
 
 // A row is one of failures without a success between them.
 type row struct {
-	counted []failure
+	counted []counted
 	began   int           // how many requests had been admitted then
 	limit   time.Duration // the longest of ours that one of its failures ran into
 }
 
-type failure struct {
+type counted struct {
 	at   time.Duration
 	call int
 }
@@ -334,7 +334,7 @@ func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
 			return
 		}
 	}
-	m.row.counted = append(m.row.counted, failure{at: now, call: call})
+	m.row.counted = append(m.row.counted, counted{at: now, call: call})
 }
 
 // spacing is how far apart the failures lie that count in a row.
@@ -477,6 +477,22 @@ func (m *model) move(to breaker.State, now time.Duration, reason string) {
 	m.places, m.allowed, m.ranOut, m.succeeded = nil, 0, 0, 0
 }
 
+// refusesFor returns for how long requests would be refused.
+func (m *model) refusesFor(now time.Duration) time.Duration {
+	after := *m // which notices what the next request would
+	after.changes = nil
+	switch {
+	case m.state == breaker.Open:
+		return max(0, m.openUntil-now)
+	case m.state == breaker.HalfOpen:
+		after.noticeRanOut(now)
+	}
+	if after.state == breaker.HalfOpen && len(after.places) >= after.allowed {
+		return after.firstDeadline() - now
+	}
+	return 0
+}
+
 // shows returns the state that the world sees: an open breaker that would let a
 // probe through is half open.
 func (m *model) shows(now time.Duration) breaker.State {
@@ -500,6 +516,29 @@ func (m *model) snapshot(now time.Duration) breaker.Snapshot {
 		s.ProbeAt = m.start.Add(m.openUntil)
 	}
 	return s
+}
+
+// successes returns how many successes a breaker may show: those without a time
+// may be missing.
+func (m *model) successes(now time.Duration) (least, most int) {
+	_, least, most = m.within(now, m.cfg.Window/steps)
+	for _, o := range m.outcomes {
+		if o.late == notYet && least > 0 {
+			least--
+		}
+	}
+	return least, most
+}
+
+// isUncertain reports whether a breaker may take successes for younger than
+// they are, so that it matters.
+func (m *model) isUncertain(now time.Duration) bool {
+	for _, step := range []time.Duration{m.cfg.Window / steps, recently / steps} {
+		if _, least, most := m.within(now, step); least != most {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *model) failures(now time.Duration) int {
