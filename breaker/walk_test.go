@@ -106,7 +106,7 @@ func pick[T any](w *walk, from []T) T { return from[w.byte()%len(from)] }
 func TestABreakerIsItsModel(t *testing.T) {
 	t.Parallel()
 	reasons := map[string]int{}
-	for seed := range uint64(300) {
+	for seed := range uint64(1000) {
 		chance := rand.New(rand.NewPCG(seed, 1))
 		steps := make([]byte, 600)
 		for i := range steps {
@@ -235,7 +235,7 @@ func (w *walk) step() {
 	case 25, 26:
 		w.letPlacesRunOut(1+w.byte()%8, 1+w.byte()%70)
 	default:
-		if w.byte()%8 > 0 {
+		if w.byte()%4 > 0 {
 			return
 		}
 		if w.byte()%2 == 0 {
