@@ -47,7 +47,7 @@ type model struct {
 	// While open, and for the places of the probes after it.
 	openFor   time.Duration
 	openUntil time.Duration
-	limit     time.Duration // of ours, which the failures that opened it ran into
+	limit     time.Duration // the longest of ours that a failure of the row or a failed probe ran into
 
 	// While half open.
 	places    []place // that are taken, and those that ran out unnoticed
@@ -179,10 +179,11 @@ func (m *model) placeLasts() time.Duration {
 	return max(m.openFor, m.limit)
 }
 
-// leave frees the place of a probe that is over, unless it has run out.
-func (m *model) leave(now time.Duration, t *ticket) {
+// leave frees the place of a probe that is over, also one that ran out and was
+// not noticed yet.
+func (m *model) leave(t *ticket) {
 	for i, p := range m.places {
-		if p.of == t && p.deadline > now {
+		if p.of == t {
 			m.places = append(m.places[:i:i], m.places[i+1:]...)
 			return
 		}
@@ -199,12 +200,12 @@ func (m *model) settle(now time.Duration, t *ticket, e ending, done string) {
 	switch e.outcome {
 	case breaker.Success:
 		if m.succeed(now, t) && t.generation == m.generation {
-			m.endWell(now, t)
+			m.endWell(t)
 		}
 	case breaker.Failure:
 		m.fail(now, t, t.generation == m.generation, e, done)
 	default:
-		m.leave(now, t)
+		m.leave(t)
 		m.totals.Ignored++
 	}
 }
@@ -219,9 +220,9 @@ func (m *model) firstEvent(now time.Duration, t *ticket) {
 
 // streamEndsWell, streamEndsEarly and streamBreaks end a stream that has had its
 // first event.
-func (m *model) streamEndsWell(now time.Duration, t *ticket) {
+func (m *model) streamEndsWell(t *ticket) {
 	if t.provisional && m.stillCounts(t) {
-		m.endWell(now, t)
+		m.endWell(t)
 	}
 	t.provisional = false
 }
@@ -262,7 +263,7 @@ func (m *model) succeed(now time.Duration, t *ticket) bool {
 		m.every16th(now, t.stream)
 		return true
 	}
-	m.leave(now, t)
+	m.leave(t)
 	if m.succeeded++; m.succeeded == m.cfg.SuccessThreshold {
 		m.close(now, "probes_succeeded")
 	}
@@ -271,11 +272,10 @@ func (m *model) succeed(now time.Duration, t *ticket) bool {
 
 // endWell is for a success that is final: it ends the row, if it was admitted
 // after that began.
-func (m *model) endWell(now time.Duration, t *ticket) {
+func (m *model) endWell(t *ticket) {
 	if m.state != breaker.Closed {
 		return
 	}
-	m.quieten(now)
 	if m.endedWell++; m.endedWell >= m.cfg.MinRequests {
 		m.goBack()
 	}
@@ -301,7 +301,7 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	m.totals.Failure++
 	if m.state == breaker.HalfOpen {
 		m.step = min(2*m.step, m.cfg.OpenDuration)
-		m.open(now, "probe_failed", e.retryAfter, e.limit)
+		m.open(now, "probe_failed", e.retryAfter, max(m.limit, e.limit))
 		return
 	}
 	m.quieten(now)
@@ -339,7 +339,10 @@ func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
 
 // spacing is how far apart the failures lie that count in a row.
 func (m *model) spacing() time.Duration {
-	return time.Second / time.Duration(max(1, m.cfg.FailureThreshold-1))
+	if m.cfg.FailureThreshold < 2 {
+		return 0
+	}
+	return time.Second / time.Duration(m.cfg.FailureThreshold-1)
 }
 
 func (m *model) rowOpens() bool {
@@ -453,8 +456,11 @@ func (m *model) close(now time.Duration, reason string) {
 
 func (m *model) trip(now time.Duration) {
 	m.quieten(now)
+	if m.state == breaker.Closed {
+		m.limit = m.row.limit
+	}
 	m.move(breaker.Open, now, "tripped")
-	m.openFor, m.limit = m.cfg.OpenDuration, 0
+	m.openFor = m.cfg.OpenDuration
 	m.openUntil = now + m.openFor
 }
 
@@ -477,20 +483,13 @@ func (m *model) move(to breaker.State, now time.Duration, reason string) {
 	m.places, m.allowed, m.ranOut, m.succeeded = nil, 0, 0, 0
 }
 
-// refusesFor returns for how long requests would be refused.
+// refusesFor returns for how long requests are certain to be refused: the place
+// of a probe may be free at any time.
 func (m *model) refusesFor(now time.Duration) time.Duration {
-	after := *m // which notices what the next request would
-	after.changes = nil
-	switch {
-	case m.state == breaker.Open:
-		return max(0, m.openUntil-now)
-	case m.state == breaker.HalfOpen:
-		after.noticeRanOut(now)
+	if m.state != breaker.Open {
+		return 0
 	}
-	if after.state == breaker.HalfOpen && len(after.places) >= after.allowed {
-		return after.firstDeadline() - now
-	}
-	return 0
+	return max(0, m.openUntil-now)
 }
 
 // shows returns the state that the world sees: an open breaker that would let a

@@ -81,6 +81,7 @@ var (
 	durations  = []time.Duration{30 * time.Second, time.Second, 5 * time.Second, 1500 * time.Millisecond, 12 * time.Second, 4 * time.Minute}
 	timeouts   = []time.Duration{0, 0, 0, 700 * time.Millisecond, 45 * time.Second}
 	few        = []int{1, 2, 3}
+	crowds     = []int{1, 1, 1, 1, 1, 1, 1, 20}
 	waits      = []time.Duration{0, time.Second, -1, 1, 3 * time.Second, 6 * time.Second, time.Minute, 2 * time.Minute, time.Hour}
 	limits     = []time.Duration{0, time.Second, 8 * time.Second, 45 * time.Second, 3 * time.Minute}
 	sleeps     = []time.Duration{
@@ -170,6 +171,9 @@ func (w *walk) begin() {
 // differ ends the walk, and says how to repeat it: as a file of FuzzBreaker's.
 func (w *walk) differ(format string, args ...any) {
 	w.Helper()
+	brief := *w.m
+	brief.outcomes, brief.changes = nil, nil
+	w.Logf("after %v the model is %+v", w.now(), brief)
 	w.Fatalf(format+"\nafter\ngo test fuzz v1\n[]byte(%q)", append(args, w.all[:len(w.all)-len(w.rest)])...)
 }
 
@@ -185,7 +189,7 @@ func (w *walk) opened() string {
 }
 
 func (w *walk) step() {
-	switch which := w.byte() % 28; which {
+	switch which := w.byte() % 30; which {
 	case 0, 1:
 		w.allow()
 	case 2:
@@ -233,7 +237,9 @@ func (w *walk) step() {
 	case 24:
 		w.crowd(2+w.byte()%7, pick(w, verdicts))
 	case 25, 26:
-		w.letPlacesRunOut(1+w.byte()%8, 1+w.byte()%70)
+		w.letPlacesRunOut(1+w.byte()%8, (1+w.byte()%70)*pick(w, crowds))
+	case 27, 28:
+		w.streams(1+w.byte()%5, w.byte()%len(w.calls), w.byte())
 	default:
 		if w.byte()%4 > 0 {
 			return
@@ -425,7 +431,31 @@ func (w *walk) endStream(how string) {
 	if len(open) == 0 {
 		return
 	}
-	p := pick(w, open)
+	w.goOn(pick(w, open), how)
+}
+
+// streams makes streams that get their first event. Each bit of the pattern is one
+// that ends well, too, after the others have begun.
+func (w *walk) streams(n, callNumber, pattern int) {
+	first := len(w.permits)
+	for range n {
+		w.beginStream(callNumber)
+	}
+	begun := w.permits[first:]
+	for _, p := range begun {
+		w.goOn(p, "event")
+		w.compare()
+	}
+	for i, p := range begun {
+		if pattern>>i&1 > 0 {
+			w.goOn(p, "")
+			w.compare()
+		}
+	}
+}
+
+// goOn brings a stream its first event, or its end.
+func (w *walk) goOn(p *permit, how string) {
 	now, before := w.now(), p.model.settled
 	fails := ending{outcome: breaker.Failure}
 	*p.body = puppet{err: io.EOF}
@@ -455,7 +485,7 @@ func (w *walk) endStream(how string) {
 	case !before:
 		w.m.settle(now, p.model, fails, w.opened())
 	case how == "":
-		w.m.streamEndsWell(now, p.model)
+		w.m.streamEndsWell(p.model)
 	default:
 		w.m.streamBreaks(now, p.model, fails, w.opened())
 	}
@@ -522,8 +552,13 @@ func (w *walk) compare() {
 	if state := w.b.State(); state != want.State {
 		w.differ("state %v, snapshot %v", state, want.State)
 	}
-	if got, want := w.b.RefusesFor(), w.m.refusesFor(now); got != want {
-		w.differ("refuses for %v, the model for %v", got, want)
+	for _, c := range w.calls[1:] {
+		if c.Gate == nil {
+			continue // no attempt of that call yet
+		}
+		if got, want := c.Gate.RefusesFor(), w.m.refusesFor(now); got != want {
+			w.differ("refuses for %v, the model for %v", got, want)
+		}
 	}
 	outstanding := uint64(0)
 	for _, p := range w.permits {
