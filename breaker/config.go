@@ -155,7 +155,6 @@ func (c Config) withDefaults() Config {
 	fill(&c.MinRequests, DefaultMinRequests)
 	fill(&c.Window, DefaultWindow)
 	fill(&c.OpenDuration, DefaultOpenDuration)
-	fill(&c.ProbeTimeout, 60*time.Second)
 	fill(&c.SuccessThreshold, DefaultSuccessThreshold)
 	fill(&c.MaxProbes, DefaultMaxProbes)
 	fill(&c.MaxKeys, DefaultMaxKeys)

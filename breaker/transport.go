@@ -51,25 +51,47 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.base.RoundTrip(req) // which knows what to say
 	}
-	b := t.breakerOf(req)
-	if c := call.From(req.Context()); c != nil {
-		c.Gate = b
-	}
 	watched := new(body)
-	permit := &watched.permit
-	if err := b.Allow(permit); err != nil {
-		roundtrip.CloseBody(req)
-		note(req, err)
+	if err := t.admit(req, &watched.permit); err != nil {
 		return nil, err
 	}
+	return t.send(req, watched)
+}
+
+// admit asks the breaker of a request. Unless it admits it, the request's body is
+// closed, also if a callback panics.
+func (t *Transport) admit(req *http.Request, permit *Permit) error {
+	admitted := false
+	defer func() {
+		if !admitted {
+			roundtrip.CloseBody(req)
+		}
+	}()
+	b := t.breakerOf(req)
+	if c := call.From(req.Context()); c != nil {
+		c.Gate = (*gate)(b)
+	}
+	if err := b.Allow(permit); err != nil {
+		note(req, err)
+		return err
+	}
 	permit.req = roundtrip.WatchBody(req)
+	admitted = true
+	return nil
+}
+
+// send sends an admitted request. If the base or a callback panics nobody gets the
+// response: its body is closed, and the permit returned.
+func (t *Transport) send(req *http.Request, watched *body) (*http.Response, error) {
+	var resp *http.Response
 	returned := false
 	defer func() {
 		if !returned {
-			permit.Ignore() // the base or Observe panicked
+			watched.permit.Ignore()
+			closeResponse(resp)
 		}
 	}()
-	resp, err := t.base.RoundTrip(permit.req)
+	resp, err := t.base.RoundTrip(watched.permit.req)
 	resp, err = roundtrip.Mend(req, resp, err)
 	resp, err = t.learn(watched, resp, err)
 	returned = true
@@ -85,29 +107,34 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 		permit.Ignore()
 		return nil, err
 	case err != nil:
-		verdict, h := callersVerdict(permit.req), time.Duration(0)
-		if verdict == Undecided && isNotSendable(permit.req, err) {
-			verdict = Ignored
-		}
-		if verdict == Undecided {
-			verdict, _, h = t.ask(nil, err)
-		}
-		if verdict == Undecided {
-			verdict = Ignored // there is no body that could decide
-		}
-		permit.Settle(verdict, h)
+		t.learnError(permit, err)
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		permit.Success()
 		return resp, nil
 	}
-	verdict, observer, h := t.ask(resp, nil)
-	if verdict == Undecided {
+	outcome, observer, retryAfter := t.ask(resp, nil)
+	if outcome == Undecided {
 		watched.watch(resp, observer)
 	}
-	permit.Settle(verdict, h)
+	permit.Settle(outcome, retryAfter)
 	return resp, nil
+}
+
+// learnError settles the permit of a request that got no response.
+func (t *Transport) learnError(permit *Permit, err error) {
+	outcome, retryAfter := callersVerdict(permit.req), time.Duration(0)
+	if outcome == Undecided && isNotSendable(permit.req, err) {
+		outcome = Ignored
+	}
+	if outcome == Undecided {
+		outcome, _, retryAfter = t.ask(nil, err)
+	}
+	if outcome == Undecided {
+		outcome = Ignored // there is no body that could decide
+	}
+	permit.settle(outcome, retryAfter, timeLimit(permit.req, err))
 }
 
 func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
@@ -150,6 +177,12 @@ func (t *Transport) Close() error { return t.meters.close() }
 // CloseIdleConnections closes those of the base.
 func (t *Transport) CloseIdleConnections() {
 	roundtrip.CloseIdleConnections(t.base)
+}
+
+func closeResponse(resp *http.Response) {
+	if resp != nil && resp.Body != nil {
+		_ = resp.Body.Close()
+	}
 }
 
 // note adds a rejection to the span of the request, if it has one.
