@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/roundtrip"
@@ -37,6 +38,17 @@ func limitVerdict(cause error) Outcome {
 		return Failure
 	}
 	return Ignored
+}
+
+// timeLimit returns the time limit of ours that a request ran into, 0 if it did
+// not. It is found in the cause of the context's end or in err, which may be nil.
+func timeLimit(req *http.Request, err error) time.Duration {
+	ctx := req.Context()
+	var limit *fault.TimeLimitError
+	if ctx.Err() != nil && errors.As(context.Cause(ctx), &limit) || errors.As(err, &limit) {
+		return limit.After
+	}
+	return 0
 }
 
 // isNotSendable reports whether an attempt failed with err because its request

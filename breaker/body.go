@@ -1,16 +1,12 @@
 package breaker
 
 import (
-	"context"
-	"errors"
 	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/retrip-go/retrip/internal/fault"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -199,15 +195,4 @@ func readVerdict(req *http.Request) Outcome {
 		return verdict
 	}
 	return Failure
-}
-
-// timeLimit returns the time limit of ours that a request ran into, 0 if it did
-// not. It is found in the cause of the context's end or in err, which may be nil.
-func timeLimit(req *http.Request, err error) time.Duration {
-	ctx := req.Context()
-	var limit *fault.TimeLimitError
-	if ctx.Err() != nil && errors.As(context.Cause(ctx), &limit) || errors.As(err, &limit) {
-		return limit.After
-	}
-	return 0
 }

@@ -27,8 +27,8 @@ type SDKRetries int
 const (
 	// StopSDKRetries, the default, marks a failure with "x-should-retry: false",
 	// which SDKs obey, if the call was retried here, or would have been but for
-	// the budget, the deadline, too long a wait or the breaker. What is not
-	// retried here is left to the SDK. Errors have no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
+	// the budget, the deadline, too long a wait, the breaker or a quota that is
+	// used up. What is not retried here is left to the SDK. Errors have no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
 	// more is the SDK repeating a call that had been given up, and gets one
 	// attempt. The first one is logged as a warning.
 	StopSDKRetries SDKRetries = iota

@@ -365,7 +365,7 @@ func (c *trip) ended(last, cause error) error {
 
 // over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
-	c.call.GaveUp = c.sent > 1 || isGivingUp(stopped)
+	c.call.GaveUp = c.sent > 1 || c.retries() && isGivingUp(stopped)
 	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.ctx) {
 		c.record(failure, stopped)
 	}
@@ -377,11 +377,16 @@ func (c *trip) over(failure error, stopped Reason) {
 	}
 }
 
-// isGivingUp reports whether a reason to stop says that whoever repeats the call
-// now, in the place of this package, does so in vain or to the harm of others.
+// retries reports whether the call is one of those that are sent again at all.
+func (c *trip) retries() bool {
+	return c.maxAttempts() > 1 && (c.safe || c.t.cfg.Repeatable != nil)
+}
+
+// isGivingUp reports whether a reason to stop holds for whoever else repeats the
+// call now: in vain, or to the harm of others.
 func isGivingUp(stopped Reason) bool {
 	switch stopped {
-	case StopBudget, StopDeadline, StopHintTooLong, StopRejected:
+	case StopBudget, StopDeadline, StopHintTooLong, StopRejected, StopServerSaysNo:
 		return true
 	}
 	return false

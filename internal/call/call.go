@@ -56,8 +56,8 @@ type Call struct {
 	}
 
 	// GaveUp says, once retry has returned, that it has repeated the call, or
-	// would have but for what holds for any repetition: it would come too early,
-	// too late, or one too many.
+	// would have but for what holds for any repetition: it would come too early or
+	// too late, be one too many, or be refused as well.
 	GaveUp bool
 
 	// CountedRun is the number of the run of failures in which a breaker has
