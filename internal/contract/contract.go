@@ -140,9 +140,13 @@ type kind struct {
 	repeatable         bool   // by what HTTP says of method and key
 }
 
+// repeatedPath is of an endpoint whose POSTs the chain repeats, and whose answers
+// may hold anything.
+const repeatedPath = "/v1/rerank"
+
 var kinds = []kind{
 	{name: "PUT", method: http.MethodPut, path: "/v1/things/1", repeatable: true},
 	{name: "POST with key", method: http.MethodPost, path: "/v1/things", key: "k-1", repeatable: true},
 	{name: "POST", method: http.MethodPost, path: "/v1/things"},
-	{name: "POST chat", method: http.MethodPost, path: "/v1/chat/completions"},
+	{name: "POST rerank", method: http.MethodPost, path: repeatedPath},
 }

@@ -250,7 +250,7 @@ func earlyAnswer(x *exam, http2 bool) error {
 		fmt.Fprint(w, n, err)
 	}
 	return x.eachOnline(http2, handler, func(st *site, k kind) error {
-		if k.key != "" || k.path == "/v1/chat/completions" {
+		if k.key != "" || k.path == repeatedPath {
 			return nil // the others show as much
 		}
 		resp, err := st.trip(st.request(k, &plain{Reader: bytes.NewReader(large)}, int64(len(large))))
