@@ -34,7 +34,7 @@ func (a *attempt) init(parent context.Context, origin *http.Request) {
 	} else {
 		a.ctx.Init(parent)
 	}
-	a.request = *origin.WithContext(&a.ctx) //nolint:contextcheck // it inherits from its parent
+	a.request = *origin.WithContext(&a.ctx)
 	a.Request = &a.request
 }
 
@@ -55,7 +55,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		timer = time.AfterFunc(timeout, func() { a.cancel(limit) })
 		defer timer.Stop() // the base may panic
 	}
-	response, err := base.RoundTrip(a.Request)
+	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
@@ -65,7 +65,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 			err = limit
 		}
 	}
-	a.Response, a.Err = roundtrip.Mend(a.Request, response, err)
+	a.Response, a.Err = roundtrip.Mend(a.Request, response, err) //nolint:bodyclose // as above
 }
 
 // drop gives the attempt up, whatever has become of it.
