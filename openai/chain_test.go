@@ -224,7 +224,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			base := answers(reply(503, long), reply(500, "others"))
-			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(10 * time.Second)}})
+			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(4 * time.Second)}})
 			var report retry.Report
 			var got result
 			var wg sync.WaitGroup
