@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -112,7 +113,7 @@ func TestWaitingForTheConnectionPoolIsNobodysFailure(t *testing.T) {
 
 func TestACallWhoseOwnFailureOpensTheBreakerWaitsForNothing(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]roundTripFunc{"a response": reply(503, "busy"), "an error": lost(io.EOF)} {
+	for name, answer := range map[string]stub.Func{"a response": reply(503, "busy"), "an error": lost(io.EOF)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -121,8 +122,8 @@ func TestACallWhoseOwnFailureOpensTheBreakerWaitsForNothing(t *testing.T) {
 				var report retry.Report
 				start := time.Now()
 				got := do(t, tr, ask(t, retry.WithReport(t.Context(), &report), "m"))
-				if time.Since(start) != 0 || len(base.seen()) != 1 || report.Stopped != retry.StopRejected {
-					t.Errorf("%d requests in %v, stopped for %q", len(base.seen()), time.Since(start), report.Stopped)
+				if time.Since(start) != 0 || len(base.Payloads()) != 1 || report.Stopped != retry.StopRejected {
+					t.Errorf("%d requests in %v, stopped for %q", len(base.Payloads()), time.Since(start), report.Stopped)
 				}
 				if got.status != 503 && got.err != io.EOF { //nolint:errorlint // the same value
 					t.Errorf("%+v", got)
@@ -149,7 +150,7 @@ func TestAnEndpointThatIsNotThereShutsOutNoOther(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{http.StatusNotImplemented, http.StatusInternalServerError} {
 		synctest.Test(t, func(t *testing.T) {
-			tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 				if strings.HasSuffix(req.URL.Path, "/embeddings") {
 					return reply(code, "no")(req)
 				}
@@ -235,7 +236,7 @@ func TestTheMarkForSDKsIsOnlyOnACallThatWasGivenUp(t *testing.T) {
 	for name, row := range map[string]struct {
 		cfg    openai.Config
 		make   func(context.Context) *http.Request
-		answer roundTripFunc
+		answer stub.Func
 		marked bool
 	}{
 		"retried":               {openai.Config{}, chat, reply(503, "busy"), true},
