@@ -49,6 +49,9 @@ func replyWith(code int, body func() io.Reader, length int64, header ...string) 
 // neverOpen leaves the breaker out of a test that is about something else.
 var neverOpen = breaker.Config{FailureThreshold: -1, FailureRatio: -1}
 
+// apart is how far failures lie apart that all count in a row.
+const apart = time.Second / (breaker.DefaultFailureThreshold - 1)
+
 // newChain returns a Transport that is closed with the test.
 func newChain(t testing.TB, base http.RoundTripper, cfg openai.Config) *openai.Transport {
 	tr := openai.NewTransport(base, cfg)
@@ -220,7 +223,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			base := answers(reply(503, long), reply(500, "others"))
-			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(10 * time.Second)}})
+			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(4 * time.Second)}})
 			var report retry.Report
 			var got result
 			var wg sync.WaitGroup
@@ -228,6 +231,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 			time.Sleep(time.Second)
 			for range breaker.DefaultFailureThreshold {
 				do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+				time.Sleep(apart)
 			}
 			if s := tr.Snapshot().Breakers[0]; s.State != breaker.Open {
 				t.Fatalf("the breaker is %v", s.State)
@@ -320,6 +324,7 @@ func TestOneOverloadedModelLeavesTheOthersAlone(t *testing.T) {
 				}
 				for range breaker.DefaultFailureThreshold {
 					call(sick)
+					time.Sleep(apart)
 				}
 				wantOpen(t, call(sick).err)
 				if got := call(well); got.err != nil || got.status != 200 {
@@ -415,7 +420,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 		{"/v1/chat/completions", `{"stream":true,"model":"gpt-5"}`, openai.Call{Endpoint: "chat", Model: "gpt-5", Stream: true}},
 		{"/v1/chat/completions", `{"model":"first","model":"last"}`, openai.Call{Endpoint: "chat", Model: "last"}},
 		{"/v1/embeddings", `{"model":"e","input":"x"}`, openai.Call{Endpoint: "embeddings", Model: "e"}},
-		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions"}},
+		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x","model":"m"}`, openai.Call{Endpoint: "completions", Model: "d"}},
 		{"/v1/chat/completions", `not JSON`, openai.Call{Endpoint: "chat"}},
 	} {
 		t.Run(row.path+" "+row.payload, func(t *testing.T) {
@@ -644,7 +649,7 @@ func TestSnapshotListsTheBreakersByKey(t *testing.T) {
 	for _, s := range tr.Snapshot().Breakers {
 		keys = append(keys, s.Key)
 	}
-	if want := []string{origin, origin + " a", origin + " b", origin + " d"}; !slices.Equal(keys, want) {
+	if want := []string{origin + " chat a", origin + " chat b", origin + " chat d", origin + " models"}; !slices.Equal(keys, want) {
 		t.Errorf("keys %q, want %q", keys, want)
 	}
 }
