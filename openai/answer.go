@@ -11,7 +11,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -100,8 +100,8 @@ type answer struct {
 	request *http.Request // of the attempt
 	watcher *watcher
 	kind    answerKind
-	left    int64     // bytes to come, if above 0; else unknown
-	held    held.Body // what the delivery makes of it, in the same allocation
+	left    int64         // bytes to come, if above 0; else unknown
+	held    prefetch.Body // what the delivery makes of it, in the same allocation
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	clock  *clock     // nil while no limit is on; written by the reader only

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
 // A clock ends an attempt in whose body nothing comes: by its context, since
@@ -14,7 +14,7 @@ import (
 // in a Read counts: a reader who takes his time is no silence of the provider.
 // A nil clock sets no limit.
 type clock struct {
-	attempt held.Canceler
+	attempt prefetch.Canceler
 	base    time.Time
 
 	reading atomic.Int64 // when the pending Read began, since base and plus 1; 0 if there is none
@@ -29,7 +29,7 @@ type clock struct {
 	stopped bool
 }
 
-func newClock(attempt held.Canceler) *clock { return &clock{attempt: attempt, base: time.Now()} }
+func newClock(attempt prefetch.Canceler) *clock { return &clock{attempt: attempt, base: time.Now()} }
 
 // awaitFirst sets a limit on the time until alive is first called.
 func (c *clock) awaitFirst(limit time.Duration) { c.set(limit, true) }

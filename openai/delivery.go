@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -107,7 +107,7 @@ func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error
 }
 
 // holdWhole holds a stream to its end, as far as there is room.
-func (d *delivery) holdWhole(body *held.Body, answer *answer) {
+func (d *delivery) holdWhole(body *prefetch.Body, answer *answer) {
 	var held int64
 	defer func() { d.whole.Add(-held) }()
 	_ = body.Fill(maxWhole, -1, 0, func(added []byte) bool {
@@ -117,10 +117,10 @@ func (d *delivery) holdWhole(body *held.Body, answer *answer) {
 }
 
 // failure completes err with what the body of a JSON answer says.
-func (d *delivery) failure(err *answerError, response *http.Response, body *held.Body) error {
+func (d *delivery) failure(err *answerError, response *http.Response, body *prefetch.Body) error {
 	if roundtrip.MediaType(response.Header) == "application/json" && err.api == nil {
 		complete := *err
-		complete.api = parseAPIError(body.Held())
+		complete.api = parseAPIError(body.Prefetched())
 		return &complete
 	}
 	return err

@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
 // A panicBody brings something, and then a panic.
@@ -25,7 +25,7 @@ func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, stream: new(stream), request: new(http.Request)}
 	func() {
 		defer func() { _ = recover() }()
-		d.holdWhole(held.New(a, noCancel), a)
+		d.holdWhole(prefetch.New(a, noCancel), a)
 	}()
 	if left := d.whole.Load(); left != 0 {
 		t.Errorf("%d bytes are still taken", left)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -109,7 +109,7 @@ func judge(a *retry.Attempt) (reason retry.Reason, retryable bool, api *apiError
 
 // A peekedBody is the body of an error, whose beginning was read for its code.
 type peekedBody struct {
-	*held.Body
+	*prefetch.Body
 
 	found *apiError
 }
@@ -117,18 +117,18 @@ type peekedBody struct {
 // peekError looks into the body of an error whose status alone does not
 // decide, once: the body is put back and can be read from its first byte. It
 // returns nil if there is no error in it.
-func peekError(response *http.Response, attempt held.Canceler) *apiError {
+func peekError(response *http.Response, attempt prefetch.Canceler) *apiError {
 	if peeked, ok := response.Body.(*peekedBody); ok {
 		return peeked.found
 	}
 	if !worthPeeking(response) {
 		return nil
 	}
-	peeked := &peekedBody{Body: held.New(response.Body, attempt)}
+	peeked := &peekedBody{Body: prefetch.New(response.Body, attempt)}
 	response.Body = peeked
 	value := jsonCheck{factless: true}
 	_ = peeked.Fill(maxErrorBytes, response.ContentLength, maxErrorWait, value.endsIn) // who reads the body is told
-	if found := parseAPIError(peeked.Held()); found != nil {
+	if found := parseAPIError(peeked.Prefetched()); found != nil {
 		found.status = response.StatusCode
 		peeked.found = found
 	}

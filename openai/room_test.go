@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
 // An eventsBody brings one event after the other.
@@ -31,7 +31,7 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 		d.whole.Store(taken) // by other streams
 		body := new(eventsBody)
 		a := &answer{src: body, kind: streamAnswer, stream: new(stream), watcher: new(watcher), request: new(http.Request)}
-		d.holdWhole(held.New(a, noCancel), a)
+		d.holdWhole(prefetch.New(a, noCancel), a)
 		if body.read > maxWholeAll-taken+4<<10 {
 			t.Errorf("%s: %d bytes are held", name, body.read)
 		}
