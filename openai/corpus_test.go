@@ -216,6 +216,11 @@ func (e *encounter) checkDelivered(got heard, want corpus.Want) {
 	if end := endOf(got.end); !slices.Contains(want.Read, end) {
 		e.t.Errorf("the last Read ends in %s, want %s", end, strings.Join(want.Read, " or "))
 	}
+	if n := len(got.reads); n > 0 && want.Ended >= 0 {
+		if took := got.ended.Sub(got.when(len(got.body))); (took - want.Ended).Abs() > exact {
+			e.t.Errorf("the last Read returns %v after the last byte, want %v", took, want.Ended)
+		}
+	}
 	after, _ := answer.At(want.Returned)
 	if returned := got.returned.Sub(requests[len(requests)-1].At); (returned - after).Abs() > exact {
 		e.t.Errorf("returned %v after the request, want %v", returned, after)

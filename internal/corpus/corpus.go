@@ -75,6 +75,7 @@ type Want struct {
 	Requests  int            // that the provider sees
 	Returned  Mark           // of the last answer, at which RoundTrip returns
 	Read      []string       // how the last Read may end
+	Ended     time.Duration  // from the last byte to the last Read's return; below 0 for any
 	Breaker   map[string]int // the breaker's outcomes, one a request
 	Stream    map[string]int // outcomes of streams; nil for any
 	ErrorType []string       // of the operation, any of these; "none" for success, "any" for any failure

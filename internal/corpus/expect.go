@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // expectDefaults expects of each answer that the request is sent again until
@@ -18,7 +19,7 @@ func (x *Exchange) expectDefaults() {
 	}
 	for i, returned := range []Mark{held, Headers, Complete} {
 		w := Want{
-			Requests: len(x.Answers), Returned: returned, Read: []string{"EOF"},
+			Requests: len(x.Answers), Returned: returned, Read: []string{"EOF"}, Ended: -1,
 			Breaker: map[string]int{"success": 1}, Stream: map[string]int{}, ErrorType: []string{"none"},
 		}
 		if last.isStream() {
@@ -58,6 +59,8 @@ func (w *Want) set(key, value string) (err error) {
 		w.Returned = Mark(i)
 	case "read":
 		w.Read = strings.Split(value, "|")
+	case "ended":
+		w.Ended, err = time.ParseDuration(value)
 	case "breaker":
 		w.Breaker, err = counts(value)
 	case "stream":
