@@ -61,6 +61,7 @@ const (
 	Headers  Mark = iota // its headers are there
 	Useful               // its first useful event is there
 	Complete             // its last event, or its whole value, is there
+	Any                  // not checked
 )
 
 // A step is bytes that are sent at once, or a pause, or a mark.

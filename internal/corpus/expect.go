@@ -52,9 +52,9 @@ func (w *Want) set(key, value string) (err error) {
 	case "requests":
 		w.Requests, err = strconv.Atoi(value)
 	case "returned":
-		i := slices.Index([]string{"headers", "useful", "complete"}, value)
+		i := slices.Index([]string{"headers", "useful", "complete", "any"}, value)
 		if i < 0 {
-			return errors.New("it is headers, useful or complete")
+			return errors.New("it is headers, useful, complete or any")
 		}
 		w.Returned = Mark(i)
 	case "read":
