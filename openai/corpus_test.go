@@ -180,7 +180,9 @@ func (e *encounter) call(over http.RoundTripper) heard {
 		var n int
 		n, h.end = h.response.Body.Read(buffer)
 		h.body = append(h.body, buffer[:n]...)
-		h.reads = append(h.reads, progress{len(h.body), time.Now()})
+		if n > 0 {
+			h.reads = append(h.reads, progress{len(h.body), time.Now()})
+		}
 	}
 	h.ended = time.Now()
 	return h
@@ -216,13 +218,13 @@ func (e *encounter) checkDelivered(got heard, want corpus.Want) {
 	if end := endOf(got.end); !slices.Contains(want.Read, end) {
 		e.t.Errorf("the last Read ends in %s, want %s", end, strings.Join(want.Read, " or "))
 	}
-	if n := len(got.reads); n > 0 && want.Ended >= 0 {
+	if want.Ended >= 0 {
 		if took := got.ended.Sub(got.when(len(got.body))); (took - want.Ended).Abs() > exact {
 			e.t.Errorf("the last Read returns %v after the last byte, want %v", took, want.Ended)
 		}
 	}
 	after, _ := answer.At(want.Returned)
-	if returned := got.returned.Sub(requests[len(requests)-1].At); want.Returned != corpus.Any && (returned - after).Abs() > exact {
+	if returned := got.returned.Sub(requests[len(requests)-1].At); want.Returned != corpus.Any && (returned-after).Abs() > exact {
 		e.t.Errorf("returned %v after the request, want %v", returned, after)
 	}
 }
@@ -321,7 +323,7 @@ func (e *encounter) checkLikePlain(got heard) {
 		!reflect.DeepEqual(got.response.Header, plain.response.Header) {
 		e.t.Errorf("the response is another one than without the chain:\n%v\n%v", got.response.Header, plain.response.Header)
 	}
-	for _, p := range append(plain.reads, progress{len(plain.body), plain.ended}) {
+	for _, p := range plain.reads {
 		want := max(p.at.Sub(plain.start), got.returned.Sub(got.start))
 		if at := got.when(p.bytes).Sub(got.start); (at - want).Abs() > exact {
 			e.t.Errorf("%d bytes are there after %v, want %v", p.bytes, at, want)

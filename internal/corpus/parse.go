@@ -15,6 +15,9 @@ import (
 // between is the pause between two events of a stream.
 const between = 10 * time.Millisecond
 
+// maxRepeated bounds what one line of a file can stand for.
+const maxRepeated = 16 << 20
+
 // A section is a part of a file, below a line "-- name options --".
 type section struct {
 	name    string
@@ -235,6 +238,9 @@ func (b *builder) bytesOrPause(d string) error {
 		var err error
 		if times, err = strconv.Atoi(count); err != nil {
 			return err
+		}
+		if times < 0 || times > maxRepeated/max(1, len(quoted)) {
+			return fmt.Errorf("%d times is too often", times)
 		}
 		d = `"` + quoted
 	}
