@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/fault"
 )
@@ -76,6 +77,7 @@ type reading struct {
 	io.ReadCloser
 
 	once     sync.Once
+	closed   atomic.Bool
 	closeErr error
 
 	done     chan struct{} // closed when the goroutine has ended; the rest is read after that
@@ -98,8 +100,18 @@ func (r *reading) run(length, limit int64) {
 	r.data, r.stream, r.err = read(r, length, limit)
 }
 
+func (r *reading) Read(p []byte) (int, error) {
+	if r.closed.Load() {
+		return 0, errReadAfterClose
+	}
+	return r.ReadCloser.Read(p)
+}
+
 func (r *reading) Close() error {
-	r.once.Do(func() { r.closeErr = r.ReadCloser.Close() })
+	r.once.Do(func() {
+		r.closed.Store(true)
+		r.closeErr = r.ReadCloser.Close()
+	})
 	return r.closeErr
 }
 
