@@ -65,8 +65,9 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 			closeRequest(req)
 		}
 	}()
-	b := t.breakerOf(req)
-	if c := call.From(req.Context()); c != nil {
+	c := call.From(req.Context())
+	b := t.breakerOf(req, c)
+	if c != nil {
 		c.Gate = (*gate)(b)
 	}
 	if err := b.Allow(permit); err != nil {
@@ -143,12 +144,14 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
-func (t *Transport) breakerOf(req *http.Request) *Breaker {
+// breakerOf returns the breaker of a request, which is part of c, or of no call that
+// is known.
+func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{host: t.cfg.Key(req)})
 	}
 	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
-	if c := call.From(req.Context()); c != nil {
+	if c != nil {
 		k.Subject = c.Subject
 	}
 	return t.keys.get(k)
