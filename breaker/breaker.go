@@ -56,15 +56,15 @@ type Snapshot struct {
 	Since time.Time `json:"since"` // when the breaker changed its state, or was made
 	Seq   uint64    `json:"seq"`   // of the last StateChange
 
-	// The outcomes in the window, while the breaker is closed. Up to fifteen
-	// successes may be missing, and as many of streams: the clock is not read
-	// for each.
+	// The outcomes in the window, while the breaker is closed. The clock is not
+	// read for each success: up to fifteen may be missing, or count for too
+	// long, and as many of streams.
 	Successes           uint64 `json:"successes"`
 	Failures            uint64 `json:"failures"`
-	ConsecutiveFailures int    `json:"consecutive_failures"`
+	ConsecutiveFailures int    `json:"consecutive_failures"` // that count in the row under way
 
 	ProbeAt time.Time `json:"probe_at,omitzero"` // zero unless the breaker is open
-	Probes  int       `json:"probes"`            // under way
+	Probes  int       `json:"probes"`            // that hold a place
 
 	Totals Totals `json:"totals"`
 }
