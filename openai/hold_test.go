@@ -1,10 +1,9 @@
 package openai
 
 import (
-	"net/http"
 	"testing"
 
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
 // A panicBody brings something, and then a panic.
@@ -22,10 +21,10 @@ func (b *panicBody) Close() error { return nil }
 func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	t.Parallel()
 	d := delivery{mode: Whole}
-	a := &answer{src: &panicBody{left: 3}, kind: streamAnswer, stream: new(stream), request: new(http.Request)}
+	a := streamTo(t, chatPath, &panicBody{left: 3})
 	func() {
 		defer func() { _ = recover() }()
-		d.holdWhole(held.New(a, noCancel), a)
+		d.holdWhole(prefetch.New(a, noCancel), a)
 	}()
 	if left := d.whole.Load(); left != 0 {
 		t.Errorf("%d bytes are still taken", left)

@@ -18,6 +18,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -45,11 +46,21 @@ type cancelFunc func(error)
 
 func (f cancelFunc) Cancel(cause error) { f(cause) }
 
+// watched returns the request of a response, as the chain's layers above the
+// watcher see it.
+func watched(t *testing.T, response *http.Response) *http.Request {
+	t.Helper()
+	c, req := attemptTo(t, chatPath)
+	response.Request = req
+	c.Answer = (&watcher{metrics: quietRecorder}).watch(c, req, response, nil)
+	return req
+}
+
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	yes, no := []string{"x-should-retry", "true"}, []string{"x-should-retry", "false"}
 	streamError := func(code string) error {
-		return &answerError{reason: retry.ReasonStreamError, text: "t", api: &apiError{code: code}}
+		return &AnswerError{text: "t", verdict: inBandVerdict(apiError{code: code}, retry.ReasonStreamError)}
 	}
 	for name, row := range map[string]struct {
 		code   int
@@ -82,6 +93,9 @@ func TestDecisions(t *testing.T) {
 		"503 for a quota":                    {code: 503, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"a quota goes before x-should-retry": {code: 429, header: yes, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"also where that alone would do":     {code: 409, header: yes, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
+		"another, at the top level":          {code: 429, body: `{"code":"insufficient_quota"}`, want: retry.Stop(retry.StopServerSaysNo)},
+		"Zhipu's":                            {code: 429, body: `{"error":{"code":"1113"}}`, want: retry.Stop(retry.StopServerSaysNo)},
+		"402 that is advised":                {code: 402, header: yes, want: retry.Stop(retry.StopServerSaysNo)},
 		"and before a hint":                  {code: 429, header: []string{"retry-after", "1"}, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"another code":                       {code: 429, body: limitBody, want: retry.AfterBackoff(retry.ReasonRateLimited)},
 
@@ -107,7 +121,7 @@ func TestDecisions(t *testing.T) {
 		"200, a quota":                    {code: 200, err: streamError("insufficient_quota"), want: retry.Stop(retry.StopServerSaysNo)},
 		"200, x-should-retry: false":      {code: 200, header: no, err: streamError("server_error"), want: retry.Stop(retry.StopServerSaysNo)},
 		"200, x-should-retry: true":       {code: 200, header: yes, err: streamError("invalid_image"), want: retry.AfterBackoff(retry.ReasonServerSaysYes)},
-		"200, cut off":                    {code: 200, err: &answerError{reason: retry.ReasonBrokenBody, text: "t"}, want: retry.AfterBackoff(retry.ReasonBrokenBody)},
+		"200, cut off":                    {code: 200, err: &AnswerError{text: "t", verdict: brokenVerdict(retry.ReasonBrokenBody)}, want: retry.AfterBackoff(retry.ReasonBrokenBody)},
 		"200, an error of a foreign hook": {code: 200, err: errors.New("x"), want: retry.AfterBackoff(retry.ReasonBrokenBody)},
 		"429, one beside it":              {code: 429, body: quotaBody, err: errors.New("x"), want: retry.Stop(retry.StopServerSaysNo)},
 	} {
@@ -115,10 +129,10 @@ func TestDecisions(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
-				_ = peekError(response, noCancel)
+				req := watched(t, response)
 				defer func() { _ = response.Body.Close() }()
-				if got := policy(&retry.Attempt{Response: response, Err: row.err}); got != row.want {
-					t.Errorf("policy = %+v, want %+v", got, row.want)
+				if got := DefaultPolicy(&retry.Attempt{Request: req, Response: response, Err: row.err}); got != row.want {
+					t.Errorf("DefaultPolicy = %+v, want %+v", got, row.want)
 				}
 			})
 		})
@@ -133,7 +147,7 @@ func TestErrorsOfTheConnectionAreLeftToTheDefaultPolicy(t *testing.T) {
 	}
 	for _, err := range []error{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, context.DeadlineExceeded} {
 		a := &retry.Attempt{Request: req, Err: err}
-		if got, want := policy(a), retry.DefaultPolicy(a); got != want {
+		if got, want := DefaultPolicy(a), retry.DefaultPolicy(a); got != want {
 			t.Errorf("%v: %+v, want %+v", err, got, want)
 		}
 	}
@@ -148,10 +162,7 @@ func (r *replies) RoundTrip(*http.Request) (*http.Response, error) {
 	return next(), nil
 }
 
-func inspect(a *retry.Attempt) error {
-	_ = peekError(a.Response, noCancel)
-	return nil
-}
+func inspect(a *retry.Attempt) error { return new(delivery).inspect(a) }
 
 func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
 	t.Parallel()
@@ -161,7 +172,7 @@ func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := retry.NewTransport(base, retry.Config{Policy: policy, Inspect: inspect}).RoundTrip(req)
+	response, err := retry.NewTransport(&watcher{base: base, metrics: quietRecorder, firstEvent: -1, idle: -1}, retry.Config{Policy: DefaultPolicy, Inspect: inspect}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +197,7 @@ func TestTheReasonReachesTheEvent(t *testing.T) {
 	}
 	var reasons []retry.Reason
 	cfg := retry.Config{
-		Policy: policy, Inspect: inspect,
+		Policy: DefaultPolicy, Inspect: inspect,
 		Backoff: func() backoff.BackOff { return &backoff.ZeroBackOff{} },
 		OnRetry: func(e retry.Event) { reasons = append(reasons, e.Reason) },
 	}
@@ -194,7 +205,7 @@ func TestTheReasonReachesTheEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := retry.NewTransport(base, cfg).RoundTrip(req)
+	response, err := retry.NewTransport(&watcher{base: base, metrics: quietRecorder, firstEvent: -1, idle: -1}, cfg).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,12 +242,16 @@ func TestAPeekedBodyIsReadFromItsFirstByte(t *testing.T) {
 				}
 				response := made(429, "")
 				response.Body, response.ContentLength = io.NopCloser(reader), -1
-				found := peekError(response, noCancel)
-				if row.found == "" && found != nil && found.code != "" || row.found != "" && (found == nil || found.code != row.found || found.ErrorType() != "429") {
-					t.Errorf("found %+v, want %s", found, row.found)
+				e := &errorAnswer{response: response, attempt: noCancel}
+				if worth := e.verdict(); worth.quota != (row.found != "") {
+					t.Errorf("it is worth %+v", worth)
 				}
-				if again := peekError(response, noCancel); again != found || peekedError(response) != found {
-					t.Errorf("found %+v the second time", again)
+				before := response.Body
+				if again := e.verdict(); again.quota != (row.found != "") || response.Body != before {
+					t.Errorf("it is worth %+v the second time", again)
+				}
+				if found := e.codes(); found.code != row.found {
+					t.Errorf("found %+v, want %s", found, row.found)
 				}
 				body, err := io.ReadAll(response.Body)
 				if string(body) != row.body || !errors.Is(err, row.err) {
@@ -258,16 +273,14 @@ func TestOnlyWhatCouldChangeADecisionIsPeeked(t *testing.T) {
 		"529":                     {made(529, quotaBody), true},
 		"409, advised":            {made(409, quotaBody, "x-should-retry", "true"), true},
 		"409":                     {made(409, quotaBody), false},
-		"200":                     {made(200, quotaBody), false},
-		"200, advised":            {made(200, quotaBody, "x-should-retry", "true"), false},
 		"compressed":              {made(429, quotaBody, "Content-Encoding", "gzip"), false},
 		"not compressed, it says": {made(429, quotaBody, "Content-Encoding", "identity"), true},
 		"the answer to a HEAD":    {&http.Response{StatusCode: 429, Header: http.Header{}, Body: http.NoBody}, false},
 		"a base that misbehaves":  {&http.Response{StatusCode: 429, Header: http.Header{}}, false},
 	} {
 		before := row.response.Body
-		_ = peekError(row.response, noCancel)
-		if _, peeked := row.response.Body.(*peekedBody); peeked != row.want || !peeked && row.response.Body != before {
+		(&errorAnswer{response: row.response, attempt: noCancel}).verdict()
+		if _, peeked := row.response.Body.(*prefetch.Body); peeked != row.want || !peeked && row.response.Body != before {
 			t.Errorf("%s: peeked %v, want %v", name, peeked, row.want)
 		}
 	}
@@ -318,12 +331,12 @@ func TestPeekingWaitsNoLongerThanItMust(t *testing.T) {
 				response := made(429, "")
 				response.Body, response.ContentLength = &slowBody{ctx, row.parts, row.wait}, -1
 				start := time.Now()
-				found := peekError(response, cancelFunc(cancel))
+				worth := (&errorAnswer{response: response, attempt: cancelFunc(cancel)}).verdict()
 				if took := time.Since(start); took != row.took {
 					t.Errorf("it took %v, want %v", took, row.took)
 				}
-				if found.isQuota() != row.found {
-					t.Errorf("found %+v", found)
+				if worth.quota != row.found {
+					t.Errorf("it is worth %+v", worth)
 				}
 				_ = response.Body.Close()
 				cancel(nil)
@@ -340,28 +353,30 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 		body    string
 		header  []string
 		outcome breaker.Outcome
-		hint    breaker.Hint
+		wait    time.Duration
 	}{
-		"429":               {429, limitBody, nil, breaker.Ignored, breaker.Hint{RateLimited: true}},
-		"429 with a hint":   {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{RateLimited: true, Known: true, RetryAfter: 3 * time.Second}},
-		"429 with a reset":  {429, limitBody, limited, breaker.Ignored, breaker.Hint{RateLimited: true, Known: true, RetryAfter: time.Minute}},
-		"429 for a quota":   {429, quotaBody, []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{}},
-		"503":               {503, "", nil, breaker.Failure, breaker.Hint{}},
-		"503 with a hint":   {503, "", []string{"retry-after", "3"}, breaker.Failure, breaker.Hint{Known: true, RetryAfter: 3 * time.Second}},
-		"503 with a reset":  {503, "", limited, breaker.Failure, breaker.Hint{}},
-		"503 for a quota":   {503, quotaBody, nil, breaker.Ignored, breaker.Hint{}},
-		"408":               {408, "", nil, breaker.Failure, breaker.Hint{}},
-		"501":               {501, "", nil, breaker.Failure, breaker.Hint{}},
-		"400":               {400, "", nil, breaker.Ignored, breaker.Hint{}},
-		"404, with an hint": {404, "", []string{"retry-after", "3"}, breaker.Ignored, breaker.Hint{}},
+		"429":              {429, limitBody, nil, breaker.Ignored, 0},
+		"429 with a hint":  {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, 3 * time.Second},
+		"429 with a reset": {429, limitBody, limited, breaker.Ignored, 0}, // it is pacing's
+		"429 for a quota":  {429, quotaBody, nil, breaker.Ignored, 0},
+		"503":              {503, "", nil, breaker.Failure, 0},
+		"503 with a hint":  {503, "", []string{"retry-after", "3"}, breaker.Failure, 3 * time.Second},
+		"503 with a reset": {503, "", limited, breaker.Failure, 0},
+		"503 for a quota":  {503, quotaBody, nil, breaker.Ignored, 0},
+		"408":              {408, "", nil, breaker.Failure, 0},
+		"501":              {501, "", nil, breaker.Ignored, 0},
+		"400":              {400, "", nil, breaker.Ignored, 0},
+		"402":              {402, "", nil, breaker.Ignored, 0},
+		"404 with a hint":  {404, "", []string{"retry-after", "3"}, breaker.Ignored, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
-				outcome, hint := errorOutcome(response, peekError(response, noCancel))
-				if outcome != row.outcome || hint != row.hint {
-					t.Errorf("%v, %+v; want %v, %+v", outcome, hint, row.outcome, row.hint)
+				watched(t, response)
+				outcome, observer, wait := observe(response, nil)
+				if outcome != row.outcome || observer != nil || wait != row.wait {
+					t.Errorf("%v, %v; want %v, %v", outcome, wait, row.outcome, row.wait)
 				}
 				_ = response.Body.Close()
 			})
@@ -369,25 +384,25 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 	}
 }
 
-func FuzzJSONEnd(f *testing.F) {
+func FuzzErrorBodyEnd(f *testing.F) {
 	for _, row := range errorShapes {
 		f.Add([]byte(row.body), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
 		// Where the end is does not depend on how the bytes come.
-		var whole, split jsonCheck
+		var split errorBody
 		got := false
 		for chunk := range chunks(data, int(step)+1) {
-			if got = split.endsIn(chunk); got {
+			if got = split.add(chunk); got {
 				break
 			}
 		}
-		if want := whole.endsIn(data); got != want {
+		if want := new(errorBody).add(data); got != want {
 			t.Errorf("split by %d: %v, whole: %v", step, got, want)
 		}
 		// The end of an object or array is its last byte.
-		if value := bytes.TrimSpace(data); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
-			if new(jsonCheck).endsIn(value[:len(value)-1]) || !new(jsonCheck).endsIn(value) {
+		if value := bytes.Trim(data, jsonSpace); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
+			if new(errorBody).add(value[:len(value)-1]) || !new(errorBody).add(value) {
 				t.Errorf("not at its end: %q", data)
 			}
 		}
@@ -404,17 +419,13 @@ func FuzzPeekError(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, size, more int) {
 		// What is too long to be read for a code is the reader's all the same.
 		data = append(bytes.Clone(data), bytes.Repeat([]byte("x"), more&(2*maxErrorBytes-1))...)
-		want := parseAPIError(data[:min(len(data), maxErrorBytes)])
+		want := readErrorBody(data[:min(len(data), maxErrorBytes)])
 		synctest.Test(t, func(t *testing.T) {
 			for _, n := range []int{1 + (size&0x7fffffff)%(len(data)+1), len(data) + 1} {
 				response := made(429, "")
 				response.ContentLength = -1
-				response.Body = &pieces{data, n}
-				found := peekError(response, noCancel)
-				if want != nil {
-					want.status = 429
-				}
-				if (found == nil) != (want == nil) || found != nil && *found != *want {
+				response.Body = inPieces(data, n)
+				if found := (&errorAnswer{response: response, attempt: noCancel}).codes(); found != want {
 					t.Errorf("%q in pieces of %d: found %+v, want %+v", data, n, found, want)
 				}
 				body, err := io.ReadAll(response.Body)

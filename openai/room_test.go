@@ -1,12 +1,12 @@
 package openai
 
 import (
-	"net/http"
-	"slices"
+	"io"
 	"strings"
 	"testing"
 
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/json"
+	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
 // An eventsBody brings one event after the other.
@@ -30,8 +30,8 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 		d := delivery{mode: Whole}
 		d.whole.Store(taken) // by other streams
 		body := new(eventsBody)
-		a := &answer{src: body, kind: streamAnswer, stream: new(stream), watcher: new(watcher), request: new(http.Request)}
-		d.holdWhole(held.New(a, noCancel), a)
+		a := streamTo(t, chatPath, body)
+		d.holdWhole(prefetch.New(a, noCancel), a)
 		if body.read > maxWholeAll-taken+4<<10 {
 			t.Errorf("%s: %d bytes are held", name, body.read)
 		}
@@ -44,31 +44,25 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 func TestWhatIsRememberedOfAnAnswerIsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
-	for _, in := range []string{
-		`{"error":"` + long, `{"usage":{"` + long, `{"model":"` + long, `{"` + long, `{"error":` + strings.Repeat("[", 1<<20),
-	} {
-		var c jsonCheck
-		for piece := range slices.Chunk([]byte(in), 1000) {
-			c.feed(piece)
+	for _, in := range []string{`{"model":"` + long + `","choices":[]}`, `{"error":"` + long + `"}`, `{"usage":{"` + long, "<" + long, "\n\n" + long} {
+		a := answerTo(t, chatPath, "application/json", inPieces([]byte(in), 1000), -1)
+		_, _ = io.ReadAll(a)
+		if n := len(a.json.facts.model); n > maxModel {
+			t.Errorf("%.12s…: a model's name of %d bytes", in, n)
 		}
-		if cap(c.before) > 2*maxValue || c.piece != nil {
-			t.Errorf("%.12s…: %d bytes are kept", in, cap(c.before))
+		if n := cap(a.kept); n > 2*maxKept {
+			t.Errorf("%.12s…: %d bytes are kept", in, n)
 		}
 	}
-	var c jsonCheck
-	c.feed([]byte(`{"model":"` + strings.Repeat("x", 1000) + `","choices":[]}`))
-	if n := len(c.facts.model); n > maxModel {
-		t.Errorf("a model's name of %d bytes", n)
+	events := new(chunk)
+	events.event(new(stream), nil, []byte(`{"choices":[{"delta":{`+strings.Repeat(`"a":"b",`, 1<<17)+`"a":"b"}}]}`))
+	if cap(events.last.gaps) > 4*maxGaps {
+		t.Errorf("%d gaps of an event are kept", cap(events.last.gaps))
 	}
-	var s stream
-	s.readChunk([]byte(`{"choices":[{"delta":{` + strings.Repeat(`"a":"b",`, 1<<17) + `"a":"b"}}]}`))
-	if cap(s.last.gaps) > 4*maxGaps {
-		t.Errorf("%d gaps of an event are kept", cap(s.last.gaps))
-	}
-	if e := parseAPIError([]byte(`{"error":{"code":"` + long + `","type":"` + long[:maxLabel+1] + `"}}`)); e == nil || e.code != "" || e.kind != "" {
+	if e := readErrorBody([]byte(`{"error":{"code":"` + long + `","type":"` + long[:maxLabel+1] + `"}}`)); e != (apiError{}) {
 		t.Error("a code of any length is believed")
 	}
-	if n, ok := count([]byte("1099511627777")); ok {
+	if n, ok := json.Count([]byte("1099511627777")); ok {
 		t.Errorf("%d tokens are believed", n)
 	}
 }

@@ -154,7 +154,6 @@ func TestABreakersRefusalMayBecomeAResponse(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	open := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 1500 * time.Millisecond}
-	paused := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 2 * time.Minute, RateLimited: true}
 	for name, row := range map[string]struct {
 		mode   SDKRetries
 		ctx    context.Context
@@ -167,12 +166,11 @@ func TestABreakersRefusalMayBecomeAResponse(t *testing.T) {
 		"open":                   {StopSDKRetriesAlways, t.Context(), http.MethodPost, open, 503, "2", "circuit_open"},
 		"open, for a moment":     {StopSDKRetriesAlways, t.Context(), http.MethodPost, &breaker.OpenError{}, 503, "1", "circuit_open"},
 		"open, after attempts":   {StopSDKRetriesAlways, t.Context(), http.MethodPost, &retry.Error{Attempts: 1, Err: open}, 503, "2", "circuit_open"},
-		"paused":                 {StopSDKRetriesAlways, t.Context(), http.MethodPost, paused, 429, "120", "rate_limit_exceeded"},
 		"HEAD":                   {StopSDKRetriesAlways, t.Context(), http.MethodHead, open, 503, "2", ""},
 		"by default":             {StopSDKRetries, t.Context(), http.MethodPost, open, 0, "", ""},
 		"left alone":             {IgnoreSDKRetries, t.Context(), http.MethodPost, open, 0, "", ""},
 		"another error":          {StopSDKRetriesAlways, t.Context(), http.MethodPost, errors.New("x"), 0, "", ""},
-		"the end of the context": {StopSDKRetriesAlways, ended, http.MethodPost, &retry.Error{Err: paused, Cause: context.Canceled}, 0, "", ""},
+		"the end of the context": {StopSDKRetriesAlways, ended, http.MethodPost, &retry.Error{Err: open, Cause: context.Canceled}, 0, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -36,8 +37,9 @@ var storing = []struct {
 }
 
 func scanned(payload []byte) bool {
-	var s storeScan
-	return s.stateless(members(payload, s.member))
+	var c call.Call
+	readPayload(&c, payload)
+	return c.Stateless
 }
 
 func TestWhatAPayloadStores(t *testing.T) {
@@ -70,7 +72,7 @@ func TestWhatProvesThatNothingWasStored(t *testing.T) {
 		"503 of a stateless call":  {retry.Attempt{Response: made(503, "")}, true, true},
 		"500 with a hint":          {retry.Attempt{Response: made(500, "", "retry-after", "1")}, false, false},
 		"504":                      {retry.Attempt{Response: made(504, "")}, false, false},
-		"an error in a 200":        {retry.Attempt{Response: made(200, ""), Err: &answerError{reason: retry.ReasonRateLimited}}, false, false},
+		"an error in a 200":        {retry.Attempt{Response: made(200, ""), Err: &AnswerError{verdict: statusVerdict(429)}}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,9 +102,8 @@ func FuzzStoreScan(f *testing.F) {
 		background := seen["background"]
 		want := seen["store"] == false && seen["previous_response_id"] == nil && seen["conversation"] == nil &&
 			(background == nil || background == false)
-		keys := 0
-		members(data, func(_, _ []byte) { keys++ })
-		if got && !want || !got && want && keys == len(seen) {
+		keys, _ := inOrder(data)
+		if got && !want || !got && want && len(keys) == len(seen) {
 			t.Errorf("%q: stateless is %v", data, got)
 		}
 	})

@@ -3,12 +3,15 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
 
 // factsSlowly returns what an answer with this model and usage says, by
-// encoding/json. The last of several counts is the one.
+// encoding/json. The last of several counts is the one; what is no count is
+// passed over.
 func factsSlowly(model, counts []byte) facts {
 	var want facts
 	if json.Unmarshal(model, &want.model) != nil {
@@ -18,19 +21,21 @@ func factsSlowly(model, counts []byte) facts {
 	keys, values := inOrder(counts)
 	for i, value := range values {
 		n, ok := countSlowly(string(value))
+		if !ok {
+			continue
+		}
 		switch keys[i] {
 		case "prompt_tokens", "input_tokens":
-			want.usage.input, want.usage.hasInput = n, ok
+			want.usage.input, want.usage.hasInput = n, true
 		case "completion_tokens", "output_tokens":
-			want.usage.output, want.usage.hasOutput = n, ok
+			want.usage.output, want.usage.hasOutput = n, true
 		}
 	}
 	return want
 }
 
-// FuzzFacts: a model and a usage are read alike from an answer in JSON, from a
-// chunk of a stream and from an event of the Responses API, and as
-// encoding/json reads them.
+// FuzzFacts: a model and a usage are read alike from an answer in JSON and from
+// the events of all formats, and as encoding/json reads them.
 func FuzzFacts(f *testing.F) {
 	for _, row := range []struct{ model, usage string }{
 		{`"gpt-4o"`, `{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16,"prompt_tokens_details":{"prompt_tokens":3}}`},
@@ -48,49 +53,52 @@ func FuzzFacts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, model, counts []byte) {
 		var m, u bytes.Buffer
-		if !utf8.Valid(model) || json.Compact(&m, model) != nil || json.Compact(&u, counts) != nil || max(m.Len(), u.Len()) > maxValue {
+		if !utf8.Valid(model) || json.Compact(&m, model) != nil || json.Compact(&u, counts) != nil {
 			return
 		}
 		want := factsSlowly(m.Bytes(), u.Bytes())
 		said := `"model":` + m.String() + `,"usage":` + u.String() + `}`
 
-		var answer jsonCheck
+		var answer jsonAnswer
 		answer.feed([]byte("{" + said))
 		compareFacts(t, "an answer", said, answer.facts, want)
-		for shape, event := range map[shape]string{
-			choicesShape:   `{"choices":[],` + said,
-			responsesShape: `{"type":"response.completed","response":{` + said + "}",
+		for path, event := range map[string]string{
+			chatPath:      `{"choices":[],` + said,
+			responsesPath: `{"type":"response.completed","response":{` + said + "}",
+			messagesPath:  `{"type":"message_start","message":{` + said + "}",
 		} {
-			s := stream{shape: shape}
-			s.feed([]byte("data: " + event + "\n\n"))
-			for _, ok := s.next(); ok; _, ok = s.next() {
-			}
-			compareFacts(t, "a stream", event, s.facts, want)
+			compareFacts(t, "a stream", event, factsOf(t, path, event), want)
 		}
 	})
+}
+
+// factsOf returns what a stream of events says.
+func factsOf(t *testing.T, path string, events ...string) facts {
+	t.Helper()
+	a := streamTo(t, path, inPieces([]byte("data: "+strings.Join(events, "\n\ndata: ")+"\n\n"), 100))
+	_, _ = io.ReadAll(a)
+	return a.stream.facts
 }
 
 // Some servers count in each event, from the beginning.
 func TestTheLatestUsageOfAStreamCounts(t *testing.T) {
 	t.Parallel()
-	s := stream{shape: choicesShape}
-	for _, counts := range []string{`{"prompt_tokens":9,"completion_tokens":1}`, `{"prompt_tokens":9,"completion_tokens":2}`} {
-		s.feed([]byte(`data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":` + counts + "}\n\n"))
-		for _, ok := s.next(); ok; _, ok = s.next() {
-		}
-	}
-	compareFacts(t, "a stream", "twice", s.facts, facts{usage: usage{9, 2, true, true}})
+	said := factsOf(t, chatPath,
+		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
+		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}`)
+	compareFacts(t, "a stream", "twice", said, facts{usage: usage{9, 2, true, true}})
+	said = factsOf(t, messagesPath,
+		`{"type":"message_start","message":{"model":"m","usage":{"input_tokens":9,"output_tokens":1}}}`,
+		`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}`)
+	compareFacts(t, "a stream of messages", "twice", said, facts{model: "m", usage: usage{9, 2, true, true}})
 }
 
 func TestTheFirstModelOfAStreamCounts(t *testing.T) {
 	t.Parallel()
-	s := stream{shape: choicesShape}
-	for _, model := range []string{"m-1", "m-2"} {
-		s.feed([]byte(`data: {"model":"` + model + `","choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n"))
-		for _, ok := s.next(); ok; _, ok = s.next() {
-		}
-	}
-	compareFacts(t, "a stream", "two models", s.facts, facts{model: "m-1"})
+	said := factsOf(t, chatPath,
+		`{"model":"m-1","choices":[{"index":0,"delta":{"content":"x"}}]}`,
+		`{"model":"m-2","choices":[{"index":0,"delta":{"content":"x"}}]}`)
+	compareFacts(t, "a stream", "two models", said, facts{model: "m-1"})
 }
 
 func compareFacts(t *testing.T, where, said string, got, want facts) {
