@@ -1,14 +1,12 @@
 package breaker
 
 import (
-	"context"
-	"errors"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
-
-	"github.com/retrip-go/retrip/internal/fault"
+	"time"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -16,22 +14,33 @@ import (
 type body struct {
 	io.ReadCloser
 	permit   Permit
-	left     int64    // bytes to come; negative if unknown
-	observer Observer // nil if the bytes alone decide
-	mu       sync.Mutex
+	left     int64       // bytes to come; negative if unknown
+	observer Observer    // nil if the bytes alone decide
 	seen     atomic.Bool // there were bytes
 	closed   atomic.Bool
 
-	over      bool // the observer is done; under mu
 	stream    bool // a success is provisional
 	firstByte bool // makes a success, without an observer
+
+	mu       sync.Mutex // held while the observer is asked, not while the permit is settled
+	over     bool       // the observer is done
+	verdicts outbox[verdict]
+	few      [2]verdict // there are no more
+}
+
+// A verdict is what an observer said.
+type verdict struct {
+	outcome Outcome
+	early   bool          // the success of a stream: the observer goes on watching
+	well    bool          // the body came to a good end
+	limit   time.Duration // of ours, that reading ran into
 }
 
 // watch puts b in the place of resp's body.
 func (b *body) watch(resp *http.Response, o Observer) {
 	b.stream = isStream(resp)
 	if o == nil {
-		switch compressed := isCompressed(resp); {
+		switch compressed := roundtrip.IsCompressed(resp.Header); {
 		case b.stream && compressed:
 			o = new(byteObserver)
 		case b.stream:
@@ -41,6 +50,7 @@ func (b *body) watch(resp *http.Response, o Observer) {
 		}
 	}
 	b.observer = o
+	b.verdicts.items = b.few[:0]
 	b.left = -1
 	if resp.ContentLength > 0 {
 		b.left = resp.ContentLength
@@ -72,7 +82,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err != nil && b.closed.Load():
 		b.settleClosed()
 	case err != nil:
-		b.permit.Settle(readVerdict(b.permit.req), 0)
+		b.permit.settle(readVerdict(b.permit.req), 0, timeLimit(b.permit.req, err))
 	}
 	return n, err
 }
@@ -88,9 +98,7 @@ func (b *body) Close() error {
 	switch {
 	case b.permit.done():
 	case b.observer != nil:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.end(ErrBodyClosed)
+		b.observe(nil, ErrBodyClosed)
 	default:
 		b.settleClosed()
 	}
@@ -101,8 +109,8 @@ func (b *body) Close() error {
 // our time limits.
 func (b *body) settleClosed() {
 	switch {
-	case contextVerdict(b.permit.req) == Failure:
-		b.permit.Failure()
+	case callersVerdict(b.permit.req) == Failure:
+		b.permit.settle(Failure, 0, timeLimit(b.permit.req, nil))
 	case b.seen.Load():
 		b.permit.Success()
 	default:
@@ -110,14 +118,19 @@ func (b *body) settleClosed() {
 	}
 }
 
-// observe tells the observer what was read.
+// observe tells the observer what was read, and settles the permit by what it
+// says. That tells of changes of state: it is done without the lock.
 func (b *body) observe(data []byte, err error) {
+	if b.ask(data, err) {
+		b.verdicts.drain(&b.mu, b.settle)
+	}
+}
+
+// ask reports whether the observer said anything.
+func (b *body) ask(data []byte, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over {
-		return
-	}
-	if len(data) > 0 {
+	if !b.over && len(data) > 0 {
 		b.learn(b.observer.Data(data))
 	}
 	switch {
@@ -129,75 +142,57 @@ func (b *body) observe(data []byte, err error) {
 	case err != nil:
 		b.end(err)
 	}
+	return len(b.verdicts.items) > 0
 }
 
 // learn takes a verdict of the observer on data.
-func (b *body) learn(verdict Outcome) {
-	switch {
-	case verdict == Undecided:
-	case verdict == Success && b.stream:
-		b.permit.succeedForNow()
-	default:
-		b.over = true
-		if verdict == Failure {
-			b.permit.revoke()
-		}
-		b.permit.keep()
-		b.permit.Settle(verdict, 0)
+func (b *body) learn(outcome Outcome) {
+	if outcome == Undecided {
+		return
 	}
+	early := outcome == Success && b.stream
+	b.over = !early
+	b.verdicts.put(verdict{outcome: outcome, early: early})
 }
 
 // end tells the observer that nothing more comes.
 func (b *body) end(err error) {
-	if b.over {
-		return
-	}
 	b.over = true
-	verdict := b.observer.End(err)
+	v := verdict{outcome: b.observer.End(err)}
 	if err != nil {
-		over := contextVerdict(b.permit.req)
+		over := callersVerdict(b.permit.req)
 		if over == Failure || over == Ignored && err != ErrBodyClosed { //nolint:errorlint // never wrapped
-			verdict = over
+			v.outcome = over
 		}
+		v.limit = timeLimit(b.permit.req, err)
 	}
+	v.well = v.outcome == Success || v.outcome == Undecided && err == nil
+	b.verdicts.put(v)
+}
+
+// settle settles the permit, or ends its provisional success.
+func (b *body) settle(v verdict) {
 	switch {
-	case verdict == Failure:
-		b.permit.revoke()
-	case verdict == Success, verdict == Undecided && err == nil:
+	case v.early:
+		b.permit.succeedForNow()
+		return
+	case v.outcome == Failure:
+		b.permit.revoke(v.limit)
+	case v.well:
 		b.permit.confirm()
 	default:
 		b.permit.keep()
 	}
-	if verdict == Undecided {
-		verdict = Ignored
+	if v.outcome == Undecided {
+		v.outcome = Ignored
 	}
-	b.permit.Settle(verdict, 0) // does nothing if there was a success
+	b.permit.settle(v.outcome, 0, v.limit) // does nothing if there was a success
 }
 
 // readVerdict judges an error of reading the response.
 func readVerdict(req *http.Request) Outcome {
-	if verdict := contextVerdict(req); verdict != Undecided {
+	if verdict := callersVerdict(req); verdict != Undecided {
 		return verdict
 	}
 	return Failure
-}
-
-// contextVerdict judges the end of the request's context: a time limit of ours
-// is a failure, all else is the caller's own doing. It returns Undecided while
-// the context is not over.
-func contextVerdict(req *http.Request) Outcome {
-	ctx := req.Context()
-	if ctx.Err() == nil {
-		select {
-		case <-req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
-			return Ignored
-		default:
-			return Undecided
-		}
-	}
-	var limit *fault.TimeLimitError
-	if errors.As(context.Cause(ctx), &limit) {
-		return Failure
-	}
-	return Ignored
 }

@@ -80,18 +80,29 @@ type Totals struct {
 }
 
 // A word is what a request must know of the breaker to pass it while it is
-// closed. From the lowest bit: two bits of state, 22 to come, 40 that count
-// generations.
+// closed, and what its success must know to end a row of failures. From the
+// lowest bit: two bits of state, one that says that a row is under way, 29 of
+// the row's number, 32 that count generations.
 type word uint64
 
 const (
 	wordInvalid    = 3 // in place of a state: the Config is
-	wordNotClosed  = 3 // set in anything but a closed breaker
-	wordGeneration = 24
+	wordState      = 3
+	wordRow        = 1 << 2
+	wordRowNumber  = 3
+	wordGeneration = 32
 )
 
-func (w word) state() State       { return State(w & 3) }
-func (w word) generation() uint64 { return uint64(w >> wordGeneration) }
+func newWord(m *machine) word {
+	w := word(m.generation)<<wordGeneration | word(m.state)
+	if m.row.number != 0 {
+		w |= wordRow | word(m.row.number<<wordRowNumber)&(1<<wordGeneration-1)
+	}
+	return w
+}
+
+func (w word) state() State       { return State(w & wordState) }
+func (w word) generation() uint32 { return uint32(w >> wordGeneration) }
 
 // every is the number of successes for which the clock is read once.
 const every = 16
@@ -109,13 +120,14 @@ type Breaker struct {
 	own     bool // the meters are the Breaker's own, to be closed with it
 
 	word   atomic.Uint64
-	rollAt atomic.Int64 // when the window's newest bucket ends
+	rollAt atomic.Int64 // when the newest bucket of a window ends
 
 	// Every success writes plain: it must not share a cache line with what
 	// every request reads.
 	_         [64]byte
 	plain     atomic.Uint64 // successes but those of streams
-	_         [56]byte
+	seen      atomic.Uint64 // all successes, when the clock was read last
+	_         [48]byte
 	streams   atomic.Uint64 // successes of streams
 	endedWell atomic.Uint64 // streams with a success that came to a good end
 	revoked   atomic.Uint64 // successes of streams that turned into failures
@@ -124,9 +136,8 @@ type Breaker struct {
 	stale     atomic.Uint64
 	rejected  atomic.Uint64
 
-	mu      sync.Mutex
-	m       machine
-	telling bool // somebody is telling the changes
+	mu sync.Mutex
+	m  machine
 }
 
 // New returns a closed Breaker named cfg.Name. It does not use cfg's Key,
@@ -142,10 +153,7 @@ func New(cfg Config) *Breaker {
 
 func newBreaker(key string, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
 	b := &Breaker{key: key, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(key)}
-	b.m = newMachine(cfg)
-	now := b.now()
-	b.m.since = now
-	b.m.window.roll(now, 0)
+	b.m = newMachine(cfg, b.now())
 	b.publish()
 	return b
 }
@@ -163,9 +171,37 @@ func (b *Breaker) now() int64 { return int64(time.Since(b.start)) }
 
 func (b *Breaker) time(at int64) time.Time { return b.start.Add(time.Duration(at)) }
 
-func (b *Breaker) tally() tally {
+// all returns the number of successes.
+func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
+
+// lock locks the machine, for what happens now.
+func (b *Breaker) lock() (now int64, t tally) {
+	b.mu.Lock()
+	now = b.now()
 	plain := b.plain.Load()
-	return tally{all: plain + b.streams.Load(), enders: plain + b.endedWell.Load()}
+	t = tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+	b.m.roll(now, b.seen.Swap(t.all))
+	return now, t
+}
+
+// unlock ends what began with lock. It reports whether there are changes to tell:
+// the caller does so when all else is done, since callbacks may panic.
+func (b *Breaker) unlock() (w word, tells bool) {
+	w = b.publish()
+	tells = len(b.m.changes.items) > 0
+	b.mu.Unlock()
+	return w, tells
+}
+
+// publish makes the machine's state known to the requests that take no lock.
+func (b *Breaker) publish() word {
+	w := newWord(&b.m)
+	if b.invalid != nil {
+		w |= wordInvalid
+	}
+	b.word.Store(uint64(w))
+	b.rollAt.Store(b.m.rollAt())
+	return w
 }
 
 // Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
@@ -173,7 +209,7 @@ func (b *Breaker) tally() tally {
 // methods; p must not be in use. What p was before does not matter.
 func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())
-	if w&wordNotClosed != 0 {
+	if w&wordState != 0 {
 		return b.allowSlowly(p)
 	}
 	*p = Permit{b: b, word: w}
@@ -184,19 +220,32 @@ func (b *Breaker) allowSlowly(p *Permit) error {
 	if b.invalid != nil {
 		return b.invalid
 	}
-	b.mu.Lock()
-	now := b.now()
-	a := b.m.admit(now, b.tally())
-	w := b.unlock()
-	switch {
-	case a.ok:
-		*p = Permit{b: b, word: w, probe: a.probe}
-		return nil
-	default:
+	now, t := b.lock()
+	a := b.m.admit(now, t)
+	w, tells := b.unlock()
+	if !a.ok {
 		b.rejected.Add(1)
 		b.calls.Add(context.Background(), 1, b.label.rejected)
 		return &OpenError{Key: b.key, RetryAfter: a.wait}
 	}
+	*p = Permit{b: b, word: w, probe: a.probe}
+	if tells {
+		b.tellOrIgnore(p)
+	}
+	return nil
+}
+
+// tellOrIgnore tells of the change that came with an admission. If a callback
+// panics nobody learns of the permit, whose place has to be free again.
+func (b *Breaker) tellOrIgnore(p *Permit) {
+	told := false
+	defer func() {
+		if !told {
+			p.Ignore()
+		}
+	}()
+	b.tell()
+	told = true
 }
 
 // State returns the breaker's state. An open one counts as half open as soon
@@ -208,34 +257,34 @@ func (b *Breaker) State() State {
 }
 
 // Trip opens the breaker, or keeps it open, for Config.OpenDuration from now.
-func (b *Breaker) Trip() {
-	b.mu.Lock()
-	now := b.now()
-	b.m.trip(now, b.tally())
-	b.unlock()
-}
+// Then it is half open, as after failures: it closes when probes succeed.
+func (b *Breaker) Trip() { b.change((*machine).trip) }
 
-// Reset closes the breaker and forgets all outcomes.
-func (b *Breaker) Reset() {
-	b.mu.Lock()
-	now := b.now()
-	b.m.reset(now, b.tally())
-	b.unlock()
+// Reset closes the breaker and forgets all that it has learned, also how long
+// it was open before. Requests that were admitted before it do not count.
+func (b *Breaker) Reset() { b.change((*machine).reset) }
+
+func (b *Breaker) change(how func(m *machine, now int64, t tally)) {
+	now, t := b.lock()
+	how(&b.m, now, t)
+	if _, tells := b.unlock(); tells {
+		b.tell()
+	}
 }
 
 // Snapshot returns the breaker as it is now.
 func (b *Breaker) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now, t := b.now(), b.tally()
+	now, all := b.now(), b.all()
 	s := Snapshot{
 		Key:                 b.key,
 		State:               b.m.stateAt(now),
 		Since:               b.time(b.m.since),
 		Seq:                 b.m.seq,
-		ConsecutiveFailures: b.m.run.lengthNow(t.enders),
+		ConsecutiveFailures: b.m.row.counted,
 		Totals: Totals{
-			Success:  t.all - b.revoked.Load(),
+			Success:  all - b.revoked.Load(),
 			Failure:  b.failures.Load(),
 			Ignored:  b.ignored.Load(),
 			Stale:    b.stale.Load(),
@@ -243,67 +292,18 @@ func (b *Breaker) Snapshot() Snapshot {
 		},
 	}
 	if b.m.state == Closed {
-		s.Successes, s.Failures = b.m.window.counts(now, t.all)
+		s.Successes, s.Failures = b.m.window.counts(now, all)
 	}
 	if s.State == Open {
 		s.ProbeAt = b.time(b.m.openUntil)
 	}
-	for _, p := range b.m.probes {
-		if p.id != 0 && p.deadline > now {
-			s.Probes++
-		}
-	}
+	s.Probes = b.m.places.taken(now)
 	return s
 }
 
-// publish makes the machine's state known to the requests that take no lock.
-func (b *Breaker) publish() word {
-	w := word(b.m.generation)<<wordGeneration | word(b.m.state)
-	if b.invalid != nil {
-		w |= wordInvalid
-	}
-	b.word.Store(uint64(w))
-	b.rollAt.Store(b.m.window.end())
-	return w
-}
-
-// unlock ends what began with mu.Lock and may have changed the machine.
-func (b *Breaker) unlock() word {
-	w := b.publish()
-	tell := len(b.m.changes) > 0 && !b.telling
-	b.telling = b.telling || tell
-	b.mu.Unlock()
-	if tell {
-		b.tell()
-	}
-	return w
-}
-
 // tell tells the world of the machine's changes, in order and outside the
-// lock. Changes that happen meanwhile are told by whoever is at it.
-func (b *Breaker) tell() {
-	done := false
-	defer func() {
-		if done {
-			return
-		}
-		// A callback panicked: the next change is told again.
-		b.mu.Lock()
-		b.telling = false
-		b.mu.Unlock()
-	}()
-	for !done {
-		b.mu.Lock()
-		changes := b.m.changes
-		b.m.changes = nil
-		done = len(changes) == 0
-		b.telling = !done
-		b.mu.Unlock()
-		for _, c := range changes {
-			b.tellOne(c)
-		}
-	}
-}
+// lock. Those that happen meanwhile are told by whoever is at it.
+func (b *Breaker) tell() { b.m.changes.drain(&b.mu, b.tellOne) }
 
 func (b *Breaker) tellOne(c change) {
 	ctx := context.Background()
@@ -322,14 +322,21 @@ func (b *Breaker) tellOne(c change) {
 	}
 }
 
-// idle reports whether the breaker is closed: nothing but counts is lost with
-// it.
-func (b *Breaker) idle() bool { return word(b.word.Load()).state() == Closed }
+// idle reports whether nothing but counts of successes is lost with the breaker.
+func (b *Breaker) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.m.idle(b.now())
+}
 
-// RefusesFor returns for how long the breaker would refuse requests from now
-// on, and 0 if it would admit one now.
-func (b *Breaker) RefusesFor() time.Duration {
-	if word(b.word.Load())&wordNotClosed == 0 {
+// A gate tells package retry what a Breaker would say.
+type gate Breaker
+
+// RefusesFor returns for how long the breaker is certain to refuse requests from
+// now on; 0 if it may admit one.
+func (g *gate) RefusesFor() time.Duration {
+	b := (*Breaker)(g)
+	if word(b.word.Load()).state() != Open {
 		return 0
 	}
 	b.mu.Lock()

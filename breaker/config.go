@@ -92,7 +92,8 @@ type Config struct {
 	// sees the body, or the default one where that is nil. Any other outcome
 	// is final and its Observer is not used. The duration is the wait that a
 	// Failure asked for, 0 if none. It is not asked about attempts
-	// that ended with the caller's context, or by a time limit of ours, nor
+	// that ended with the caller's context, by a time limit of ours or because
+	// the request can't be sent (a malformed header, a body that fails), nor
 	// about 101 Switching Protocols, always a success. It must be safe for
 	// concurrent use. nil means DefaultObserve.
 	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
@@ -154,7 +155,6 @@ func (c Config) withDefaults() Config {
 	fill(&c.MinRequests, DefaultMinRequests)
 	fill(&c.Window, DefaultWindow)
 	fill(&c.OpenDuration, DefaultOpenDuration)
-	fill(&c.ProbeTimeout, 60*time.Second)
 	fill(&c.SuccessThreshold, DefaultSuccessThreshold)
 	fill(&c.MaxProbes, DefaultMaxProbes)
 	fill(&c.MaxKeys, DefaultMaxKeys)

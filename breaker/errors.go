@@ -15,8 +15,6 @@ var (
 	// ErrBodyClosed is what an [Observer] is told when the caller closes a
 	// body before its end.
 	ErrBodyClosed = errors.New("breaker: body closed before its end")
-
-	errNoResponse = errors.New("breaker: the base RoundTripper returned neither a response nor an error")
 )
 
 // An OpenError says that a request was refused: nothing has been sent.
@@ -33,7 +31,7 @@ var _ fault.Rejection = (*OpenError)(nil)
 
 func (e *OpenError) Error() string {
 	wait := e.RetryAfter.Round(time.Millisecond)
-	return fmt.Sprintf("breaker: circuit of %s is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
+	return fmt.Sprintf("breaker: circuit of %q is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
 }
 
 // Is makes every OpenError an [ErrOpen].

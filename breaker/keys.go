@@ -1,47 +1,77 @@
 package breaker
 
 import (
-	"maps"
-	"math"
+	"container/heap"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/retrip-go/retrip/internal/call"
 )
 
-// A key finds a breaker without putting its name together. Names given by
-// Config.Key have no scheme.
-type key struct{ scheme, name string }
+// maxModel bounds the model's part of a key, in bytes: callers, and who calls
+// them, choose it.
+const maxModel = 128
 
-func (k key) lower() key {
-	if k.scheme == "" {
-		return k
-	}
-	return key{strings.ToLower(k.scheme), strings.ToLower(k.name)}
+// A key finds a breaker without putting its name together. That of a name given
+// by Config.Key has the name as its host, and nothing else.
+type key struct {
+	scheme, host string
+	call.Subject
 }
 
+// String returns the name, as "https://api.openai.com chat gpt-4o".
 func (k key) String() string {
-	if k.scheme == "" {
-		return k.name
+	name := k.host
+	if k.scheme != "" {
+		name = k.scheme + "://" + k.host
 	}
-	return k.scheme + "://" + k.name
+	for _, part := range []string{k.Endpoint, k.Model, k.Target} {
+		if part != "" {
+			name += " " + part
+		}
+	}
+	return strings.ToValidUTF8(name, "\uFFFD")
 }
 
-// keys are the breakers of a Transport. Lookups take no lock: the map is
-// replaced, not changed.
+// canonical returns the key with scheme and host in lower case, and a short model.
+func (k key) canonical() key {
+	if k.scheme != "" {
+		k.scheme, k.host = strings.ToLower(k.scheme), strings.ToLower(k.host)
+	}
+	k.Model = strings.ToValidUTF8(k.Model[:min(len(k.Model), maxModel)], "")
+	return k
+}
+
+// clone returns the key with copies of what may be a part of something larger.
+func (k key) clone() key {
+	for _, part := range []*string{&k.scheme, &k.host, &k.Endpoint, &k.Model, &k.Target} {
+		*part = strings.Clone(*part)
+	}
+	return k
+}
+
+// keys are the breakers of a Transport.
 type keys struct {
 	max  int
 	make func(name string) *Breaker
 
-	latest atomic.Pointer[keyed] // used last: most services call one host
+	latest atomic.Pointer[keyed] // used last: most services call one model
 	uses   atomic.Uint64         // changes of latest
-	all    atomic.Pointer[map[key]*keyed]
-	mu     sync.Mutex // held to replace the map
+
+	mu   sync.RWMutex
+	all  map[key]*keyed
+	idle ranking // of all that are not in busy
+	busy ranking // of those that were worth keeping when they were looked at last
+	next int     // of busy, to be looked at again
 }
 
+// A keyed is a breaker and how long ago it was used.
 type keyed struct {
 	key     key
 	breaker *Breaker
 	used    atomic.Uint64 // the number of the latest use after that of another
+	rank    uint64        // used, when it was looked at
 }
 
 // get returns the breaker of k, a new one if there is none.
@@ -49,69 +79,141 @@ func (s *keys) get(k key) *Breaker {
 	if e := s.latest.Load(); e != nil && e.key == k {
 		return e.breaker
 	}
-	e := s.lookup(k)
+	e := s.find(k)
 	if e == nil {
-		e = s.add(k.lower())
+		e = s.find(k.canonical())
+	}
+	if e == nil {
+		e = s.add(k.canonical().clone())
 	}
 	e.used.Store(s.uses.Add(1))
 	s.latest.Store(e)
 	return e.breaker
 }
 
-// find returns the breaker of k, or nil.
-func (s *keys) find(k key) *Breaker {
-	if e := s.lookup(k); e != nil {
-		return e.breaker
+func (s *keys) find(k key) *keyed {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[k]
+}
+
+// named returns the breaker of a name, or nil.
+func (s *keys) named(name string) *Breaker {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.all {
+		if e.breaker.key == name {
+			return e.breaker
+		}
 	}
 	return nil
 }
 
-func (s *keys) lookup(k key) *keyed {
-	if all := s.all.Load(); all != nil {
-		return (*all)[k]
+// each calls f with every breaker, in no order.
+func (s *keys) each(f func(*Breaker)) {
+	s.mu.RLock()
+	all := make([]*Breaker, 0, len(s.all))
+	for _, e := range s.all {
+		all = append(all, e.breaker)
 	}
-	return nil
+	s.mu.RUnlock()
+	for _, b := range all {
+		f(b)
+	}
 }
 
 func (s *keys) add(k key) *keyed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.lookup(k); e != nil {
+	if e := s.all[k]; e != nil {
 		return e
 	}
-	all := make(map[key]*keyed)
-	if old := s.all.Load(); old != nil {
-		maps.Copy(all, *old)
+	if len(s.all) >= s.max {
+		s.forget()
 	}
-	if len(all) >= s.max {
-		s.forget(all)
+	e := &keyed{key: k, breaker: s.make(k.String()), rank: s.uses.Load()}
+	e.used.Store(e.rank)
+	if s.all == nil {
+		s.all = make(map[key]*keyed)
 	}
-	e := &keyed{key: k, breaker: s.make(k.String())}
-	all[k] = e
-	s.all.Store(&all)
+	s.all[k] = e
+	heap.Push(&s.idle, e)
 	return e
 }
 
-// forget removes the least recently used of the closed breakers, of all if
-// none is closed. One that is paused counts as not closed.
-func (s *keys) forget(all map[key]*keyed) {
-	var oldest *keyed
-	age := uint64(math.MaxUint64)
-	idle := false
-	for _, e := range all {
-		closed := e.breaker.idle()
-		if used := e.used.Load(); oldest == nil || closed && !idle || closed == idle && used < age {
-			oldest, age, idle = e, used, closed
+// forget removes the least recently used of the breakers that know of no
+// failures, of all if there is none such. It looks at few of them, so that a
+// flood of names costs little, and makes no dead model forgotten.
+func (s *keys) forget() {
+	s.lookAgain()
+	for {
+		e := s.idle.oldest()
+		if e == nil {
+			break
 		}
+		if heap.Pop(&s.idle); e.breaker.idle() {
+			delete(s.all, e.key)
+			return
+		}
+		heap.Push(&s.busy, e)
 	}
-	delete(all, oldest.key)
+	if e := s.busy.oldest(); e != nil {
+		heap.Pop(&s.busy)
+		delete(s.all, e.key)
+	}
 }
 
-// each calls f with every breaker, in no order.
-func (s *keys) each(f func(*Breaker)) {
-	if all := s.all.Load(); all != nil {
-		for _, e := range *all {
-			f(e.breaker)
+// lookAgain looks at some of the busy breakers, in turn: those that know of no
+// failures any more are like others again.
+func (s *keys) lookAgain() {
+	const some = 4
+	for range min(some, len(s.busy)) {
+		s.next++
+		if s.next >= len(s.busy) {
+			s.next = 0
+		}
+		if e := s.busy[s.next]; e.breaker.idle() {
+			heap.Remove(&s.busy, s.next)
+			heap.Push(&s.idle, e)
 		}
 	}
+}
+
+// A ranking is a heap with the least recently used in front, by uses that may
+// have been followed by others.
+type ranking []*keyed
+
+// oldest returns the one used least recently, or nil.
+func (r *ranking) oldest() *keyed {
+	for len(*r) > 0 {
+		e := (*r)[0]
+		used := e.used.Load()
+		if e.rank == used {
+			return e
+		}
+		e.rank = used
+		heap.Fix(r, 0)
+	}
+	return nil
+}
+
+// Len implements heap.Interface.
+func (r ranking) Len() int { return len(r) }
+
+// Less implements heap.Interface.
+func (r ranking) Less(i, j int) bool { return r[i].rank < r[j].rank }
+
+// Swap implements heap.Interface.
+func (r ranking) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
+
+// Push implements heap.Interface.
+func (r *ranking) Push(e any) { *r = append(*r, e.(*keyed)) }
+
+// Pop implements heap.Interface.
+func (r *ranking) Pop() any {
+	last := len(*r) - 1
+	e := (*r)[last]
+	(*r)[last] = nil
+	*r = (*r)[:last]
+	return e
 }

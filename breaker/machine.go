@@ -12,13 +12,26 @@ const (
 	reasonFailureRatio    = "failure_ratio"
 	reasonProbeFailed     = "probe_failed"
 	reasonProbesSucceeded = "probes_succeeded"
+	reasonPlacesRanOut    = "places_ran_out"
 	reasonRested          = "open_duration_over"
 	reasonTripped         = "tripped"
 	reasonReset           = "reset"
 )
 
-// longestHint is the longest that a breaker is open.
-const longestHint = 120 * time.Second
+// How long a breaker is open.
+const (
+	firstStep   = 5 * time.Second   // the first time, if OpenDuration is not shorter
+	longestOpen = 120 * time.Second // whatever the failure asked for
+)
+
+// What it takes to open a breaker. Evidence needs time: what fails together fails
+// for one reason, and an open breaker would refuse the calls that retries save.
+const (
+	rowLasts    = time.Second     // at least, from the first failure in a row that counts to the one that opens
+	ratioLasts  = 2 * time.Second // at least, for which the share of failures stays too high
+	justNow     = 2 * time.Second // the ratio must hold for these outcomes alone, too
+	leashLength = 2               // failures in a row, soon after a breaker closed
+)
 
 // A machine is what a breaker does: it knows no lock, no clock and no chance.
 // Times are nanoseconds on the breaker's clock.
@@ -28,23 +41,26 @@ type machine struct {
 	state      State
 	since      int64
 	generation uint64 // counts states; an outcome of an older one is stale
+	openFor    int64  // as planned when it opened
 	openUntil  int64
+	limit      int64 // the longest time limit of ours that the failures since it was closed ran into
+	step       int64 // how long it opens the next time
+	leashed    bool  // a short row opens it
 
-	window window // while closed
-	run    run    // while closed
+	// While closed.
+	window  window
+	recent  window // of the last two seconds
+	latest  latest
+	row     row
+	high    row    // of failures at which the ratio was high
+	quiet   int64  // since then there was no failure
+	endedAt uint64 // tally.ended when it closed
 
-	probes    []probe // places of a half-open breaker
-	probesEnd uint64  // id of the latest probe
-	succeeded int     // probes
+	places    places // while half open
+	succeeded int    // probes
 
 	seq     uint64
-	changes []change // not yet told
-}
-
-// A probe holds a place until its deadline, or until it is settled.
-type probe struct {
-	id       uint64 // 0 is a free place
-	deadline int64
+	changes outbox[change] // not yet told
 }
 
 type change struct {
@@ -56,15 +72,36 @@ type change struct {
 
 // A tally is the successes counted so far, without locks, outside the machine.
 type tally struct {
-	all    uint64
-	enders uint64 // those that end a run of failures
+	all   uint64
+	ended uint64 // those that ended well
 }
 
-func newMachine(cfg *Config) machine {
-	m := machine{cfg: cfg, window: newWindow(cfg.Window, cfg.MinRequests)}
-	m.window.reset(0, 0)
+// A failure is what a machine must know of one.
+type failure struct {
+	call       *call.Call // that the request is an attempt of; may be nil
+	probe      uint64     // its id, if it is one, else 0
+	retryAfter int64      // what the server asked for, else 0
+	limit      int64      // the time limit of ours that it ran into, else 0
+}
+
+func newMachine(cfg *Config, now int64) machine {
+	m := machine{cfg: cfg, window: newWindow(cfg.Window), recent: newWindow(justNow), since: now}
+	m.forgive()
+	m.begin(now, tally{})
 	return m
 }
+
+// roll lets the windows forget, where seen is the number of successes when the
+// clock was read before. It comes before all that happens at now.
+func (m *machine) roll(now int64, seen uint64) {
+	if m.state == Closed {
+		m.window.roll(now, seen)
+		m.recent.roll(now, seen)
+	}
+}
+
+// rollAt returns when roll is due.
+func (m *machine) rollAt() int64 { return min(m.window.end(), m.recent.end()) }
 
 // An admission is the answer to a request.
 type admission struct {
@@ -75,124 +112,212 @@ type admission struct {
 
 // admit answers a request.
 func (m *machine) admit(now int64, t tally) admission {
-	switch {
-	case m.state == Closed:
-		return admission{ok: true}
-	case m.state == Open && now < m.openUntil:
-		return admission{wait: time.Duration(m.openUntil - now)}
-	case m.state == Open:
+	if m.state == Open && now >= m.openUntil {
 		m.move(HalfOpen, now, t, reasonRested)
 	}
-	return m.admitProbe(now)
+	if m.state == HalfOpen {
+		m.expire(now, t)
+	}
+	switch m.state {
+	case Open:
+		return admission{wait: time.Duration(m.openUntil - now)}
+	case HalfOpen:
+		probe, wait := m.places.take(now)
+		return admission{ok: probe != 0, probe: probe, wait: time.Duration(wait)}
+	default:
+		return admission{ok: true}
+	}
 }
 
-// refusesFor returns for how long requests would be refused from now on.
-func (m *machine) refusesFor(now int64) time.Duration {
-	if m.state == Open {
-		return time.Duration(max(m.openUntil-now, 0))
-	}
-	return 0
-}
-
-func (m *machine) admitProbe(now int64) admission {
-	if m.probes == nil {
-		m.probes = make([]probe, m.cfg.MaxProbes)
-	}
-	next := m.probes[0].deadline
-	for i := range m.probes {
-		p := &m.probes[i]
-		if p.id == 0 || p.deadline <= now {
-			m.probesEnd++
-			*p = probe{id: m.probesEnd, deadline: now + int64(m.cfg.ProbeTimeout)}
-			return admission{ok: true, probe: p.id}
-		}
-		next = min(next, p.deadline)
-	}
-	return admission{wait: time.Duration(next - now)}
-}
-
-// free gives a probe's place back.
-func (m *machine) free(id uint64) {
-	for i := range m.probes {
-		if p := &m.probes[i]; p.id == id {
-			*p = probe{}
-		}
+// expire closes a half-open breaker in which so many places have run out that
+// waiting for an outcome would keep everybody out.
+func (m *machine) expire(now int64, t tally) {
+	m.places.expire(now)
+	if m.places.ranOut >= enoughRan {
+		m.move(Closed, now, t, reasonPlacesRanOut)
+		m.leashed = true
 	}
 }
 
 // succeed takes a probe's success. Those of a closed breaker only count, and
 // they do so without the machine.
 func (m *machine) succeed(now int64, t tally, probe uint64) {
-	m.free(probe)
+	m.places.leave(probe)
 	m.succeeded++
 	if m.succeeded >= m.cfg.SuccessThreshold {
 		m.move(Closed, now, t, reasonProbesSucceeded)
+		m.leashed = true
 	}
 }
 
 // fail takes a failure, of any request.
-func (m *machine) fail(now int64, t tally, c *call.Call, retryAfter time.Duration) {
-	reason := ""
+func (m *machine) fail(now int64, t tally, f failure) {
 	switch m.state {
 	case HalfOpen:
-		reason = reasonProbeFailed
+		m.failProbe(now, t, f)
 	case Closed:
-		m.window.fail(now, t.all)
-		m.run.fail(now, t.enders, c)
-		reason = m.reasonToOpen(now, t)
+		m.failClosed(now, t, f)
 	case Open:
 	}
-	if reason == "" {
-		return
-	}
-	rest := m.cfg.OpenDuration
-	if retryAfter > 0 {
-		rest = min(retryAfter, longestHint)
-	}
-	m.move(Open, now, t, reason)
-	m.openUntil = now + int64(rest)
 }
 
-// reasonToOpen returns why the latest failure opens a closed breaker, or "".
-func (m *machine) reasonToOpen(now int64, t tally) string {
-	successes, failures := m.window.counts(now, t.all)
-	outcomes := successes + failures
-	busy := outcomes >= uint64(m.cfg.MinRequests)
-	inARow := m.cfg.FailureThreshold > 0 && m.run.length >= m.cfg.FailureThreshold
+func (m *machine) failProbe(now int64, t tally, f failure) {
+	if early := m.places.leave(f.probe); early && m.tolerates() {
+		return
+	}
+	m.step = min(2*m.step, int64(m.cfg.OpenDuration))
+	m.open(now, t, f, reasonProbeFailed)
+}
+
+// tolerates reports whether a half-open breaker bears a failure that came before
+// its place ran out. As long as no place did, it bears none. Later there are many
+// probes under way, of which a few fail even if the provider is well.
+func (m *machine) tolerates() bool {
+	p := &m.places
+	p.failed++
+	well := p.ranOut + len(p.held) + m.succeeded
+	return p.ranOut > 0 && m.cfg.FailureRatio > 0 && !m.isHigh(uint64(well), uint64(p.failed))
+}
+
+func (m *machine) failClosed(now int64, t tally, f failure) {
+	if m.healthy(now, t) {
+		m.forgive()
+	}
+	m.quiet = now
+	m.window.fail()
+	m.recent.fail()
+	m.latest.fail(t.all)
+	m.row.fail(now, gap(rowLasts, m.cfg.FailureThreshold), f)
 	switch {
-	case inARow && (!busy || m.run.last-m.run.first >= minSpread):
-		return reasonFailuresInARow
-	case busy && m.cfg.FailureRatio > 0 && float64(failures)/float64(outcomes) >= m.cfg.FailureRatio && m.window.spread(now, failures):
-		return reasonFailureRatio
-	default:
-		return ""
+	case m.rowIsLong():
+		m.open(now, t, f, reasonFailuresInARow)
+	case m.ratioStaysHigh(now, t):
+		m.open(now, t, f, reasonFailureRatio)
 	}
 }
+
+// healthy reports whether a closed breaker has been so for long enough to forget
+// that it was open.
+func (m *machine) healthy(now int64, t tally) bool {
+	return now-m.quiet >= int64(m.cfg.Window) || t.ended-m.endedAt >= uint64(m.cfg.MinRequests)
+}
+
+// forgive forgets that the breaker was open.
+func (m *machine) forgive() {
+	m.step, m.leashed = int64(min(firstStep, m.cfg.OpenDuration)), false
+}
+
+// gap is how far apart failures must lie to count, so that so many of them take
+// as long as evidence must last.
+func gap(lasts time.Duration, failures int) int64 { return int64(lasts) / int64(max(failures-1, 1)) }
+
+func (m *machine) rowIsLong() bool {
+	enough := m.cfg.FailureThreshold
+	if m.leashed {
+		enough = min(enough, leashLength)
+	}
+	return enough > 0 && m.row.counted >= enough
+}
+
+// ratioStaysHigh reports whether the share of failures opens the breaker. It must
+// stay high for a while: at five failures that lie apart, with none between them at
+// which it was not. Else the burst that a limiter sheds would open it.
+func (m *machine) ratioStaysHigh(now int64, t tally) bool {
+	if !m.ratioIsHigh(now, t) {
+		m.high = row{}
+		return false
+	}
+	m.high.fail(now, gap(ratioLasts, lately), failure{})
+	return m.high.counted >= lately
+}
+
+// ratioIsHigh reports whether the share of failures opens the breaker: that of
+// all outcomes in the window, and that of the latest alone. Neither a burst that
+// is over nor a single late failure is a reason.
+func (m *machine) ratioIsHigh(now int64, t tally) bool {
+	successes, failures := m.window.counts(now, t.all)
+	if successes+failures < uint64(m.cfg.MinRequests) || !m.isHigh(successes, failures) {
+		return false
+	}
+	successes, failures = m.recent.counts(now, t.all)
+	if successes+failures < lately {
+		successes, failures = m.latest.counts(t.all)
+	}
+	return m.isHigh(successes, failures)
+}
+
+func (m *machine) isHigh(successes, failures uint64) bool {
+	return m.cfg.FailureRatio > 0 && float64(failures)/float64(successes+failures) >= m.cfg.FailureRatio
+}
+
+// open opens the breaker for its step, or for longer if the failure asked for it.
+func (m *machine) open(now int64, t tally, f failure, reason string) {
+	m.limit = max(m.limit, m.row.limit, f.limit)
+	m.move(Open, now, t, reason)
+	m.rest(now, min(max(m.step, f.retryAfter), int64(longestOpen)))
+}
+
+func (m *machine) rest(now, length int64) { m.openFor, m.openUntil = length, now+length }
 
 // trip opens the breaker, or keeps it open, for OpenDuration from now.
 func (m *machine) trip(now int64, t tally) {
+	if m.state == Closed && m.healthy(now, t) {
+		m.forgive()
+	}
+	m.limit = max(m.limit, m.row.limit)
 	m.move(Open, now, t, reasonTripped)
-	m.openUntil = now + int64(m.cfg.OpenDuration)
+	m.rest(now, int64(m.cfg.OpenDuration))
 }
 
 // reset closes the breaker and forgets what it has learned.
 func (m *machine) reset(now int64, t tally) {
 	m.move(Closed, now, t, reasonReset)
+	m.forgive()
 }
 
-// move begins a new state, in which nothing has been counted yet.
+// move changes the state.
 func (m *machine) move(to State, now int64, t tally, reason string) {
 	if m.state != to {
 		m.seq++
-		m.changes = append(m.changes, change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
+		m.changes.put(change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
 		m.state, m.since = to, now
 	}
-	m.generation++
-	m.succeeded = 0
-	clear(m.probes)
-	m.run = run{}
-	m.window.reset(now, t.all)
+	m.begin(now, t)
 }
+
+// begin begins a generation, in which nothing has been counted yet.
+func (m *machine) begin(now int64, t tally) {
+	m.generation++
+	m.row, m.high, m.succeeded = row{}, row{}, 0
+	m.places.reset(m.cfg.MaxProbes, m.placeLength())
+	if m.state != Closed {
+		return
+	}
+	m.limit, m.quiet, m.endedAt = 0, now, t.ended
+	m.window.reset(now, t.all)
+	m.recent.reset(now, t.all)
+	m.latest.reset(t.all)
+}
+
+// placeLength is how long a probe holds its place: for less than it may take to
+// fail again, nothing could be learned from it.
+func (m *machine) placeLength() int64 {
+	if m.cfg.ProbeTimeout > 0 {
+		return int64(m.cfg.ProbeTimeout)
+	}
+	return max(m.openFor, m.limit)
+}
+
+// revoke takes back the nth success of all. The failure that it turned into is
+// still to be taken.
+func (m *machine) revoke(nth uint64) {
+	m.window.revoke(nth)
+	m.recent.revoke(nth)
+	m.latest.revoke(nth)
+}
+
+// endRow ends a row of failures, for a success that was admitted in it.
+func (m *machine) endRow() { m.row = row{} }
 
 // stateAt returns the state at now: an open breaker is half open from when it
 // would let a probe through, though it moves only with the first probe.
@@ -201,4 +326,22 @@ func (m *machine) stateAt(now int64) State {
 		return HalfOpen
 	}
 	return m.state
+}
+
+// refusesFor returns for how long requests are certain to be refused from now
+// on. A half-open breaker may let one through at any time.
+func (m *machine) refusesFor(now int64) time.Duration {
+	if m.state == Open {
+		return time.Duration(max(m.openUntil-now, 0))
+	}
+	return 0
+}
+
+// idle reports whether the breaker is closed and knows of no failures.
+func (m *machine) idle(now int64) bool {
+	if m.state != Closed || m.row.number != 0 || m.leashed {
+		return false
+	}
+	_, failures := m.window.counts(now, 0)
+	return failures == 0
 }

@@ -139,7 +139,7 @@ func (m *meters) collect(o metric.Observer, all func(each func(*Breaker))) {
 func (b *Breaker) gauges() (state State, failures int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.m.stateAt(b.now()), b.m.run.lengthNow(b.tally().enders)
+	return b.m.stateAt(b.now()), b.m.row.counted
 }
 
 // close ends the collection; it may be called more than once.

@@ -1,13 +1,12 @@
 package breaker
 
 import (
-	"mime"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/internal/sse"
 )
 
@@ -62,8 +61,8 @@ type Observer interface {
 }
 
 // DefaultObserve is what a nil Config.Observe stands for. Errors, 408 and 5xx
-// are failures, other 4xx are ignored. A response
-// without a body to wait for is a success. All others are Undecided, with a
+// but 501 are failures, 501 and other 4xx are ignored. A response without a
+// body to wait for is a success. All others are Undecided, with a
 // nil Observer: their body is watched as follows.
 //
 //   - An event stream is a success at its first event with data, and a failure
@@ -81,6 +80,8 @@ func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, time.Dur
 	}
 	code := resp.StatusCode
 	switch {
+	case code == http.StatusNotImplemented:
+		return Ignored, nil, 0 // by this endpoint, for whomever asks
 	case code == http.StatusRequestTimeout, code >= 500:
 		return Failure, nil, retryAfter(resp)
 	case code >= 400:
@@ -112,29 +113,11 @@ func noBody(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusNoContent ||
 		resp.Body == nil || resp.Body == http.NoBody ||
 		resp.Request != nil && resp.Request.Method == http.MethodHead ||
-		resp.ContentLength == 0 && first(resp.Header, "Content-Length") == "0"
+		resp.ContentLength == 0 && roundtrip.First(resp.Header, "Content-Length") == "0"
 }
 
 func isStream(resp *http.Response) bool {
-	contentType := first(resp.Header, "Content-Type")
-	if len(contentType) < len("text/event-stream") || !strings.EqualFold(contentType[:5], "text/") {
-		return false
-	}
-	media, _, _ := mime.ParseMediaType(contentType)
-	return media == "text/event-stream" && resp.StatusCode >= 200 && resp.StatusCode < 300
-}
-
-func isCompressed(resp *http.Response) bool {
-	encoding := first(resp.Header, "Content-Encoding")
-	return encoding != "" && !strings.EqualFold(encoding, "identity")
-}
-
-// first is Header.Get for a name already in its canonical form.
-func first(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
+	return resp.StatusCode >= 200 && resp.StatusCode < 300 && roundtrip.MediaType(resp.Header) == "text/event-stream"
 }
 
 // An eventObserver is the default Observer of event streams.

@@ -18,7 +18,7 @@ type Permit struct {
 	req   *http.Request // nil outside a Transport
 	word  word          // of the breaker when it admitted
 	probe uint64        // its id, if it is a probe
-	end   int64         // of the bucket in which a provisional success counts
+	nth   uint64        // of all successes, a provisional one
 	state atomic.Uint32
 }
 
@@ -44,9 +44,14 @@ func (p *Permit) Failure() { p.Settle(Failure, 0) }
 func (p *Permit) Ignore() { p.Settle(Ignored, 0) }
 
 // Settle settles the permit with an outcome. A Failure that opens the breaker
-// opens it for retryAfter at least, the wait that the server asked for: 0 if it
-// asked for none. Undecided does nothing.
-func (p *Permit) Settle(o Outcome, retryAfter time.Duration) {
+// opens it for retryAfter at least, the wait that the server asked for; 0 says
+// that it asked for none, and more than 120 s count as 120 s. Undecided does
+// nothing.
+func (p *Permit) Settle(o Outcome, retryAfter time.Duration) { p.settle(o, retryAfter, 0) }
+
+// settle is Settle for an outcome that came when a time limit of ours was over,
+// or with a limit of 0.
+func (p *Permit) settle(o Outcome, retryAfter, limit time.Duration) {
 	if o == Undecided || !p.claim(outstanding, settled) {
 		return
 	}
@@ -56,7 +61,7 @@ func (p *Permit) Settle(o Outcome, retryAfter time.Duration) {
 			p.b.calls.Add(context.Background(), 1, p.b.label.success)
 		}
 	case Failure:
-		p.b.fail(p, retryAfter)
+		p.b.fail(p, retryAfter, limit)
 	default:
 		p.b.ignore(p)
 	}
@@ -65,23 +70,22 @@ func (p *Permit) Settle(o Outcome, retryAfter time.Duration) {
 // succeedForNow settles the permit with a success that may be revoked. It must
 // be followed by confirm, keep or revoke.
 func (p *Permit) succeedForNow() {
-	if p.claim(outstanding, provisional) {
-		if !p.b.succeed(p, &p.b.streams) {
-			p.state.Store(settled)
-		}
-		p.end = p.b.rollAt.Load() // the success may have begun a bucket
+	if p.claim(outstanding, provisional) && !p.b.succeed(p, &p.b.streams) {
+		p.state.Store(settled)
 	}
 }
 
-// confirm makes a provisional success a whole one, which ends a run of
+// confirm makes a provisional success a whole one, which ends a row of
 // failures.
 func (p *Permit) confirm() {
-	if p.claim(provisional, settled) {
-		if p.b.current(p) {
-			p.b.endedWell.Add(1)
-		}
-		p.b.calls.Add(context.Background(), 1, p.b.label.success)
+	if !p.claim(provisional, settled) {
+		return
 	}
+	if p.b.current(p) {
+		p.b.endedWell.Add(1)
+		p.b.endRow(p)
+	}
+	p.b.calls.Add(context.Background(), 1, p.b.label.success)
 }
 
 // keep leaves a provisional success as it is.
@@ -92,9 +96,9 @@ func (p *Permit) keep() {
 }
 
 // revoke turns a provisional success into a failure.
-func (p *Permit) revoke() {
+func (p *Permit) revoke(limit time.Duration) {
 	if p.claim(provisional, settled) {
-		p.b.revoke(p)
+		p.b.revoke(p, limit)
 	}
 }
 
@@ -102,17 +106,19 @@ func (p *Permit) claim(from, to uint32) bool {
 	return p.b != nil && p.state.CompareAndSwap(from, to)
 }
 
-// call returns the call that the request is an attempt of, or nil.
-func (p *Permit) call() *call.Call {
-	if p.req == nil {
-		return nil
+// failure is what the machine must know if the permit's request failed.
+func (p *Permit) failure(retryAfter, limit time.Duration) failure {
+	f := failure{probe: p.probe, retryAfter: int64(retryAfter), limit: int64(limit)}
+	if p.req != nil {
+		f.call = call.From(p.req.Context())
 	}
-	return call.From(p.req.Context())
+	return f
 }
 
 func (p *Permit) done() bool { return p.state.Load() == settled }
 
-// succeed counts a success in counter; it reports false if it came too late.
+// succeed counts a success in counter, of which that of streams is provisional;
+// it reports false if the success came too late.
 func (b *Breaker) succeed(p *Permit, counter *atomic.Uint64) bool {
 	if p.probe != 0 {
 		return b.succeedProbe(p, counter)
@@ -121,72 +127,101 @@ func (b *Breaker) succeed(p *Permit, counter *atomic.Uint64) bool {
 		b.late()
 		return false
 	}
-	if counter.Add(1)%every == 1 {
-		b.roll()
+	n := counter.Add(1)
+	if n%every == 1 {
+		b.readClock()
+	}
+	if counter == &b.streams {
+		p.nth = b.all()
+	} else {
+		b.endRow(p)
 	}
 	return true
 }
 
 func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
-	b.mu.Lock()
-	now := b.now()
+	now, t := b.lock()
 	ok := word(b.word.Load()).generation() == p.word.generation()
 	if ok {
 		counter.Add(1)
-		b.m.succeed(now, b.tally(), p.probe)
+		t.all++
+		if counter == &b.plain {
+			t.ended++
+		}
+		p.nth = t.all
+		b.seen.Store(t.all)
+		b.m.succeed(now, t, p.probe)
 	}
-	b.unlock()
+	_, tells := b.unlock()
 	if !ok {
 		b.late()
+	}
+	if tells {
+		b.tell()
 	}
 	return ok
 }
 
-// roll begins a new bucket of the window if it is time for one. The successes
-// since the clock was read last belong to the old one.
-func (b *Breaker) roll() {
-	if now := b.now(); now >= b.rollAt.Load() {
-		b.mu.Lock()
-		b.m.window.roll(now, b.tally().all-1)
-		b.unlock()
+// readClock notes that the successes so far are not younger than now, and has
+// the windows forget what they must.
+func (b *Breaker) readClock() {
+	if b.now() < b.rollAt.Load() {
+		b.seen.Store(b.all())
+		return
 	}
+	b.lock()
+	b.publish()
+	b.mu.Unlock()
 }
 
-func (b *Breaker) fail(p *Permit, retryAfter time.Duration) {
+// endRow ends the row of failures that was under way when the permit was given, if
+// it still is. No other success costs a lock.
+func (b *Breaker) endRow(p *Permit) {
+	if p.word&wordRow == 0 || b.word.Load() != uint64(p.word) {
+		return
+	}
 	b.mu.Lock()
-	now := b.now()
+	if b.word.Load() == uint64(p.word) {
+		b.m.endRow()
+		b.publish()
+	}
+	b.mu.Unlock()
+}
+
+func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
+	now, t := b.lock()
 	ok := word(b.word.Load()).generation() == p.word.generation()
 	if ok {
-		b.m.fail(now, b.tally(), p.call(), retryAfter)
+		b.m.fail(now, t, p.failure(retryAfter, limit))
 	}
-	b.unlock()
 	b.failed(ok)
 }
 
 // revoke counts a failure in the state that the success was counted in, or in
 // the closed state that a probe's success led to.
-func (b *Breaker) revoke(p *Permit) {
-	b.revoked.Add(1)
-	b.mu.Lock()
-	now := b.now()
+func (b *Breaker) revoke(p *Permit, limit time.Duration) {
+	now, t := b.lock()
 	ok := b.current(p)
 	if ok {
-		if p.probe == 0 {
-			b.m.window.revoke(p.end)
-		}
-		b.m.fail(now, b.tally(), p.call(), 0)
+		b.m.revoke(p.nth)
+		b.m.fail(now, t, p.failure(0, limit))
 	}
-	b.unlock()
+	b.revoked.Add(1)
 	b.failed(ok)
 }
 
+// failed unlocks the machine after a failure, which counted or came too late.
 func (b *Breaker) failed(counted bool) {
-	if !counted {
+	_, tells := b.unlock()
+	if counted {
+		b.failures.Add(1)
+		b.calls.Add(context.Background(), 1, b.label.failure)
+	} else {
 		b.late()
-		return
 	}
-	b.failures.Add(1)
-	b.calls.Add(context.Background(), 1, b.label.failure)
+	if tells {
+		b.tell()
+	}
 }
 
 func (b *Breaker) late() {
@@ -197,7 +232,7 @@ func (b *Breaker) late() {
 func (b *Breaker) ignore(p *Permit) {
 	if p.probe != 0 {
 		b.mu.Lock()
-		b.m.free(p.probe)
+		b.m.places.leave(p.probe)
 		b.mu.Unlock()
 	}
 	b.ignored.Add(1)

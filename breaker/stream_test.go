@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 const event = "data: {}\n\n"
@@ -59,7 +60,7 @@ func TestOutcomeOfAStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				return response(200, &test.body, "Content-Type", "Text/Event-Stream; charset=utf-8"), nil
 			}), breaker.Config{})
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -82,7 +83,7 @@ func TestOutcomeOfAStream(t *testing.T) {
 
 func TestACompressedStreamIsASuccessAtItsFirstByte(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+	tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 		return response(200, &chunks{"\x1f", "\x8b", io.ErrUnexpectedEOF}, "Content-Type", "text/event-stream", "Content-Encoding", "br"), nil
 	}), breaker.Config{})
 	resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -108,7 +109,7 @@ func TestAProviderWhoseStreamsAllDieOpensIt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				sent := 0
-				tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+				tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 					mu.Lock()
 					defer mu.Unlock()
 					sent++
@@ -160,7 +161,7 @@ func TestAStreamEndsARunOnlyWhenItEndsWell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stream := false
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				if !stream {
 					return response(500, http.NoBody), nil
 				}
@@ -195,7 +196,7 @@ func TestAStreamEndsARunOnlyWhenItEndsWell(t *testing.T) {
 func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
 		for i, wait := range []time.Duration{0, 30 * time.Second, 90 * time.Second} {
@@ -220,7 +221,7 @@ func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 func TestARevokedProbeCountsInTheNewState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{FailureThreshold: 2})
 		begin := func() io.Reader {
@@ -260,7 +261,7 @@ func TestARevokedSuccessIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		body := chunks{event, syscall.ECONNRESET}
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			broken := body
 			return response(200, &broken, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
@@ -352,7 +353,7 @@ func TestObserver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s script
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				resp := response(200, &test.body, "Content-Type", map[bool]string{true: "text/event-stream"}[test.stream])
 				resp.ContentLength = test.length
 				return resp, nil
@@ -394,7 +395,7 @@ func TestObserver(t *testing.T) {
 func TestTheCallersCancelLeavesAStreamsSuccess(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		return response(200, io.MultiReader(strings.NewReader(event), untilDone{req.Context()}), "Content-Type", "text/event-stream"), nil
 	}), breaker.Config{})
 	resp, err := tr.RoundTrip(request(ctx, ""))
@@ -432,7 +433,7 @@ func TestAnObserverIsHeardWhenAStreamIsCancelledAndClosed(t *testing.T) {
 func TestALateStreamCountsOnce(t *testing.T) {
 	t.Parallel()
 	for _, end := range []error{io.EOF, syscall.ECONNRESET} {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, end}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
 		resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -470,7 +471,7 @@ func TestAReadThatFailsForACloseIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
 		l := &latch{make(chan struct{}), make(chan struct{}), make(chan struct{})}
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			resp := response(200, nil, "Content-Type", contentType)
 			resp.Body = l
 			return resp, nil
@@ -498,7 +499,7 @@ func TestCloseDuringRead(t *testing.T) {
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
 		for range 50 {
 			r, w := io.Pipe()
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				resp := response(200, nil, "Content-Type", contentType)
 				resp.Body = r
 				return resp, nil

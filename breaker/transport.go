@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Transport sends requests through a base RoundTripper, each watched over by
@@ -43,31 +45,54 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeRequest(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
 	if req.URL == nil {
 		return t.base.RoundTrip(req) // which knows what to say
 	}
-	b := t.breakerOf(req)
-	if c := call.From(req.Context()); c != nil {
-		c.Gate = b
-	}
 	watched := new(body)
-	permit := &watched.permit
-	if err := b.Allow(permit); err != nil {
-		closeRequest(req)
-		note(req, err)
+	if err := t.admit(req, &watched.permit); err != nil {
 		return nil, err
 	}
-	permit.req = req
+	return t.send(req, watched)
+}
+
+// admit asks the breaker of a request. Unless it admits it, the request's body is
+// closed, also if a callback panics.
+func (t *Transport) admit(req *http.Request, permit *Permit) error {
+	admitted := false
+	defer func() {
+		if !admitted {
+			roundtrip.CloseBody(req)
+		}
+	}()
+	b := t.breakerOf(req)
+	if c := call.From(req.Context()); c != nil {
+		c.Gate = (*gate)(b)
+	}
+	if err := b.Allow(permit); err != nil {
+		note(req, err)
+		return err
+	}
+	permit.req = roundtrip.WatchBody(req)
+	admitted = true
+	return nil
+}
+
+// send sends an admitted request. If the base or a callback panics nobody gets the
+// response: its body is closed, and the permit returned.
+func (t *Transport) send(req *http.Request, watched *body) (*http.Response, error) {
+	var resp *http.Response
 	returned := false
 	defer func() {
 		if !returned {
-			permit.Ignore() // the base or Observe panicked
+			watched.permit.Ignore()
+			closeResponse(resp)
 		}
 	}()
-	resp, err := t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(watched.permit.req)
+	resp, err = roundtrip.Mend(req, resp, err)
 	resp, err = t.learn(watched, resp, err)
 	returned = true
 	return resp, err
@@ -78,37 +103,38 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.Response, error) {
 	permit := &watched.permit
 	switch {
-	case err != nil:
-		if resp != nil && resp.Body != nil {
-			_ = resp.Body.Close()
-		}
-		verdict, h := contextVerdict(permit.req), time.Duration(0)
-		if verdict == Undecided {
-			verdict, _, h = t.ask(nil, err)
-		}
-		if verdict == Undecided {
-			verdict = Ignored // there is no body that could decide
-		}
-		permit.Settle(verdict, h)
-		return nil, err
-	case resp == nil:
+	case errors.Is(err, roundtrip.ErrNoResponse):
 		permit.Ignore()
-		return nil, errNoResponse
-	}
-	resp.Request = permit.req
-	if resp.Body == nil {
-		resp.Body = http.NoBody
+		return nil, err
+	case err != nil:
+		t.learnError(permit, err)
+		return nil, err
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		permit.Success()
 		return resp, nil
 	}
-	verdict, observer, h := t.ask(resp, nil)
-	if verdict == Undecided {
+	outcome, observer, retryAfter := t.ask(resp, nil)
+	if outcome == Undecided {
 		watched.watch(resp, observer)
 	}
-	permit.Settle(verdict, h)
+	permit.Settle(outcome, retryAfter)
 	return resp, nil
+}
+
+// learnError settles the permit of a request that got no response.
+func (t *Transport) learnError(permit *Permit, err error) {
+	outcome, retryAfter := callersVerdict(permit.req), time.Duration(0)
+	if outcome == Undecided && isNotSendable(permit.req, err) {
+		outcome = Ignored
+	}
+	if outcome == Undecided {
+		outcome, _, retryAfter = t.ask(nil, err)
+	}
+	if outcome == Undecided {
+		outcome = Ignored // there is no body that could decide
+	}
+	permit.settle(outcome, retryAfter, timeLimit(permit.req, err))
 }
 
 func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
@@ -118,23 +144,31 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
+// breakerOf returns the breaker that watches over a request. A call that says
+// what it is about has one for that: an overloaded model, or an endpoint that is
+// not there, says nothing of the others.
 func (t *Transport) breakerOf(req *http.Request) *Breaker {
 	if t.cfg.Key != nil {
-		return t.keys.get(key{name: t.cfg.Key(req)})
+		return t.keys.get(key{host: t.cfg.Key(req)})
 	}
-	return t.keys.get(key{scheme: req.URL.Scheme, name: req.URL.Host})
+	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
+	if c := call.From(req.Context()); c != nil {
+		k.Subject = c.Subject
+	}
+	return t.keys.get(k)
 }
 
-// Breaker returns the breaker of a key, as "https://api.openai.com", or nil if
-// the Transport has none by that name: no request for it has come yet.
+// Breaker returns the breaker of a name, as "https://api.openai.com" or, in the
+// chain, "https://api.openai.com chat gpt-4o", or nil if the Transport has none by
+// that name: no request for it has come yet, or it was forgotten. It is for Trip
+// and Reset: a Transport may forget a breaker and make another of that name, so
+// keep the name rather than the Breaker. Snapshot returns all names.
 func (t *Transport) Breaker(name string) *Breaker {
-	k := key{name: name}
 	if t.cfg.Key == nil {
-		if scheme, host, ok := strings.Cut(name, "://"); ok {
-			k = key{scheme: scheme, name: host}
-		}
+		server, _, _ := strings.Cut(name, " ")
+		name = strings.ToLower(server) + name[len(server):]
 	}
-	return t.keys.find(k.lower())
+	return t.keys.named(name)
 }
 
 // Snapshot returns all breakers as they are now, ordered by key.
@@ -150,14 +184,12 @@ func (t *Transport) Close() error { return t.meters.close() }
 
 // CloseIdleConnections closes those of the base.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
-func closeRequest(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
+func closeResponse(resp *http.Response) {
+	if resp != nil && resp.Body != nil {
+		_ = resp.Body.Close()
 	}
 }
 

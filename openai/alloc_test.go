@@ -194,23 +194,6 @@ func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRu
 	}
 }
 
-func TestKeysAreMadeOnceWhateverOrderTheyComeIn(t *testing.T) { //nolint:paralleltest // AllocsPerRun
-	var requests []*http.Request
-	for _, path := range []string{"/v1/responses", "/v1/chat/completions", "/openai/deployments/A/chat/completions"} {
-		for _, model := range []string{"", "m-1", "m-2"} {
-			requests = append(requests, requestFor(t, "https://Host"+path, model))
-		}
-	}
-	keys := new(breakerKeys)
-	if n := testing.AllocsPerRun(100, func() {
-		for _, req := range requests {
-			keys.of(req)
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
 func TestANameIsMadeOnceWhateverNamesCameBefore(t *testing.T) { //nolint:paralleltest // AllocsPerRun
 	for n := range 10_000 {
 		modelName([]byte(`"model-` + strconv.Itoa(n) + `"`))

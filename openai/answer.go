@@ -123,8 +123,14 @@ func (a *answer) Close() error {
 	return err
 }
 
-// ended counts a stream, once.
+// ended counts a stream, once. One that has brought nothing is a stream by its
+// label.
 func (a *answer) ended() {
+	a.mu.Lock()
+	if a.kind == undecided {
+		a.decideAtEnd()
+	}
+	a.mu.Unlock()
 	if a.isStream() && !a.counted.Swap(true) {
 		a.watcher.metrics.streamOver(a.request, a.outcome())
 	}

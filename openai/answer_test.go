@@ -35,10 +35,10 @@ func attemptTo(t testing.TB, path string) (*call.Call, *http.Request) {
 	if path == messagesPath {
 		origin.Header.Set("Anthropic-Version", "2023-06-01")
 	}
-	var r call.Request
 	c := new(call.Call).Init(context.Background())
-	r.Init(c, origin)
-	return c, &r.HTTP
+	attempt := new(call.Attempt)
+	attempt.Init(c)
+	return c, origin.WithContext(attempt)
 }
 
 var quietRecorder = newOperationRecorder(noop.NewMeterProvider())
@@ -52,8 +52,8 @@ func answerTo(t testing.TB, path, label string, src io.ReadCloser, size int64) *
 	if label != "" {
 		response.Header.Set("Content-Type", label)
 	}
-	w := &watcher{metrics: quietRecorder, idle: -1}
-	return w.watch(c, req, response, nil).(*answer)
+	a := &answer{request: req, watcher: &watcher{metrics: quietRecorder, idle: -1}}
+	return a.watcher.watch(a, c, response).(*answer)
 }
 
 // streamTo is answerTo for a body that is taken for a stream whatever it
@@ -67,46 +67,36 @@ func streamTo(t testing.TB, path string, src io.ReadCloser) *answer {
 	return a
 }
 
-// A pieces is a body that comes in pieces, whose sizes are repeated; a size of
+// A reads is a body that comes in pieces, whose sizes are repeated; a size of
 // 0 is a Read that brings nothing.
-type pieces struct {
+type reads struct {
 	rest  []byte
-	sizes []byte
-	joint bool // io.EOF comes with the last piece
-
-	reads int
+	sizes []byte // all at once, if there are none
+	joint bool   // io.EOF comes with the last piece
+	n     int
 }
 
-// inPieces returns a body in pieces of one size.
-func inPieces(data []byte, size int) *pieces {
-	p := &pieces{rest: data}
-	for ; size > 255; size -= 255 { // they need not be equal
-		p.sizes = append(p.sizes, 255)
-	}
-	p.sizes = append(p.sizes, byte(size))
-	return p
-}
-
-func (p *pieces) Read(b []byte) (int, error) {
-	if len(p.rest) == 0 {
+func (r *reads) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
-	size := len(p.rest)
-	if len(p.sizes) > 0 {
-		size = int(p.sizes[p.reads%len(p.sizes)])
-		if p.reads++; size == 0 && p.sizes[p.reads%len(p.sizes)] == 0 {
+	size := len(r.rest)
+	if len(r.sizes) > 0 {
+		before := r.sizes[(r.n+len(r.sizes)-1)%len(r.sizes)]
+		size = int(r.sizes[r.n%len(r.sizes)])
+		if r.n++; size == 0 && before == 0 {
 			size = 1
 		}
 	}
-	n := copy(b, p.rest[:min(size, len(p.rest))])
-	p.rest = p.rest[n:]
-	if p.joint && len(p.rest) == 0 {
+	n := copy(p, r.rest[:min(size, len(r.rest))])
+	r.rest = r.rest[n:]
+	if r.joint && len(r.rest) == 0 {
 		return n, io.EOF
 	}
 	return n, nil
 }
 
-func (p *pieces) Close() error { return nil }
+func (r *reads) Close() error { return nil }
 
 // An answerEnd is all that came of an answer.
 type answerEnd struct {
@@ -174,7 +164,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, kind uint8, sizes []byte) {
 		path, label := allPaths[int(kind)%len(allPaths)], answerLabels[int(kind)/len(allPaths)%len(answerLabels)]
-		want := endOf(t, answerTo(t, path, label, &pieces{rest: data}, -1))
+		want := endOf(t, answerTo(t, path, label, &reads{rest: data}, -1))
 		where := path + ", " + label
 		if want.bytes != string(data) {
 			t.Errorf("%s: %q is delivered as %q", where, data, want.bytes)
@@ -189,7 +179,7 @@ func FuzzAnswer(f *testing.F) {
 		if want.breaker != worth || want.err != "" && !want.isFail {
 			t.Errorf("%s: %q: %+v", where, data, want)
 		}
-		for name, src := range map[string]*pieces{
+		for name, src := range map[string]*reads{
 			"byte by byte":           {rest: data, sizes: []byte{1}},
 			"in pieces":              {rest: data, sizes: sizes},
 			"in pieces, and EOF":     {rest: data, sizes: sizes, joint: true},
@@ -200,7 +190,7 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 		// Nobody has to read on to io.EOF where a length is known.
-		a := answerTo(t, path, label, &pieces{rest: data, sizes: sizes}, int64(len(data)))
+		a := answerTo(t, path, label, &reads{rest: data, sizes: sizes}, int64(len(data)))
 		if _, err := io.ReadFull(a, make([]byte, len(data))); err != nil {
 			t.Errorf("%s: %q: %v", where, data, err)
 		}

@@ -10,7 +10,7 @@ import (
 // A Call is what is known of a call from its request.
 type Call struct {
 	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
-	Model    string // as requested; "" if the payload names none or was not read
+	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
 }
 
@@ -25,17 +25,21 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
 }
 
-// readPayload fills in what the payload says.
-func readPayload(c *call.Call, payload []byte) {
-	p := payloadReader{call: c}
-	whole, _ := walkAll(payload, &p)
-	c.Stateless = p.store.stateless(whole)
+// A payloadReader reads what a payload says of its call. Of a deployment the
+// payload's model says nothing: the deployment has one.
+type payloadReader struct {
+	walk     walk
+	call     *call.Call
+	deployed bool // the path names a deployment
+	store    storeScan
 }
 
-// A payloadReader reads the members of a payload that say how to treat its call.
-type payloadReader struct {
-	call  *call.Call
-	store storeScan
+// read fills in what payload says of c.
+func (p *payloadReader) read(c *call.Call, payload []byte) {
+	p.call, p.deployed = c, c.Model != ""
+	p.walk.feed(payload, p)
+	p.walk.end(p)
+	c.Stateless = p.store.stateless(p.walk.scan.Whole())
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
@@ -45,7 +49,9 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	p.store.member(s)
 	switch string(s.Key()) {
 	case "model":
-		p.call.Model = modelName(s.Value())
+		if !p.deployed {
+			p.call.Model = modelName(s.Value())
+		}
 	case "stream":
 		p.call.Stream = string(s.Value()) == "true"
 	case "n":

@@ -70,12 +70,14 @@ func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 	c.endChoice()
 	whole, rest := c.walk.scan.Whole(), trimSpace(c.walk.scan.Rest())
 	m = c.meaning(whole)
-	switch {
-	case m == failed, m == corrupt:
+	if m == content && c.choices && len(rest) == 0 {
+		c.last.end(data)
+	} else {
+		c.last.begin()
+	}
+	if m == failed || m == corrupt {
 		// OpenRouter ends the choice beside the error, which completes nothing.
 		s.open, s.finished = open, finished
-	case m == content && c.choices && len(rest) == 0:
-		c.last.end(data)
 	}
 	s.known = s.known || c.choices && whole
 	return m, rest

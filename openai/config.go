@@ -28,7 +28,8 @@ type Config struct {
 	Retry retry.Config
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
-	// package would set: a breaker for each scheme, host and model. Observe
+	// package would set: a breaker for each scheme, host, endpoint and model (or
+	// Azure deployment). MaxKeys bounds the pauses of rate limits, too. Observe
 	// runs after this package's own; unless it is Undecided without an
 	// Observer, its verdict takes the place of that.
 	Breaker breaker.Config
@@ -155,10 +156,10 @@ func (c Config) normalised() Config {
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel
 	}
+	if c.Breaker.MaxKeys == 0 {
+		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the pauses, too
+	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
-	if c.Breaker.Key == nil {
-		c.Breaker.Key = new(breakerKeys).of
-	}
 	return c
 }

@@ -80,26 +80,25 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 }
 
 // hold reads the body until the answer may be handed over: a stream at its
-// first useful event, or when it is over; all else when it is whole. Which of
-// them it is only its first bytes say.
+// first useful event, all else when it is whole. Only its first bytes say
+// which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
-	wait := time.Duration(0)
-	if a.sniff.label == eventBody {
+	whole := d.mode == Whole && a.format.isJudged()
+	known := func([]byte) bool { return a.kindKnown() }
+	settled := func([]byte) bool { return a.over.Load() || !whole && a.useful.Load() }
+	var wait time.Duration // for ever
+	if a.sniff.label == eventBody && !whole {
 		wait = maxFirstEventWait
 	}
-	if d.mode == Whole {
-		wait = 0
-	}
-	if body.Fill(maxJSON, size, wait, func([]byte) bool { return a.kindKnown() }) != nil || !a.kindKnown() {
-		return // it has ended, or is late
-	}
+	ended := body.Fill(maxFirstEvent, size, wait, known) != nil
 	switch {
+	case ended, !a.kindKnown(), settled(nil):
 	case !a.isStream():
-		_ = body.Fill(maxJSON, size, 0, func([]byte) bool { return a.over.Load() })
-	case d.mode == Whole:
+		_ = body.Fill(maxJSON, size, 0, settled)
+	case whole:
 		d.holdWhole(body, a)
 	default:
-		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, func([]byte) bool { return a.useful.Load() || a.over.Load() })
+		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, settled)
 	}
 }
 

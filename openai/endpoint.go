@@ -86,9 +86,9 @@ func cutLast(path string) (rest, segment string) {
 	return path[:i], path[i+1:]
 }
 
-// DefaultSafe is the Safe of the chain, for a Safe that adds to it: the
-// idempotent methods (RFC 9110, section 9.2.2), and a POST to an endpoint that
-// stores nothing.
+// DefaultSafe is what a nil Config.Retry.Safe stands for: the idempotent methods
+// (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing. A
+// Safe of one's own may call it.
 func DefaultSafe(req *http.Request) bool {
 	return roundtrip.IsIdempotent(req.Method) || req.Method == http.MethodPost && endpointOf(req).repeat
 }

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"errors"
 	"io"
 
 	"github.com/retrip-go/retrip/internal/fault"
@@ -18,8 +17,6 @@ var (
 	// is a net.Error with Timeout() true, and an io.ErrUnexpectedEOF.
 	ErrStalled error = &bodyError{"openai: nothing came for longer than Config.IdleTimeout", fault.Timeout}
 )
-
-var errNoURL = errors.New("openai: the request has no URL")
 
 // A bodyError ends a response's body.
 type bodyError struct{ text, errorType string }

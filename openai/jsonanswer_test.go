@@ -3,12 +3,9 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	scan "github.com/retrip-go/retrip/internal/json"
 )
 
 var answersInJSON = []string{
@@ -102,7 +99,7 @@ func checkAnswer(t *testing.T, data []byte, a *jsonAnswer) {
 					choiceSlowly(choice, map[int]bool{}, &e)
 				}
 			case "data", "output", "content", "results":
-				filled = filled || isFull(value) || !isContainerSlowly(value) && saysSomething(value)
+				filled = filled || saysSomething(value)
 			case "model":
 				if want.model == "" {
 					want.model = factsSlowly(value, nil).model
@@ -126,12 +123,4 @@ func checkAnswer(t *testing.T, data []byte, a *jsonAnswer) {
 	if utf8.Valid(data) {
 		compareFacts(t, "an answer", string(data), a.facts, want)
 	}
-}
-
-func countSlowly(s string) (int64, bool) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > scan.MaxCount {
-		return 0, false
-	}
-	return int64(n), true
 }

@@ -50,6 +50,7 @@ type limiter struct {
 	attempt prefetch.Canceler
 	base    time.Time
 
+	headers atomic.Bool  // the base has answered
 	waiting atomic.Int64 // when the pending wait began, since base and plus 1; 0 if there is none
 	waited  atomic.Int64 // in waits that are over, while the phase is firstEvent
 	parked  atomic.Bool  // the timer is off: the next wait sets it
@@ -62,6 +63,9 @@ type limiter struct {
 	stopped bool
 }
 
+// newLimiter returns a limiter of an attempt's time. It is an allocation of its
+// own that lets go of the attempt when it stops, because the runtime may keep a
+// stopped timer, and what its function refers to, for as long as it was set for.
 func newLimiter(attempt prefetch.Canceler) *limiter {
 	return &limiter{attempt: attempt, base: time.Now()}
 }
@@ -149,6 +153,16 @@ func (l *limiter) endWait() error {
 	return nil
 }
 
+// answered is end for the wait in the base, after which nobody waits until the
+// next Read.
+func (l *limiter) answered() error {
+	if l == nil {
+		return nil
+	}
+	l.headers.Store(true)
+	return l.endWait()
+}
+
 // stop says that no limit holds any more.
 func (l *limiter) stop() {
 	if l == nil {
@@ -157,6 +171,7 @@ func (l *limiter) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
+	l.attempt = nil
 	if l.timer != nil {
 		l.timer.Stop()
 	}

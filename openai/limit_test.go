@@ -12,23 +12,23 @@ func TestNoTimerRunsForABodyThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
-		l := newLimiter(cancelFunc(func(error) { ended++ }))
-		l.enter(firstEvent, time.Second)
+		c := newLimiter(cancelFunc(func(error) { ended++ }))
+		c.enter(firstEvent, time.Second)
 		time.Sleep(time.Hour)
-		if l.timer.Stop() {
+		if c.timer.Stop() {
 			t.Error("a timer runs while nobody waits for the first event")
 		}
-		l.begin()
-		_ = l.end()
-		l.enter(idle, time.Minute)
+		c.begin()
+		_ = c.end()
+		c.enter(idle, time.Minute)
 		time.Sleep(time.Hour)
-		if l.timer.Stop() || ended != 0 {
+		if c.timer.Stop() || ended != 0 {
 			t.Errorf("a timer runs while nobody reads; ended %d times", ended)
 		}
-		l.begin()
+		c.begin()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if err := l.end(); ended != 1 || err != ErrStalled { //nolint:errorlint // it is that value
+		if err := c.end(); ended != 1 || err != ErrStalled { //nolint:errorlint // it is that value
 			t.Errorf("ended %d times: %v", ended, err)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/measure"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // The names of this package's metrics and attributes. The gen_ai.* ones are
@@ -250,21 +251,7 @@ func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		start = time.Now()
 	}
 	response, err := t.base.RoundTrip(req)
-	switch {
-	case response == nil && err == nil:
-		err = errNoResponse
-	case response == nil:
-	case err != nil:
-		if response.Body != nil {
-			_ = response.Body.Close()
-		}
-		response = nil
-	default:
-		if response.Body == nil {
-			response.Body = http.NoBody
-		}
-		response.Request = req
-	}
+	response, err = roundtrip.Mend(req, response, err)
 	if recording {
 		t.record(req, time.Since(start), response, err)
 	}
@@ -316,9 +303,7 @@ func attemptFailure(ctx context.Context, err error) string {
 
 // CloseIdleConnections closes those of the base, if it has any.
 func (t *MetricsTransport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 func portOf(u *url.URL) string {

@@ -30,9 +30,11 @@ func adviceOf(h http.Header) advice {
 	return noAdvice
 }
 
-// DefaultPolicy is the Policy of the chain, for a Policy that adds to it. A
-// quota that is used up goes before x-should-retry, and that before the status
-// or the error that a 2xx tells of.
+// DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
+// with the codes, statuses and headers of providers. A quota that is used up
+// goes before x-should-retry, and that before the status or the error that a
+// 2xx holds. A Policy of one's own may call it, within a Transport of this
+// package.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		return retry.DefaultPolicy(a)

@@ -3,7 +3,6 @@ package openai
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/prefetch"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -27,40 +27,11 @@ const (
 	limitBody = `{"error":{"message":"sk-planted","type":"requests","code":"rate_limit_exceeded"}}`
 )
 
-// made returns a response with the headers given as names and values.
-func made(code int, body string, header ...string) *http.Response {
-	response := &http.Response{
-		StatusCode: code, Header: http.Header{}, ContentLength: int64(len(body)),
-		Body: io.NopCloser(strings.NewReader(body)),
-	}
-	for i := 0; i < len(header); i += 2 {
-		response.Header.Set(header[i], header[i+1])
-	}
-	return response
-}
-
-// noCancel is the attempt of a response that nobody ends.
-var noCancel = cancelFunc(func(error) {})
-
-type cancelFunc func(error)
-
-func (f cancelFunc) Cancel(cause error) { f(cause) }
-
-// watched returns the request of a response, as the chain's layers above the
-// watcher see it.
-func watched(t *testing.T, response *http.Response) *http.Request {
-	t.Helper()
-	c, req := attemptTo(t, chatPath)
-	response.Request = req
-	c.Answer = (&watcher{metrics: quietRecorder}).watch(c, req, response, nil)
-	return req
-}
-
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	yes, no := []string{"x-should-retry", "true"}, []string{"x-should-retry", "false"}
 	streamError := func(code string) error {
-		return &AnswerError{text: "t", verdict: inBandVerdict(apiError{code: code}, retry.ReasonStreamError)}
+		return &AnswerError{text: "t", Code: code, verdict: inBandVerdict(apiError{code: code}, retry.ReasonStreamError)}
 	}
 	for name, row := range map[string]struct {
 		code   int
@@ -93,9 +64,6 @@ func TestDecisions(t *testing.T) {
 		"503 for a quota":                    {code: 503, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"a quota goes before x-should-retry": {code: 429, header: yes, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"also where that alone would do":     {code: 409, header: yes, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
-		"another, at the top level":          {code: 429, body: `{"code":"insufficient_quota"}`, want: retry.Stop(retry.StopServerSaysNo)},
-		"Zhipu's":                            {code: 429, body: `{"error":{"code":"1113"}}`, want: retry.Stop(retry.StopServerSaysNo)},
-		"402 that is advised":                {code: 402, header: yes, want: retry.Stop(retry.StopServerSaysNo)},
 		"and before a hint":                  {code: 429, header: []string{"retry-after", "1"}, body: quotaBody, want: retry.Stop(retry.StopServerSaysNo)},
 		"another code":                       {code: 429, body: limitBody, want: retry.AfterBackoff(retry.ReasonRateLimited)},
 
@@ -129,10 +97,10 @@ func TestDecisions(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
-				req := watched(t, response)
+				a := attemptWith(t, response, noCancel, row.err)
 				defer func() { _ = response.Body.Close() }()
-				if got := DefaultPolicy(&retry.Attempt{Request: req, Response: response, Err: row.err}); got != row.want {
-					t.Errorf("DefaultPolicy = %+v, want %+v", got, row.want)
+				if got := DefaultPolicy(a); got != row.want {
+					t.Errorf("policy = %+v, want %+v", got, row.want)
 				}
 			})
 		})
@@ -150,68 +118,6 @@ func TestErrorsOfTheConnectionAreLeftToTheDefaultPolicy(t *testing.T) {
 		if got, want := DefaultPolicy(a), retry.DefaultPolicy(a); got != want {
 			t.Errorf("%v: %+v, want %+v", err, got, want)
 		}
-	}
-}
-
-// A base that answers with one response after the other.
-type replies []func() *http.Response
-
-func (r *replies) RoundTrip(*http.Request) (*http.Response, error) {
-	next := (*r)[0]
-	*r = (*r)[1:]
-	return next(), nil
-}
-
-func inspect(a *retry.Attempt) error { return new(delivery).inspect(a) }
-
-func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
-	t.Parallel()
-	base := &replies{func() *http.Response { return made(429, quotaBody) }}
-	var report retry.Report
-	req, err := http.NewRequestWithContext(retry.WithReport(t.Context(), &report), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := retry.NewTransport(&watcher{base: base, metrics: quietRecorder, firstEvent: -1, idle: -1}, retry.Config{Policy: DefaultPolicy, Inspect: inspect}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil || string(body) != quotaBody {
-		t.Errorf("body %q, %v", body, err)
-	}
-	if err := response.Body.Close(); err != nil {
-		t.Error(err)
-	}
-	if report.Attempts != 1 || report.Stopped != retry.StopServerSaysNo {
-		t.Errorf("%+v", report)
-	}
-}
-
-func TestTheReasonReachesTheEvent(t *testing.T) {
-	t.Parallel()
-	base := &replies{
-		func() *http.Response { return made(409, "", "x-should-retry", "true", "retry-after", "0") },
-		func() *http.Response { return made(529, limitBody) },
-		func() *http.Response { return made(200, "{}") },
-	}
-	var reasons []retry.Reason
-	cfg := retry.Config{
-		Policy: DefaultPolicy, Inspect: inspect,
-		Backoff: func() backoff.BackOff { return &backoff.ZeroBackOff{} },
-		OnRetry: func(e retry.Event) { reasons = append(reasons, e.Reason) },
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := retry.NewTransport(&watcher{base: base, metrics: quietRecorder, firstEvent: -1, idle: -1}, cfg).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	if len(reasons) != 2 || reasons[0] != retry.ReasonServerSaysYes || reasons[1] != retry.ReasonOverloaded {
-		t.Errorf("reasons %v", reasons)
 	}
 }
 
@@ -242,15 +148,8 @@ func TestAPeekedBodyIsReadFromItsFirstByte(t *testing.T) {
 				}
 				response := made(429, "")
 				response.Body, response.ContentLength = io.NopCloser(reader), -1
-				e := &errorAnswer{response: response, attempt: noCancel}
-				if worth := e.verdict(); worth.quota != (row.found != "") {
-					t.Errorf("it is worth %+v", worth)
-				}
-				before := response.Body
-				if again := e.verdict(); again.quota != (row.found != "") || response.Body != before {
-					t.Errorf("it is worth %+v the second time", again)
-				}
-				if found := e.codes(); found.code != row.found {
+				answer := &errorAnswer{response: response, attempt: noCancel}
+				if found := answer.codes(); found.code != row.found {
 					t.Errorf("found %+v, want %s", found, row.found)
 				}
 				body, err := io.ReadAll(response.Body)
@@ -273,13 +172,15 @@ func TestOnlyWhatCouldChangeADecisionIsPeeked(t *testing.T) {
 		"529":                     {made(529, quotaBody), true},
 		"409, advised":            {made(409, quotaBody, "x-should-retry", "true"), true},
 		"409":                     {made(409, quotaBody), false},
+		"200":                     {made(200, quotaBody), false},
+		"200, advised":            {made(200, quotaBody, "x-should-retry", "true"), false},
 		"compressed":              {made(429, quotaBody, "Content-Encoding", "gzip"), false},
 		"not compressed, it says": {made(429, quotaBody, "Content-Encoding", "identity"), true},
 		"the answer to a HEAD":    {&http.Response{StatusCode: 429, Header: http.Header{}, Body: http.NoBody}, false},
 		"a base that misbehaves":  {&http.Response{StatusCode: 429, Header: http.Header{}}, false},
 	} {
 		before := row.response.Body
-		(&errorAnswer{response: row.response, attempt: noCancel}).verdict()
+		_ = (&errorAnswer{response: row.response, attempt: noCancel}).verdict()
 		if _, peeked := row.response.Body.(*prefetch.Body); peeked != row.want || !peeked && row.response.Body != before {
 			t.Errorf("%s: peeked %v, want %v", name, peeked, row.want)
 		}
@@ -331,12 +232,12 @@ func TestPeekingWaitsNoLongerThanItMust(t *testing.T) {
 				response := made(429, "")
 				response.Body, response.ContentLength = &slowBody{ctx, row.parts, row.wait}, -1
 				start := time.Now()
-				worth := (&errorAnswer{response: response, attempt: cancelFunc(cancel)}).verdict()
+				found := (&errorAnswer{response: response, attempt: cancelFunc(cancel)}).verdict()
 				if took := time.Since(start); took != row.took {
 					t.Errorf("it took %v, want %v", took, row.took)
 				}
-				if worth.quota != row.found {
-					t.Errorf("it is worth %+v", worth)
+				if found.quota != row.found {
+					t.Errorf("found %+v", found)
 				}
 				_ = response.Body.Close()
 				cancel(nil)
@@ -353,60 +254,34 @@ func TestOutcomesOfErrorStatuses(t *testing.T) {
 		body    string
 		header  []string
 		outcome breaker.Outcome
-		wait    time.Duration
+		hint    time.Duration
 	}{
-		"429":              {429, limitBody, nil, breaker.Ignored, 0},
-		"429 with a hint":  {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, 3 * time.Second},
-		"429 with a reset": {429, limitBody, limited, breaker.Ignored, 0}, // it is pacing's
-		"429 for a quota":  {429, quotaBody, nil, breaker.Ignored, 0},
-		"503":              {503, "", nil, breaker.Failure, 0},
-		"503 with a hint":  {503, "", []string{"retry-after", "3"}, breaker.Failure, 3 * time.Second},
-		"503 with a reset": {503, "", limited, breaker.Failure, 0},
-		"503 for a quota":  {503, quotaBody, nil, breaker.Ignored, 0},
-		"408":              {408, "", nil, breaker.Failure, 0},
-		"501":              {501, "", nil, breaker.Ignored, 0},
-		"400":              {400, "", nil, breaker.Ignored, 0},
-		"402":              {402, "", nil, breaker.Ignored, 0},
-		"404 with a hint":  {404, "", []string{"retry-after", "3"}, breaker.Ignored, 3 * time.Second},
+		"429":               {429, limitBody, nil, breaker.Ignored, 0},
+		"429 with a hint":   {429, limitBody, []string{"retry-after", "3"}, breaker.Ignored, 0},
+		"429 with a reset":  {429, limitBody, limited, breaker.Ignored, 0},
+		"429 for a quota":   {429, quotaBody, []string{"retry-after", "3"}, breaker.Ignored, 0},
+		"503":               {503, "", nil, breaker.Failure, 0},
+		"503 with a hint":   {503, "", []string{"retry-after", "3"}, breaker.Failure, 3 * time.Second},
+		"503 with a reset":  {503, "", limited, breaker.Failure, 0},
+		"503 for a quota":   {503, quotaBody, nil, breaker.Ignored, 0},
+		"408":               {408, "", nil, breaker.Failure, 0},
+		"501":               {501, "", nil, breaker.Ignored, 0},
+		"400":               {400, "", nil, breaker.Ignored, 0},
+		"404, with an hint": {404, "", []string{"retry-after", "3"}, breaker.Ignored, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				response := made(row.code, row.body, row.header...)
-				watched(t, response)
-				outcome, observer, wait := observe(response, nil)
-				if outcome != row.outcome || observer != nil || wait != row.wait {
-					t.Errorf("%v, %v; want %v, %v", outcome, wait, row.outcome, row.wait)
+				_ = attemptWith(t, response, noCancel, nil)
+				outcome, _, hint := observe(response, nil)
+				if outcome != row.outcome || hint != row.hint {
+					t.Errorf("%v, %v; want %v, %v", outcome, hint, row.outcome, row.hint)
 				}
 				_ = response.Body.Close()
 			})
 		})
 	}
-}
-
-func FuzzErrorBodyEnd(f *testing.F) {
-	for _, row := range errorShapes {
-		f.Add([]byte(row.body), uint8(3))
-	}
-	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
-		// Where the end is does not depend on how the bytes come.
-		var split errorBody
-		got := false
-		for chunk := range chunks(data, int(step)+1) {
-			if got = split.add(chunk); got {
-				break
-			}
-		}
-		if want := new(errorBody).add(data); got != want {
-			t.Errorf("split by %d: %v, whole: %v", step, got, want)
-		}
-		// The end of an object or array is its last byte.
-		if value := bytes.Trim(data, jsonSpace); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
-			if new(errorBody).add(value[:len(value)-1]) || !new(errorBody).add(value) {
-				t.Errorf("not at its end: %q", data)
-			}
-		}
-	})
 }
 
 // FuzzPeekError: what is found does not depend on how the bytes come, and all
@@ -424,7 +299,7 @@ func FuzzPeekError(f *testing.F) {
 			for _, n := range []int{1 + (size&0x7fffffff)%(len(data)+1), len(data) + 1} {
 				response := made(429, "")
 				response.ContentLength = -1
-				response.Body = inPieces(data, n)
+				response.Body = &pieces{data, n}
 				if found := (&errorAnswer{response: response, attempt: noCancel}).codes(); found != want {
 					t.Errorf("%q in pieces of %d: found %+v, want %+v", data, n, found, want)
 				}
@@ -438,14 +313,53 @@ func FuzzPeekError(f *testing.F) {
 	})
 }
 
-func chunks(data []byte, n int) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for len(data) > 0 {
-			k := min(n, len(data))
-			if !yield(data[:k]) {
-				return
-			}
-			data = data[k:]
-		}
+func TestAQuotaIsOneRequestAndItsBodyIsIntact(t *testing.T) {
+	t.Parallel()
+	base := stub.Answers(stub.Reply(429, quotaBody))
+	var report retry.Report
+	req, err := http.NewRequestWithContext(retry.WithReport(t.Context(), &report), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a hook does to the body changes nothing of what was found in it.
+	wrap := func(a *retry.Attempt) error {
+		a.Response.Body = struct{ io.ReadCloser }{a.Response.Body}
+		return nil
+	}
+	response, err := NewTransport(base, Config{Retry: retry.Config{Inspect: wrap}}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil || string(body) != quotaBody {
+		t.Errorf("body %q, %v", body, err)
+	}
+	if err := response.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if report.Attempts != 1 || report.Stopped != retry.StopServerSaysNo {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestTheReasonReachesTheEvent(t *testing.T) {
+	t.Parallel()
+	base := stub.Answers(stub.Reply(409, "", "x-should-retry", "true", "retry-after", "0"), stub.Reply(529, limitBody), stub.Reply(200, "{}"))
+	var reasons []retry.Reason
+	cfg := retry.Config{
+		Backoff: func() backoff.BackOff { return &backoff.ZeroBackOff{} },
+		OnRetry: func(e retry.Event) { reasons = append(reasons, e.Reason) },
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := NewTransport(base, Config{Retry: cfg}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if len(reasons) != 2 || reasons[0] != retry.ReasonServerSaysYes || reasons[1] != retry.ReasonOverloaded {
+		t.Errorf("reasons %v", reasons)
 	}
 }

@@ -45,7 +45,7 @@ func TestWhatIsRememberedOfAnAnswerIsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	for _, in := range []string{`{"model":"` + long + `","choices":[]}`, `{"error":"` + long + `"}`, `{"usage":{"` + long, "<" + long, "\n\n" + long} {
-		a := answerTo(t, chatPath, "application/json", inPieces([]byte(in), 1000), -1)
+		a := answerTo(t, chatPath, "application/json", &pieces{[]byte(in), 1000}, -1)
 		_, _ = io.ReadAll(a)
 		if n := len(a.json.facts.model); n > maxModel {
 			t.Errorf("%.12s…: a model's name of %d bytes", in, n)

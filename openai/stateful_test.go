@@ -38,7 +38,7 @@ var storing = []struct {
 
 func scanned(payload []byte) bool {
 	var c call.Call
-	readPayload(&c, payload)
+	new(payloadReader).read(&c, payload)
 	return c.Stateless
 }
 

@@ -44,6 +44,23 @@ var streamsOfEvents = []string{
 	"data: {\"type\":\"error\",\"code\":\"x\",\"message\":null}\n\n", "data: {\"error\":\"\",\"choices\":[null,1,[],{}]}\n\ndata: {\"choices\":{}}\n\n",
 }
 
+// A pieces is a body that comes in pieces of one size.
+type pieces struct {
+	rest []byte
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.rest[:min(p.size, len(p.rest))])
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+func (p *pieces) Close() error { return nil }
+
 // What came of a stream.
 type streamEnd struct {
 	body, err, outcome, reason string
@@ -54,7 +71,7 @@ type streamEnd struct {
 // readStream reads a stream of a call that asked for one choice, or for many.
 func readStream(t *testing.T, path string, single bool, data []byte, size int) (end streamEnd) {
 	t.Helper()
-	a := streamTo(t, path, inPieces(data, size))
+	a := streamTo(t, path, &pieces{data, size})
 	a.stream.single = single
 	body, err := io.ReadAll(a)
 	end = streamEnd{body: string(body), outcome: a.outcome(), early: a.early.Load(), useful: a.useful.Load(), facts: a.stream.facts}
@@ -241,7 +258,7 @@ func (c *chatSlowly) event(data json.RawMessage) meaning {
 				brings = choiceSlowly(choice, after, &e) || brings
 			}
 		case "prompt_progress":
-			brings = brings || isFull(value)
+			brings = brings || saysSomething(value) && isContainerSlowly(value)
 		case "error", "error_type", "object", "type", "code":
 			e.top(keys[i], value)
 		}
@@ -273,18 +290,18 @@ func choiceSlowly(choice json.RawMessage, finished map[int]bool, e *errorSlowly)
 				index = 63 // shares the last place
 			}
 		case "finish_reason":
-			ends = saysSomething(value)
+			ends = isContainerSlowly(value) || saysSomething(value)
 			e.inChoice = e.inChoice || string(value) == `"error"`
 		case "error":
 			var of errorSlowly
 			of.top("error", value)
 			e.inChoice = e.inChoice || of.isError()
 		case "text":
-			brings = brings || saysSomething(value)
+			brings = brings || isContainerSlowly(value) || saysSomething(value)
 		case "delta", "message":
 			members, said := inOrder(value)
 			for i := range members {
-				brings = brings || members[i] != "role" && (saysSomething(said[i]) && !isContainerSlowly(said[i]) || isFull(said[i]))
+				brings = brings || members[i] != "role" && saysSomething(said[i])
 			}
 		}
 	}
@@ -367,7 +384,7 @@ func messageSlowly(keys []string, values []json.RawMessage) (m meaning, known bo
 		case "content_block", "delta":
 			members, said := inOrder(value)
 			for i := range members {
-				full = full || members[i] != "type" && (saysSomething(said[i]) && !isContainerSlowly(said[i]) || isFull(said[i]))
+				full = full || members[i] != "type" && saysSomething(said[i])
 			}
 		}
 	}

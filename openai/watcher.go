@@ -2,8 +2,6 @@ package openai
 
 import (
 	"net/http"
-	"net/http/httptrace"
-	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
@@ -37,18 +35,25 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
-	limit, sent := w.limit(req)
-	response, err := w.base.RoundTrip(sent)
-	silence := limit.end()
+	a := &answer{request: req, watcher: w}
+	a.limit = w.limit(a, c)
+	goesOn := false
+	defer func() {
+		if !goesOn { // also if the base panics
+			a.limit.stop()
+			forget(c, a.limit)
+		}
+	}()
+	response, err := w.base.RoundTrip(req)
+	silence := a.limit.answered()
 	if err != nil {
-		limit.stop()
 		if silence != nil {
 			err = silence
 		}
 		return response, err // an answer from before may still be what is delivered
 	}
-	response.Request = req
-	c.Answer = w.watch(c, req, response, limit)
+	c.Answer = w.watch(a, c, response)
+	goesOn = response.Body == a
 	return response, nil
 }
 
@@ -56,27 +61,20 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base) }
 
 // watch returns what is known of a response, nil if that is no more than its
-// status. It may put another body in its place.
-func (w *watcher) watch(c *call.Call, req *http.Request, response *http.Response, limit *limiter) any {
-	code := response.StatusCode
-	if code >= http.StatusBadRequest {
-		limit.stop()
-		return &errorAnswer{response: response, attempt: attemptOf(req)}
+// status. It may put a in the place of its body.
+func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
+	if response.StatusCode >= http.StatusBadRequest {
+		return &errorAnswer{response: response, attempt: attemptOf(a.request)}
 	}
-	f := formatOf(req, response)
-	if !hasAnswer(req, response, f) {
-		limit.stop()
+	f := formatOf(a.request, response)
+	if !hasAnswer(a.request, response, f) {
 		return nil
 	}
-	a := &answer{
-		src: response.Body, request: req, watcher: w, limit: limit,
-		format: f, left: response.ContentLength, single: c.Choices <= 1,
-	}
+	a.src, a.format, a.left, a.single = response.Body, f, response.ContentLength, c.Choices <= 1
 	a.sniff.label = labelOf(response.Header)
 	switch {
 	case f == nil, roundtrip.IsCompressed(response.Header), !f.judged && a.sniff.label != eventBody:
-		limit.stop()
-		a.limit = nil
+		a.limit.enter(noPhase, 0)
 		a.decide(opaque)
 	case !f.judged:
 		a.decide(eventBody)
@@ -107,45 +105,31 @@ func hasAnswer(req *http.Request, response *http.Response, f *format) bool {
 		(response.Body != http.NoBody || f.isJudged())
 }
 
-// limit returns what ends the attempt if its first useful byte does not come
-// in time, and the request that tells it when the waiting begins; nil and req
-// if nothing does.
-func (w *watcher) limit(req *http.Request) (*limiter, *http.Request) {
-	limit := w.firstEvent
-	if limit == 0 {
-		if _, bounded := req.Context().Deadline(); !bounded {
-			limit = DefaultFirstEventTimeout
-		}
+// limit begins to wait for the first useful byte of an attempt's answer. It
+// returns nil if that may take as long as it likes.
+func (w *watcher) limit(a *answer, c *call.Call) *limiter {
+	o, ok := c.Listener.(*operation)
+	if !ok || o.firstEvent <= 0 {
+		return nil
 	}
-	if limit <= 0 {
-		return nil, req
-	}
-	l := newLimiter(attemptOf(req))
-	l.enter(firstEvent, limit)
-	return l, l.traced(req)
-}
-
-// traced returns a request that begins the waiting when it has been written. A
-// base that tells nothing of that is waited for from the start, unless it has
-// a body to upload that is not in memory.
-func (l *limiter) traced(req *http.Request) *http.Request {
-	var over atomic.Bool
-	if req.Body == nil || req.GetBody != nil {
+	l := newLimiter(attemptOf(a.request))
+	l.enter(firstEvent, o.firstEvent)
+	if a.request.Body == nil || a.request.GetBody != nil {
+		// A base that tells nothing of its connection has the whole request now,
+		// unless it has an upload to read.
 		l.begin()
 	}
-	trace := &httptrace.ClientTrace{
-		GetConn: func(string) { l.waiting.Store(0) },
-		WroteRequest: func(httptrace.WroteRequestInfo) {
-			if !over.Load() {
-				l.begin()
-			}
-		},
-		GotFirstResponseByte: func() { over.Store(true) },
+	o.waiting.Store(l)
+	return l
+}
+
+// forget lets go of an attempt whose answer is not waited for any more.
+func forget(c *call.Call, l *limiter) {
+	if o, ok := c.Listener.(*operation); ok {
+		o.waiting.CompareAndSwap(l, nil)
 	}
-	return req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 }
 
 // attemptOf returns the attempt that a request is sent for: its end is the
 // body's.
 func attemptOf(req *http.Request) *call.Attempt { return call.AttemptFrom(req.Context()) }
-

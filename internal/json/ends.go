@@ -8,6 +8,14 @@ import (
 
 func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t') }
 
+// afterSpace returns where in data, from at on, something stands.
+func afterSpace(data []byte, at int) int {
+	for at < len(data) && isSpace(data[at]) {
+		at++
+	}
+	return at
+}
+
 // endOfLiteral returns where the number, true, false or null ends that is at
 // start; the end of data if it may go on.
 func endOfLiteral(data []byte, start int) int {
@@ -52,7 +60,7 @@ func firstQuote(w uint64) int {
 }
 
 // endOfAnyString is EndOfString for strings that may be long or have escapes, and
-// for the rest of one: first is behind the quote, or behind what is known.
+// for the rest of one that begins at first.
 func endOfAnyString(data []byte, first int) (end int, ok bool) {
 	for from := first; ; {
 		i := bytes.IndexByte(data[from:], '"')

@@ -1,16 +1,16 @@
 // Package json finds values in JSON in flight.
 package json
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+)
 
+// Bounds of what a Scanner reports, and so of what it keeps.
 const (
-	// MaxValue is the length in bytes that a Scanner keeps of a number or string
-	// that comes in several pieces.
-	MaxValue = 4 << 10
-	// MaxKey is the length in bytes that a Scanner reports of a key.
-	MaxKey = 128
-	// MaxDepth is how many containers, one in the other, can be entered.
-	MaxDepth = 16
+	MaxValue = 4 << 10 // length in bytes of what a Scanner reports of a value
+	MaxKey   = 128     // length in bytes of what it reports of a key
+	MaxDepth = 16      // containers that can be entered, one in the other
 )
 
 // A Scanner finds the members of one JSON value that is fed to it piece by piece.
@@ -20,8 +20,19 @@ const (
 //
 // It reads just enough JSON to find where values end. Within numbers, strings and
 // literals anything goes, because providers send NaN and raw control characters.
-// A container that is not entered is passed over: only the number of brackets in
-// it counts, and that the last one is of the kind of the first.
+// A container that is not entered is passed over: there, brackets are only counted,
+// but the last one has to be of the kind of the first.
+//
+//	var s json.Scanner
+//	s.Feed(payload)
+//	for s.Next() {
+//		switch {
+//		case s.Depth() == 0:
+//			s.Enter()
+//		case string(s.Key()) == "model":
+//			model = json.Text(s.Value())
+//		}
+//	}
 type Scanner struct {
 	fed  []byte // as handed to Feed
 	at   int    // what Next has not looked at begins here in fed
@@ -31,14 +42,14 @@ type Scanner struct {
 	bom     uint8 // bytes of a byte order mark that have been passed over
 	ended   bool  // nothing more comes
 	escaped bool  // the piece before has ended in a backslash that escapes
-	cut     bool  // value lacks its end
 
 	depth   int                // containers entered and not ended
 	closers [MaxDepth + 1]byte // the brackets that end them; the outermost value has none
-	nested  int                // containers begun and not ended in that passed over, with itself
 	closer  byte               // the bracket that ends the container reported last
+	nested  int                // containers begun and not ended in that, with itself
 
-	// What Next has reported. The bytes lie in fed, or in the two buffers.
+	// What Next has reported, as it is written. The bytes lie in fed, or in the
+	// buffers: there, enough is kept to see that it is too long.
 	key, value       []byte
 	keyBuf, valueBuf []byte
 	offset           int64 // of value
@@ -52,26 +63,25 @@ const (
 	outermost   state = iota // the outermost value
 	firstOfMany              // a member or element, or the end of the container entered
 	oneMore                  // a member or element
+	separator                // a comma, or the end of the container entered
 	colon                    // the colon between a key and its value
 	memberValue              // the value of a member
-	separator                // a comma, or the end of the container entered
 
 	// Within something, or at its end.
-	inKey
 	inString
-	inLiteral
-	reported // a container has begun
-	entering // a container has begun, and Enter was called
-	passing  // in a container that is passed over
-	passingString
+	inLiteral // or a number
+	inKey
+	reported      // a container has begun
+	passing       // in a container that is passed over
+	passingString // in a string of that
 	whole
 	malformed
 )
 
-// A Kind says what a value is.
+// A Kind says what a value is. The zero Kind is that of none.
 type Kind uint8
 
-// The zero Kind is none: Next has not reported a value yet.
+// The kinds of values.
 const (
 	Object Kind = iota + 1
 	Array
@@ -81,19 +91,17 @@ const (
 )
 
 // Feed hands the Scanner the next bytes. Call Next until it returns false before
-// the next Feed; p is not kept after that.
+// the next Feed; p must stay as it is until then, and is not kept after that.
 func (s *Scanner) Feed(p []byte) {
 	s.base += int64(len(s.fed))
 	s.fed, s.at, s.value = p, 0, nil
-	switch s.state {
-	case colon, memberValue, inString, inLiteral: // the key is held
-	default:
+	if !s.awaitsValue() {
 		s.key = nil
 	}
 }
 
 // End says that nothing more comes. Only an outermost number or literal needs it,
-// which could go on. Call Next until it returns false, as after Feed.
+// which could go on otherwise. Call Next until it returns false, as after Feed.
 func (s *Scanner) End() { s.ended = true }
 
 // Next moves to the next member or element of the container that was entered
@@ -101,85 +109,120 @@ func (s *Scanner) End() { s.ended = true }
 // ended, Next goes on with what follows it. It reports a number, string or
 // literal once that is complete, and an object or array as soon as it begins.
 func (s *Scanner) Next() bool {
-	if s.state >= inKey {
-		if found := s.resume(); found || s.state >= inKey {
+	if s.state >= inString {
+		if found := s.resume(); found || s.state >= inString {
 			return found
 		}
 	}
-	for c, ok := s.token(); ok; c, ok = s.token() {
+	// A member is read in one go, from case to case; where the piece ends in it, the
+	// state says what is expected of the next one.
+	p, at := s.fed, afterSpace(s.fed, s.at)
+	for ; at < len(p); at = afterSpace(p, at) {
+		c := p[at]
 		switch s.state {
 		case outermost:
-			switch {
-			case s.isBOM(c):
-			case s.bom%3 == 0 && beginsValue(c):
-				return s.begin(c)
-			default:
+			if s.isBOM(c) {
+				at++
+				continue
+			}
+			if s.bom%3 != 0 || !beginsValue(c) {
 				return s.fail()
 			}
-		case firstOfMany:
-			if c != s.closers[s.depth] {
-				s.state = oneMore
-			} else if s.leave() {
-				return false
+			return s.begin(c, at)
+		case firstOfMany, separator:
+			if c == s.closers[s.depth] {
+				at++
+				if s.leave(at) {
+					return false
+				}
+				continue
 			}
+			if s.state == separator {
+				if c != ',' {
+					return s.fail()
+				}
+				s.state = oneMore
+				if at = afterSpace(p, at+1); at == len(p) {
+					continue
+				}
+				c = p[at]
+			}
+			fallthrough
 		case oneMore:
 			if s.closers[s.depth] == ']' {
 				s.key = nil
-				return s.begin(c)
+				return s.begin(c, at)
 			}
 			if c != '"' {
 				return s.fail()
 			}
-			if !s.beginKey() {
-				return false
+			end, ok := EndOfString(p, at)
+			if !ok {
+				s.keyBuf = keep(s.keyBuf[:0], p[at:], maxRawKey)
+				return s.unfinished(at+1, inKey)
 			}
+			s.key = p[at:end]
+			s.state = colon
+			if at = afterSpace(p, end); at == len(p) {
+				continue
+			}
+			c = p[at]
+			fallthrough
 		case colon:
 			if c != ':' {
 				return s.fail()
 			}
-			s.at++
 			s.state = memberValue
-		case memberValue:
-			return s.begin(c)
-		case separator:
-			switch c {
-			case ',':
-				s.at++
-				s.state = oneMore
-			case s.closers[s.depth]:
-				if s.leave() {
-					return false
-				}
-			default:
-				return s.fail()
+			if at = afterSpace(p, at+1); at == len(p) {
+				continue
 			}
+			c = p[at]
+			fallthrough
+		case memberValue:
+			return s.begin(c, at)
 		}
 	}
-	if s.state == colon || s.state == memberValue {
-		s.holdKey()
-	}
+	s.at = at
+	s.holdKey()
 	return false
 }
 
-// Key returns the key of a member, without its escapes and cut to MaxKey; nil for
-// an element of an array and for the outermost value. The bytes are valid until
+// Key returns the key of a member, without its escapes; nil for an element of an
+// array and for the outermost value. One that is longer than MaxKey as it is
+// written is returned as written, and cut to that: it is none that anybody looks
+// for. The bytes are valid until the next call of Next or Feed.
+func (s *Scanner) Key() []byte {
+	if len(s.key) == 0 {
+		return nil
+	}
+	inner := s.key[1 : len(s.key)-1]
+	switch {
+	case len(inner) > MaxKey:
+		return inner[:MaxKey]
+	case bytes.IndexByte(inner, '\\') < 0:
+		return inner
+	}
+	return []byte(Text(s.key))
+}
+
+// Value returns a number, string or literal as it is written, cut to MaxValue; of
+// an object or array, the bracket that it begins with. The bytes are valid until
 // the next call of Next or Feed.
-func (s *Scanner) Key() []byte { return s.key }
+func (s *Scanner) Value() []byte { return s.value[:min(len(s.value), MaxValue)] }
 
-// Value returns a number, string or literal as it is written, and the bracket
-// that an object or array begins with. The bytes are valid until the next call of
-// Next or Feed.
-func (s *Scanner) Value() []byte { return s.value }
-
-// Cut reports whether Value lacks its end: it came in several pieces, and is
-// longer than MaxValue.
-func (s *Scanner) Cut() bool { return s.cut }
+// Cut reports whether Value lacks its end, because it is longer than MaxValue.
+func (s *Scanner) Cut() bool { return len(s.value) > MaxValue }
 
 // Offset returns where Value begins, counted from the first byte fed.
 func (s *Scanner) Offset() int64 { return s.offset }
 
 // Depth returns how many containers the value is in: 0 for the outermost one.
-func (s *Scanner) Depth() int { return s.depth }
+func (s *Scanner) Depth() int {
+	if s.state == firstOfMany {
+		return s.depth - 1 // Enter is ahead of Next
+	}
+	return s.depth
+}
 
 // Kind returns what the value is, by its first byte.
 func (s *Scanner) Kind() Kind {
@@ -203,7 +246,9 @@ func (s *Scanner) Kind() Kind {
 // it, and in one too deep for MaxDepth, what is in the container is passed over.
 func (s *Scanner) Enter() {
 	if s.state == reported && s.depth < MaxDepth {
-		s.state = entering
+		s.depth++
+		s.closers[s.depth] = s.closer
+		s.state = firstOfMany
 	}
 }
 
@@ -214,26 +259,13 @@ func (s *Scanner) Whole() bool { return s.state == whole }
 // follows.
 func (s *Scanner) Malformed() bool { return s.state == malformed }
 
-// Rest returns, of the bytes fed last, those behind the outermost value; nil
-// before that has ended. They are valid until the next Feed.
+// Rest returns, of the bytes fed last, those behind the outermost value, be they
+// what they may; nil before that has ended. They are valid until the next Feed.
 func (s *Scanner) Rest() []byte {
 	if s.state != whole {
 		return nil
 	}
 	return s.fed[s.at:]
-}
-
-// token passes over white space, and returns what stands behind it; false if that
-// was not fed yet.
-func (s *Scanner) token() (byte, bool) {
-	for s.at < len(s.fed) {
-		c := s.fed[s.at]
-		if !isSpace(c) {
-			return c, true
-		}
-		s.at++
-	}
-	return 0, false
 }
 
 // isBOM passes over c if it is of a byte order mark, which RFC 8259, section 8.1,
@@ -243,34 +275,8 @@ func (s *Scanner) isBOM(c byte) bool {
 	if int(s.bom) == len(bom) || c != bom[s.bom] {
 		return false
 	}
-	s.at++
 	s.bom++
 	return true
-}
-
-// begin reads the value that begins with c, and reports whether it is to be
-// reported.
-func (s *Scanner) begin(c byte) bool {
-	s.cut = false
-	start := s.at
-	s.offset = s.base + int64(start)
-	switch c {
-	case '"':
-		end, ok := EndOfString(s.fed, start)
-		if ok {
-			return s.scalar(start, end)
-		}
-		s.hold(start, inString)
-		s.escaped = endsInEscape(s.fed[start+1:])
-		return false
-	case '{', '[':
-		s.at++
-		s.state, s.value, s.closer = reported, s.fed[start:s.at], c+2 // as in ASCII
-		return true
-	case ',', ':', '}', ']':
-		return s.fail()
-	}
-	return s.literal(start)
 }
 
 // beginsValue reports whether a value of RFC 8259 begins with c. Of the outermost
@@ -280,29 +286,50 @@ func beginsValue(c byte) bool {
 	return c == '{' || c == '[' || c == '"' || c == '-' || '0' <= c && c <= '9' || c == 't' || c == 'f' || c == 'n'
 }
 
-// literal reads on in a number or literal from start.
-func (s *Scanner) literal(start int) bool {
-	end := endOfLiteral(s.fed, start)
-	if end == len(s.fed) && (!s.ended || s.depth > 0) {
-		s.hold(start, inLiteral)
-		return s.depth == 0 && s.cut && s.fail()
-	}
-	s.scalar(start, end)
-	if s.depth == 0 && (len(s.value) > MaxValue || s.cut || !json.Valid(s.value)) {
+// begin reads the value that begins with c at start, and reports whether Next has
+// something to report.
+func (s *Scanner) begin(c byte, start int) bool {
+	s.at = start
+	s.offset = s.base + int64(start)
+	switch c {
+	case '"':
+		end, ok := EndOfString(s.fed, start)
+		if !ok {
+			return s.hold(start, inString)
+		}
+		return s.scalar(s.fed[start:end], end)
+	case '{', '[':
+		s.at++
+		s.state, s.value, s.closer = reported, s.fed[start:s.at], c+2 // as in ASCII
+		return true
+	case ',', ':', '}', ']':
 		return s.fail()
 	}
-	return true
+	end, ok := s.endOfLiteral()
+	if !ok {
+		return s.hold(start, inLiteral)
+	}
+	return s.literal(s.fed[start:end], end)
 }
 
-// scalar takes a number, string or literal that ends at end. What the piece has
-// of it begins at start.
-func (s *Scanner) scalar(start, end int) bool {
-	s.value = s.fed[start:end]
-	if s.state == inString || s.state == inLiteral {
-		s.keep(s.value)
-		s.value = s.valueBuf
+// endOfLiteral returns where a number or literal ends; false if it may go on.
+func (s *Scanner) endOfLiteral() (end int, ok bool) {
+	end = endOfLiteral(s.fed, s.at)
+	return end, end < len(s.fed) || s.ended && s.depth == 0
+}
+
+// literal takes a number or literal that ends at end. Of the outermost one it
+// asks that it is one, and not the first word of a text.
+func (s *Scanner) literal(value []byte, end int) bool {
+	if s.depth == 0 && (len(value) > MaxValue || !json.Valid(value)) {
+		return s.fail()
 	}
-	s.at = end
+	return s.scalar(value, end)
+}
+
+// scalar takes a number, string or literal that ends at end.
+func (s *Scanner) scalar(value []byte, end int) bool {
+	s.value, s.at = value, end
 	s.over()
 	return true
 }
@@ -315,10 +342,10 @@ func (s *Scanner) over() {
 	}
 }
 
-// leave passes over the bracket that ends the container entered last, and reports
+// leave notes that the container entered last has ended before at, and reports
 // whether that was the outermost value.
-func (s *Scanner) leave() bool {
-	s.at++
+func (s *Scanner) leave(at int) bool {
+	s.at = at
 	s.depth--
 	s.over()
 	return s.depth == 0
@@ -331,90 +358,17 @@ func (s *Scanner) fail() bool {
 	return false
 }
 
-// beginKey reads a key, and reports whether it is complete.
-func (s *Scanner) beginKey() bool {
-	start := s.at + 1
-	end, ok := EndOfString(s.fed, s.at)
-	if !ok {
-		s.keyBuf = s.keyBuf[:0]
-		s.keepKey(s.fed[start:])
-		s.escaped = endsInEscape(s.fed[start:])
-		s.at, s.state = end, inKey
-		return false
-	}
-	s.key = s.unescaped(s.fed[start : end-1])
-	s.at, s.state = end, colon
-	return true
-}
-
-// resume goes on with what the piece before has ended in, or behind what was
-// reported. It reports whether that completes a value.
-func (s *Scanner) resume() bool {
-	switch s.state {
-	case inKey:
-		start := s.at
-		end, ok := s.endOfSplit()
-		if !ok {
-			s.keepKey(s.fed[start:end])
-			return false
-		}
-		s.keepKey(s.fed[start : end-1])
-		s.key = s.unescaped(s.keyBuf)
-		s.state = colon
-	case inString:
-		start := s.at
-		end, ok := s.endOfSplit()
-		if !ok {
-			s.hold(start, inString)
-			return false
-		}
-		return s.scalar(start, end)
-	case inLiteral:
-		return s.literal(s.at)
-	case entering:
-		s.depth++
-		s.closers[s.depth] = s.closer
-		s.state = firstOfMany
-	case reported:
-		s.nested = 1
-		s.pass()
-	case passingString:
-		if _, ok := s.endOfSplit(); !ok {
-			return false
-		}
-		s.pass()
-	case passing:
-		s.pass()
-	}
-	return false
-}
-
-// endOfSplit passes over the rest of a string that has begun in a piece before,
-// and returns where it ends; false and the end of fed if it does not.
-func (s *Scanner) endOfSplit() (end int, ok bool) {
-	from := s.at
-	if s.escaped && from < len(s.fed) {
-		from++
-		s.escaped = false
-	}
-	if s.at, ok = endOfAnyString(s.fed, from); !ok && from < len(s.fed) {
-		s.escaped = endsInEscape(s.fed[from:])
-	}
-	return s.at, ok
-}
-
 // pass passes over the container that was reported and not entered, where only
 // brackets and quotes matter.
 func (s *Scanner) pass() {
-	s.state = passing
 	p, at, nested := s.fed, s.at, s.nested
 	for at < len(p) {
 		switch c := p[at]; {
 		case c == '"':
 			end, ok := EndOfString(p, at)
 			if !ok {
-				s.escaped = endsInEscape(p[at+1:])
-				s.at, s.nested, s.state = end, nested, passingString
+				s.nested = nested
+				s.unfinished(at+1, passingString)
 				return
 			}
 			at = end
@@ -433,40 +387,5 @@ func (s *Scanner) pass() {
 		}
 		at++
 	}
-	s.at, s.nested = at, nested
-}
-
-// hold keeps what the piece has of a number or string that goes on in the next
-// one, with its key.
-func (s *Scanner) hold(start int, in state) {
-	if s.state != in {
-		s.valueBuf = s.valueBuf[:0]
-		s.holdKey()
-	}
-	s.keep(s.fed[start:])
-	s.at, s.state = len(s.fed), in
-}
-
-func (s *Scanner) keep(piece []byte) {
-	if room := MaxValue - len(s.valueBuf); len(piece) > room {
-		piece, s.cut = piece[:room], true
-	}
-	s.valueBuf = append(s.valueBuf, piece...)
-}
-
-// holdKey moves the key of a value to come to where the next Feed leaves it
-// alone.
-func (s *Scanner) holdKey() {
-	if s.key != nil {
-		s.keyBuf = append(s.keyBuf[:0], s.key...)
-		s.key = s.keyBuf
-	}
-}
-
-// maxRawKey is how long a key of MaxKey bytes is at most when all of it is
-// escaped, and one escape more.
-const maxRawKey = 6*MaxKey + 12
-
-func (s *Scanner) keepKey(piece []byte) {
-	s.keyBuf = append(s.keyBuf, piece[:min(len(piece), maxRawKey-len(s.keyBuf))]...)
+	s.at, s.nested, s.state = at, nested, passing
 }
