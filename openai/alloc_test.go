@@ -93,7 +93,7 @@ func TestALargePayloadIsAllocatedOnceAtMost(t *testing.T) { //nolint:paralleltes
 		}, tenMiB},
 		"in memory": {func() (*http.Request, error) {
 			return http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(data))
-		}, 0},
+		}, tenMiB}, // the caller's memory is not borrowed unasked
 		"by retry.NewRequest": {func() (*http.Request, error) {
 			return retry.NewRequest(t.Context(), http.MethodPost, url, data)
 		}, 0},
@@ -187,8 +187,8 @@ func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRu
 		} {
 			got := allocationsOf(t, chain, of) - allocationsOf(t, base, of)
 			t.Logf("%s, a payload %s: %v allocations", meter, payload, got)
-			if got > 7 {
-				t.Errorf("%s, a payload %s: the chain makes %v allocations a call, want 7 at most", meter, payload, got)
+			if got > 10 {
+				t.Errorf("%s, a payload %s: the chain makes %v allocations a call, want 10 at most", meter, payload, got)
 			}
 		}
 	}

@@ -123,6 +123,18 @@ func TestADeploymentsModelIsNotThePayloads(t *testing.T) {
 	}
 }
 
+func TestDeepNestingIsNoRecursion(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat(`[{"a":`, 1<<20)
+	if model, _ := lookUp([]byte(`{"a":` + deep)); model != "" {
+		t.Errorf("model %q", model)
+	}
+	closed := `{"a":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + `,"model":"m"}`
+	if model, _ := lookUp([]byte(closed)); model != "m" {
+		t.Errorf("model %q", model)
+	}
+}
+
 // withImage is a payload of 10 MiB whose model stands behind an image.
 func withImage() []byte {
 	const size = 10 << 20
