@@ -60,7 +60,7 @@ type machine struct {
 	succeeded int    // probes
 
 	seq     uint64
-	changes outbox[change] // not yet told
+	changes []change // not yet told
 }
 
 type change struct {
@@ -279,10 +279,19 @@ func (m *machine) reset(now int64, t tally) {
 func (m *machine) move(to State, now int64, t tally, reason string) {
 	if m.state != to {
 		m.seq++
-		m.changes.put(change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
+		m.changes = append(m.changes, change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
 		m.state, m.since = to, now
 	}
 	m.begin(now, t)
+}
+
+// nextChange returns the oldest change that is not yet told.
+func (m *machine) nextChange() (c change, ok bool) {
+	if len(m.changes) == 0 {
+		return change{}, false
+	}
+	c, m.changes = m.changes[0], m.changes[1:]
+	return c, true
 }
 
 // begin begins a generation, in which nothing has been counted yet.
@@ -337,9 +346,10 @@ func (m *machine) refusesFor(now int64) time.Duration {
 	return 0
 }
 
-// idle reports whether the breaker is closed and knows of no failures.
-func (m *machine) idle(now int64) bool {
-	if m.state != Closed || m.row.number != 0 || m.leashed {
+// idle reports whether the breaker is closed, knows of no failures and is on no
+// leash.
+func (m *machine) idle(now int64, t tally) bool {
+	if m.state != Closed || m.row.number != 0 || m.leashed && !m.healthy(now, t) {
 		return false
 	}
 	_, failures := m.window.counts(now, 0)
