@@ -31,7 +31,7 @@ var _ fault.Rejection = (*OpenError)(nil)
 
 func (e *OpenError) Error() string {
 	wait := e.RetryAfter.Round(time.Millisecond)
-	return fmt.Sprintf("breaker: circuit of %s is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
+	return fmt.Sprintf("breaker: circuit of %q is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
 }
 
 // Is makes every OpenError an [ErrOpen].

@@ -144,24 +144,24 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
+// breakerOf returns the breaker that watches over a request. A call that says
+// what it is about has one for that: an overloaded model, or an endpoint that is
+// not there, says nothing of the others.
 func (t *Transport) breakerOf(req *http.Request) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{name: t.cfg.Key(req)})
 	}
-	return t.keys.get(key{scheme: req.URL.Scheme, name: req.URL.Host})
+	k := key{scheme: req.URL.Scheme, name: req.URL.Host}
+	if c := call.From(req.Context()); c != nil {
+		k.subject = c.Subject
+	}
+	return t.keys.get(k)
 }
 
-// Breaker returns the breaker of a key, as "https://api.openai.com", or nil if
-// the Transport has none by that name: no request for it has come yet.
-func (t *Transport) Breaker(name string) *Breaker {
-	k := key{name: name}
-	if t.cfg.Key == nil {
-		if scheme, host, ok := strings.Cut(name, "://"); ok {
-			k = key{scheme: scheme, name: host}
-		}
-	}
-	return t.keys.find(k.lower())
-}
+// Breaker returns the breaker of a key, as Snapshot, errors and metrics name it
+// ("https://api.openai.com"), to trip or to reset it. It returns nil if the
+// Transport has none by that name: no request for it has come yet.
+func (t *Transport) Breaker(name string) *Breaker { return t.keys.find(name) }
 
 // Snapshot returns all breakers as they are now, ordered by key.
 func (t *Transport) Snapshot() []Snapshot {

@@ -49,9 +49,6 @@ func replyWith(code int, body func() io.Reader, length int64, header ...string) 
 // neverOpen leaves the breaker out of a test that is about something else.
 var neverOpen = breaker.Config{FailureThreshold: -1, FailureRatio: -1}
 
-// apart is how far failures lie apart that all count in a row.
-const apart = time.Second / (breaker.DefaultFailureThreshold - 1)
-
 // newChain returns a Transport that is closed with the test.
 func newChain(t testing.TB, base http.RoundTripper, cfg openai.Config) *openai.Transport {
 	tr := openai.NewTransport(base, cfg)
@@ -100,6 +97,10 @@ func ask(t testing.TB, ctx context.Context, model string) *http.Request { //noli
 	t.Helper()
 	return request(t, ctx, http.MethodPost, chatURL, `{"messages":[],"model":"`+model+`"}`)
 }
+
+// apart is the time between two failures that both count in a row: what fails
+// together is one failure.
+const apart = 250 * time.Millisecond
 
 // A result is what a caller gets.
 type result struct {

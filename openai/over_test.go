@@ -161,8 +161,9 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 	}
 }
 
-// unconnected fails as net/http does when it gets no connection.
-func unconnected(req *http.Request) (*http.Response, error) {
+// undialled fails as net/http does when it gets no connection, which proves that
+// nothing was sent.
+func undialled(req *http.Request) (*http.Response, error) {
 	httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host)
 	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
@@ -172,7 +173,7 @@ func unconnected(req *http.Request) (*http.Response, error) {
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
 	reader, provider := newReader()
-	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), unconnected),
+	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), undialled),
 		openai.Config{MeterProvider: provider, Retry: retry.Config{Backoff: at(time.Millisecond), MaxAttempts: 2}})
 	var wrong *openai.AnswerError
 	if got := do(t, tr, ask(t, t.Context(), "m")); !errors.As(got.err, &wrong) || wrong.Code != "server_error" || got.status != 200 {
@@ -300,7 +301,7 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 	}{
 		"the second attempt's": {reply(500, ""), 500, "500", "-"},
 		"the first one's, as the second was not sent": {
-			unconnected, 200, "stream_error", "m-1",
+			undialled, 200, "stream_error", "m-1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,17 +37,23 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
 	a := &answer{request: req, watcher: w}
 	a.limit = w.limit(a, c)
+	goesOn := false
+	defer func() {
+		if !goesOn {
+			a.limit.stop() // also if the base panics
+		}
+	}()
 	response, err := w.base.RoundTrip(req)
 	a.space.headers.Store(true)
 	silence := a.limit.end()
 	if err != nil {
-		a.limit.stop()
 		if silence != nil {
 			err = silence
 		}
 		return response, err // an answer from before may still be what is delivered
 	}
 	c.Answer = w.watch(a, c, response)
+	goesOn = response.Body == a
 	return response, nil
 }
 
@@ -58,12 +64,10 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // status. It may put a in the place of its body.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		a.limit.stop()
 		return &errorAnswer{response: response, attempt: attemptOf(a.request)}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {
-		a.limit.stop()
 		return nil
 	}
 	a.src, a.format, a.left, a.single = response.Body, f, response.ContentLength, c.Choices <= 1
