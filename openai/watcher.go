@@ -39,13 +39,13 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	a.limit = w.limit(a, c)
 	goesOn := false
 	defer func() {
-		if !goesOn {
-			a.limit.stop() // also if the base panics
+		if !goesOn { // also if the base panics
+			a.limit.stop()
+			forget(c, a.limit)
 		}
 	}()
 	response, err := w.base.RoundTrip(req)
-	a.space.headers.Store(true)
-	silence := a.limit.end()
+	silence := a.limit.answered()
 	if err != nil {
 		if silence != nil {
 			err = silence
@@ -112,7 +112,7 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	if !ok || o.firstEvent <= 0 {
 		return nil
 	}
-	l := a.space.init(attemptOf(a.request))
+	l := newLimiter(attemptOf(a.request))
 	l.enter(firstEvent, o.firstEvent)
 	if a.request.Body == nil || a.request.GetBody != nil {
 		// A base that tells nothing of its connection has the whole request now,
@@ -121,6 +121,13 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	}
 	o.waiting.Store(l)
 	return l
+}
+
+// forget lets go of an attempt whose answer is not waited for any more.
+func forget(c *call.Call, l *limiter) {
+	if o, ok := c.Listener.(*operation); ok {
+		o.waiting.CompareAndSwap(l, nil)
+	}
 }
 
 // attemptOf returns the attempt that a request is sent for: its end is the
