@@ -218,8 +218,7 @@ func TestAllInstruments(t *testing.T) {
 
 // wantGolden was checked by hand against metrics.md: 22 operations, of which 2
 // never started, and 4 retries are 24 attempts and as many permits.
-const wantGolden = `breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com dead retrip.breaker.outcome=failure = 5
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=failure = 5
+const wantGolden = `breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=failure = 5
 breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=rejected = 1
 breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=ignored = 1
 breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=success = 1
