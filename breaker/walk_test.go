@@ -434,8 +434,9 @@ func (w *walk) endStream(how string) {
 	w.goOn(pick(w, open), how)
 }
 
-// streams makes streams that get their first event. Each bit of the pattern is one
-// that ends well, too, after the others have begun.
+// streams makes streams that get their first event. Each of the pattern's low bits
+// is one that ends well, too, after the others have begun; its high bits tell
+// whether the rest break.
 func (w *walk) streams(n, callNumber, pattern int) {
 	first := len(w.permits)
 	for range n {
@@ -447,10 +448,14 @@ func (w *walk) streams(n, callNumber, pattern int) {
 		w.compare()
 	}
 	for i, p := range begun {
-		if pattern>>i&1 > 0 {
+		switch {
+		case pattern>>i&1 > 0:
 			w.goOn(p, "")
-			w.compare()
+		case pattern >= 128:
+			time.Sleep(pick(w, sleeps[:7]))
+			w.goOn(p, "break")
 		}
+		w.compare()
 	}
 }
 

@@ -260,7 +260,7 @@ func (c *trip) pay(tokens float64) {
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
 	if a.Response != nil {
-		c.kept = keep(a.Response, a.cancel)
+		c.kept = keep(a.Response, &a.ctx)
 	} else {
 		a.cancel(errGivenUp)
 	}
@@ -295,8 +295,7 @@ func (c *trip) sleep(d time.Duration) error {
 		select {
 		case <-c.ctx.Done():
 		case <-c.origin.Cancel: //nolint:staticcheck // as above
-		case <-c.kept.done:
-		case <-c.kept.over:
+		case <-c.kept.drained:
 		}
 	}
 	if c.ctx.Err() != nil {

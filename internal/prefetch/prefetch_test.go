@@ -1,4 +1,4 @@
-package held
+package prefetch
 
 import (
 	"bytes"
@@ -65,7 +65,7 @@ func slow(t *testing.T, end error, parts ...string) (*Body, *body) {
 	return New(src, cancelFunc(cancel)), src
 }
 
-func TestWhatWasHeldIsReadFirst(t *testing.T) {
+func TestWhatWasPrefetchedIsReadFirst(t *testing.T) {
 	t.Parallel()
 	data := bytes.Repeat([]byte("0123456789"), 2000)
 	errTorn := errors.New("torn")
@@ -80,8 +80,8 @@ func TestWhatWasHeldIsReadFirst(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := New(io.NopCloser(src()), cancelFunc(func(error) {}))
 					err := b.Fill(limit, int64(len(data)), wait, nil)
-					if got := len(b.Held()); got > limit || limit <= len(data) && got != limit {
-						t.Errorf("%s: %d bytes are held, limit %d", name, got, limit)
+					if got := len(b.Prefetched()); got > limit || limit <= len(data) && got != limit {
+						t.Errorf("%s: %d bytes were prefetched, limit %d", name, got, limit)
 					}
 					if limit > len(data) && err == nil {
 						t.Errorf("%s: the end was not seen", name)
@@ -96,7 +96,7 @@ func TestWhatWasHeldIsReadFirst(t *testing.T) {
 	}
 }
 
-func TestABodyOfKnownSizeIsHeldInOneAllocation(t *testing.T) { //nolint:paralleltest // counts allocations
+func TestABodyOfKnownSizeIsPrefetchedInOneAllocation(t *testing.T) { //nolint:paralleltest // counts allocations
 	data := bytes.Repeat([]byte("0123456789"), 2000)
 	var b Body
 	src := bytes.NewReader(data)
@@ -106,10 +106,39 @@ func TestABodyOfKnownSizeIsHeldInOneAllocation(t *testing.T) { //nolint:parallel
 		b = Body{}
 		_ = b.Init(body, nil).Fill(1<<20, int64(len(data)), 0, nil)
 	})
-	if got != 1 || !bytes.Equal(b.Held(), data) {
-		t.Errorf("%v allocations for %d bytes", got, len(b.Held()))
+	if got != 1 || !bytes.Equal(b.Prefetched(), data) {
+		t.Errorf("%v allocations for %d bytes", got, len(b.Prefetched()))
 	}
 }
+
+// A server may announce what never comes.
+func TestAnAnnouncedSizeAloneIsNoReasonToAllocate(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{1 << 20, 16<<20 - 1} {
+		for name, data := range map[string]int{"cut": 100, "whole": int(size)} {
+			b := New(io.NopCloser(bytes.NewReader(make([]byte, data))), nil)
+			if err := b.Fill(16<<20, size, 0, nil); !errors.Is(err, io.EOF) || len(b.data) != data || cap(b.data) > max(maxTrusted, 2*data) {
+				t.Errorf("%s: %d bytes in %d, %v", name, len(b.data), cap(b.data), err)
+			}
+		}
+	}
+}
+
+func TestABodyThatBringsNothingOverAndOverIsBroken(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, -1} {
+		for _, wait := range []time.Duration{0, time.Minute} {
+			b := New(io.NopCloser(readerFunc(func([]byte) (int, error) { return n, nil })), cancelFunc(func(error) {}))
+			if err := b.Fill(100, -1, wait, nil); !errors.Is(err, io.ErrNoProgress) {
+				t.Errorf("%d: %v", n, err)
+			}
+		}
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestFillEndsWhenThereIsEnough(t *testing.T) {
 	t.Parallel()
@@ -117,8 +146,8 @@ func TestFillEndsWhenThereIsEnough(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b, _ := slow(t, io.EOF, "one", "two", "three")
 			err := b.Fill(1<<20, -1, wait, func(added []byte) bool { return string(added) == "two" })
-			if err != nil || string(b.Held()) != "onetwo" {
-				t.Errorf("held %q, error %v", b.Held(), err)
+			if err != nil || string(b.Prefetched()) != "onetwo" {
+				t.Errorf("prefetched %q, error %v", b.Prefetched(), err)
 			}
 			got, err := io.ReadAll(b)
 			if string(got) != "onetwothree" || err != nil {
@@ -132,8 +161,8 @@ func TestAPendingReadIsHandedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := slow(t, io.EOF, "one", "two", "three")
-		if err := b.Fill(1<<20, -1, 1500*time.Millisecond, nil); err != nil || string(b.Held()) != "one" {
-			t.Errorf("held %q, error %v", b.Held(), err)
+		if err := b.Fill(1<<20, -1, 1500*time.Millisecond, nil); err != nil || string(b.Prefetched()) != "one" {
+			t.Errorf("prefetched %q, error %v", b.Prefetched(), err)
 		}
 		start := time.Now()
 		buffer := make([]byte, 10)

@@ -1,4 +1,4 @@
-package held
+package prefetch
 
 import (
 	"errors"
@@ -35,8 +35,8 @@ func TestWhatAPendingReadBringsAfterCloseIsDropped(t *testing.T) {
 			t.Error(err)
 		}
 		<-src.closed
-		if got := b.Held(); len(got) != 0 {
-			t.Errorf("held %q", got)
+		if got := b.Prefetched(); len(got) != 0 {
+			t.Errorf("prefetched %q", got)
 		}
 	})
 }
@@ -93,8 +93,8 @@ func TestABodyThatCountsWronglyBreaksNothing(t *testing.T) {
 		for _, wait := range []time.Duration{0, time.Minute} {
 			synctest.Test(t, func(t *testing.T) {
 				b := New(miscounting{late{make(chan struct{})}, n}, cancelFunc(func(error) {}))
-				if err := b.Fill(100, 50, wait, nil); !errors.Is(err, io.EOF) || len(b.Held()) > 100 {
-					t.Errorf("%d: %d bytes are held, %v", n, len(b.Held()), err)
+				if err := b.Fill(100, 50, wait, nil); !errors.Is(err, io.EOF) || len(b.Prefetched()) > 100 {
+					t.Errorf("%d: %d bytes were prefetched, %v", n, len(b.Prefetched()), err)
 				}
 				_ = b.Close()
 			})
