@@ -206,7 +206,7 @@ func TestAServerThatDemandsACertificateIsAskedOnce(t *testing.T) {
 				t.Fatal("no transport")
 			}
 			base.TLSClientConfig.RootCAs = trust.TLSClientConfig.RootCAs
-			wantOneAttempt(t, base, srv.URL+"/v1/models")
+			_ = wantOneAttempt(t, base, srv.URL+"/v1/models")
 		})
 	}
 }

@@ -76,15 +76,7 @@ func pacingKeyOf(req *http.Request) pacingKey {
 	return k
 }
 
-func (k pacingKey) String() string {
-	name := k.scheme + "://" + k.host
-	for _, part := range [...]string{k.model, k.target} {
-		if part != "" {
-			name += " " + part
-		}
-	}
-	return name
-}
+func (k pacingKey) String() string { return words(k.scheme+"://"+k.host, k.model, k.target) }
 
 // RoundTrip refuses a request whose key is paused with a *LimitError.
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
