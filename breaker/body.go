@@ -20,7 +20,6 @@ type body struct {
 	seen     atomic.Bool // there were bytes
 	closed   atomic.Bool
 
-	stream    bool // a success is provisional
 	firstByte bool // makes a success, without an observer
 
 	mu       sync.Mutex // held while the observer is asked, not while the permit is settled
@@ -39,12 +38,11 @@ type verdict struct {
 
 // watch puts b in the place of resp's body.
 func (b *body) watch(resp *http.Response, o Observer) {
-	b.stream = isStream(resp)
 	if o == nil {
-		switch compressed := roundtrip.IsCompressed(resp.Header); {
-		case b.stream && compressed:
+		switch stream, compressed := isStream(resp), roundtrip.IsCompressed(resp.Header); {
+		case stream && compressed:
 			o = new(byteObserver)
-		case b.stream:
+		case stream:
 			o = new(eventObserver)
 		default:
 			b.firstByte = compressed
@@ -151,7 +149,7 @@ func (b *body) learn(outcome Outcome) {
 	if outcome == Undecided {
 		return
 	}
-	early := outcome == Success && b.stream
+	early := outcome == Success // more may come, and turn it into a failure
 	b.over = !early
 	b.verdicts.put(verdict{outcome: outcome, early: early})
 }

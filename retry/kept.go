@@ -33,7 +33,13 @@ type kept struct {
 // keep drains the response's body in the background and then closes it.
 func keep(response *http.Response, attempt *call.Attempt) *kept {
 	k := &kept{response: response, drained: make(chan struct{})}
-	go k.drain(attempt)
+	if response.Body == http.NoBody {
+		k.whole = true
+		close(k.drained)
+		attempt.Cancel(errGivenUp)
+	} else {
+		go k.drain(attempt)
+	}
 	return k
 }
 
