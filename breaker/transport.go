@@ -168,7 +168,7 @@ func (t *Transport) RefusesFor(req *http.Request) time.Duration {
 	if t.invalid != nil || req.URL == nil {
 		return 0
 	}
-	return (*gate)(t.breakerOf(req)).RefusesFor()
+	return (*gate)(t.breakerOf(req, call.From(req.Context()))).RefusesFor()
 }
 
 // Breaker returns the breaker of a name, as "https://api.openai.com" or, in the
