@@ -160,6 +160,17 @@ func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	return t.keys.get(k)
 }
 
+// RefusesFor returns for how long a request like req would be refused with an
+// OpenError from now on; 0 if it would be let through now, or a half-open
+// breaker may let it through. It sends nothing and counts nothing: it is for
+// whoever would have to wait, or to go elsewhere, before the request gets here.
+func (t *Transport) RefusesFor(req *http.Request) time.Duration {
+	if t.invalid != nil || req.URL == nil {
+		return 0
+	}
+	return (*gate)(t.breakerOf(req, call.From(req.Context()))).RefusesFor()
+}
+
 // Breaker returns the breaker of a name, as "https://api.openai.com" or, in the
 // chain, "https://api.openai.com chat gpt-4o", or nil if the Transport has none by
 // that name: no request for it has come yet, or it was forgotten. It is for Trip

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/roundtrip"
@@ -56,6 +57,7 @@ type PacingSnapshot struct {
 // it takes no lock and looks nothing up.
 type pacer struct {
 	base    http.RoundTripper
+	breaker *breaker.Transport // below it; nil if disabled
 	maxKeys int
 
 	paused atomic.Pointer[map[pacingKey]*pause] // what has met a 429; replaced, not changed
@@ -74,21 +76,13 @@ func pacingKeyOf(req *http.Request) pacingKey {
 	return k
 }
 
-func (k pacingKey) String() string {
-	name := k.scheme + "://" + k.host
-	for _, part := range [...]string{k.model, k.target} {
-		if part != "" {
-			name += " " + part
-		}
-	}
-	return name
-}
+func (k pacingKey) String() string { return words(k.scheme+"://"+k.host, k.model, k.target) }
 
 // RoundTrip refuses a request whose key is paused with a *LimitError.
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	pause := p.find(req)
 	begun, wait := pause.admit()
-	if wait > 0 {
+	if wait > 0 && !p.isOpen(req) {
 		roundtrip.CloseBody(req)
 		return nil, &LimitError{Key: pacingKeyOf(req).String(), RetryAfter: wait}
 	}
@@ -103,6 +97,12 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 		pause.end()
 	}
 	return response, err
+}
+
+// isOpen reports whether the breaker will refuse the request anyway: then nobody
+// waits for a pause before it does.
+func (p *pacer) isOpen(req *http.Request) bool {
+	return p.breaker != nil && p.breaker.RefusesFor(req) > 0
 }
 
 // isRateLimit reports whether a response says that a limit is exhausted which

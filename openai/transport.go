@@ -43,7 +43,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.pacer = &pacer{base: next, maxKeys: t.cfg.Breaker.MaxKeys}
+	t.pacer = &pacer{base: next, breaker: t.breaker, maxKeys: t.cfg.Breaker.MaxKeys}
 	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
 	return t
 }
