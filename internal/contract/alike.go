@@ -57,7 +57,9 @@ func (got course) asWell(plain course, once bool) error {
 
 // unrepeatable reports whether nobody has a reason to send a request again that
 // may have arrived.
-func (k kind) unrepeatable() bool { return !k.repeatable && k.path != repeatedPath }
+func (k kind) unrepeatable() bool {
+	return !k.repeatable && k.path != repeatedPath
+}
 
 // bodies are the ways to give a payload that net/http treats differently.
 var bodies = []struct {
