@@ -12,7 +12,7 @@ import (
 const (
 	firstStep    = 5 * time.Second   // for which a breaker opens at first, at most
 	longestOpen  = 120 * time.Second // for which a failure opens it
-	rowLasts     = 2 * time.Second   // at least, until it opens
+	rowLasts     = time.Second       // at least, until it opens
 	ratioHolds   = 5                 // times, so far apart, until it opens
 	ratioSpacing = 500 * time.Millisecond
 	recently     = 2 * time.Second // how far back the ratio must hold by itself

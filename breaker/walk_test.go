@@ -487,6 +487,8 @@ func (w *walk) goOn(p *permit, how string) {
 		w.m.firstEvent(now, p.model)
 	case how == "cancel":
 		w.giveUp(p)
+	case !before && how == "":
+		w.m.settle(now, p.model, ending{outcome: breaker.Success}, "") // it may hold nothing
 	case !before:
 		w.m.settle(now, p.model, fails, w.opened())
 	case how == "":
