@@ -10,7 +10,7 @@ import (
 )
 
 func TestAllocations(t *testing.T) {
-	b := newBreaker(t, breaker.Config{FailureThreshold: -1})
+	b := newBreaker(t, breaker.Config{FailureThreshold: -1, FailureRatio: -1})
 	var p breaker.Permit
 	for name, settle := range map[string]func(){"Success": p.Success, "Failure": p.Failure, "Ignore": p.Ignore} {
 		if n := testing.AllocsPerRun(1000, func() {

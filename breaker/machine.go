@@ -60,7 +60,7 @@ type machine struct {
 	succeeded int    // probes
 
 	seq     uint64
-	changes outbox[change] // not yet told
+	changes []change // not yet told
 }
 
 type change struct {
@@ -279,10 +279,19 @@ func (m *machine) reset(now int64, t tally) {
 func (m *machine) move(to State, now int64, t tally, reason string) {
 	if m.state != to {
 		m.seq++
-		m.changes.put(change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
+		m.changes = append(m.changes, change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
 		m.state, m.since = to, now
 	}
 	m.begin(now, t)
+}
+
+// nextChange returns the oldest change that is not yet told.
+func (m *machine) nextChange() (c change, ok bool) {
+	if len(m.changes) == 0 {
+		return change{}, false
+	}
+	c, m.changes = m.changes[0], m.changes[1:]
+	return c, true
 }
 
 // begin begins a generation, in which nothing has been counted yet.

@@ -67,8 +67,9 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 			roundtrip.CloseBody(req)
 		}
 	}()
-	b := t.breakerOf(req)
-	if c := call.From(req.Context()); c != nil {
+	c := call.From(req.Context())
+	b := t.breakerOf(req, c)
+	if c != nil {
 		c.Gate = (*gate)(b)
 	}
 	if err := b.Allow(permit); err != nil {
@@ -144,15 +145,16 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
-// breakerOf returns the breaker that watches over a request. A call that says
+// breakerOf returns the breaker that watches over a request, which is part of
+// c, or of no call that is known. A call that says
 // what it is about has one for that: an overloaded model, or an endpoint that is
 // not there, says nothing of the others.
-func (t *Transport) breakerOf(req *http.Request) *Breaker {
+func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{host: t.cfg.Key(req)})
 	}
 	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
-	if c := call.From(req.Context()); c != nil {
+	if c != nil {
 		k.Subject = c.Subject
 	}
 	return t.keys.get(k)

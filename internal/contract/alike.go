@@ -7,11 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
-<<<<<<< HEAD
-=======
 	"strconv"
-	"strings"
->>>>>>> wt-payload
 	"time"
 )
 
@@ -61,13 +57,9 @@ func (got course) asWell(plain course, once bool) error {
 
 // unrepeatable reports whether nobody has a reason to send a request again that
 // may have arrived.
-<<<<<<< HEAD
-func (k kind) unrepeatable() bool { return !k.repeatable && k.path != repeatedPath }
-=======
 func (k kind) unrepeatable() bool {
-	return !k.repeatable && !strings.HasSuffix(k.path, "/chat/completions")
+	return !k.repeatable && k.path != repeatedPath
 }
->>>>>>> wt-payload
 
 // bodies are the ways to give a payload that net/http treats differently.
 var bodies = []struct {

@@ -136,7 +136,9 @@ func NewHistogram(m metric.Meter, name, unit, description string, bounds []float
 	return instrument[noop.Float64Histogram](func() (metric.Float64Histogram, error) {
 		return m.Float64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
 			metric.WithExplicitBucketBoundaries(bounds...))
-	}, func(i metric.Float64Histogram, ctx context.Context, n float64, o *Options) { i.Record(ctx, n, o.record...) })
+	}, func(i metric.Float64Histogram, ctx context.Context, n float64, o *Options) {
+		i.Record(ctx, n, o.record...)
+	})
 }
 
 // NewIntHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
