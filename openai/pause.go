@@ -116,6 +116,19 @@ func isRateLimit(req *http.Request, response *http.Response) bool {
 	return ok && e.response == response && e.verdict().limited
 }
 
+// refused pauses a request's key for a rate limit that a 2xx has told of, which
+// names no time to wait.
+func (p *pacer) refused(req *http.Request) {
+	if req.URL == nil {
+		return
+	}
+	pause := p.keep(pacingKeyOf(req))
+	pause.mu.Lock()
+	begun := pause.begun
+	pause.mu.Unlock()
+	pause.begin(time.Now(), 0, false, begun)
+}
+
 // find returns the pause of a request's key, or nil if it never had one.
 func (p *pacer) find(req *http.Request) *pause {
 	if paused := p.paused.Load(); paused != nil && req.URL != nil {
