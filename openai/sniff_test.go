@@ -32,7 +32,7 @@ func sniffSlowly(data []byte, label kind) kind {
 func sniffed(data []byte, label kind, size int) kind {
 	s := sniffer{label: label}
 	for piece := range chunks(data, size) {
-		if k := s.add(piece); k != undecided {
+		if k, _ := s.add(piece); k != undecided {
 			return k
 		}
 	}
