@@ -1,15 +1,12 @@
 package breaker
 
 import (
-	"context"
-	"errors"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/retrip-go/retrip/internal/fault"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -24,10 +21,9 @@ type body struct {
 
 	mu       sync.Mutex // held while the observer is asked, not while the permit is settled
 	settling bool       // somebody settles the permit
-	begun    bool       // the observer said that a stream is a success so far
+	begun    bool       // the observer said that it is a success so far
 	early    bool       // that is still to be settled
 	over     bool       // the observer is done
-	stream   bool       // a success is provisional
 	byFirst  bool       // the first byte makes a success, without an observer
 	last     verdict    // what the observer said last; Undecided until then, and once it is settled
 }
@@ -40,12 +36,11 @@ type verdict struct {
 
 // watch puts b in the place of resp's body.
 func (b *body) watch(resp *http.Response, o Observer) {
-	b.stream = isStream(resp)
 	if o == nil {
-		switch compressed := isCompressed(resp); {
-		case b.stream && compressed:
+		switch stream, compressed := isStream(resp), roundtrip.IsCompressed(resp.Header); {
+		case stream && compressed:
 			o = new(byteObserver)
-		case b.stream:
+		case stream:
 			o = new(eventObserver)
 		default:
 			b.byFirst = compressed
@@ -110,7 +105,7 @@ func (b *body) Close() error {
 // our time limits.
 func (b *body) settleClosed() {
 	switch {
-	case contextVerdict(b.permit.req) == Failure:
+	case callersVerdict(b.permit.req) == Failure:
 		b.permit.settle(Failure, 0, timeLimit(b.permit.req, nil))
 	case b.seen.Load():
 		b.permit.Success()
@@ -150,7 +145,7 @@ func (b *body) ask(data []byte, err error) bool {
 func (b *body) learn(outcome Outcome) {
 	switch {
 	case outcome == Undecided:
-	case outcome == Success && b.stream:
+	case outcome == Success: // more may come, and turn it into a failure
 		b.begun, b.early = true, true
 	default:
 		b.over, b.last = true, verdict{outcome: outcome}
@@ -161,7 +156,7 @@ func (b *body) learn(outcome Outcome) {
 func (b *body) end(err error) {
 	v := verdict{outcome: b.observer.End(err)}
 	if err != nil {
-		over := contextVerdict(b.permit.req)
+		over := callersVerdict(b.permit.req)
 		if over == Failure || over == Ignored && err != ErrBodyClosed { //nolint:errorlint // never wrapped
 			v.outcome = over
 		}
@@ -206,39 +201,8 @@ func (b *body) settle(v verdict) {
 
 // readVerdict judges an error of reading the response.
 func readVerdict(req *http.Request) Outcome {
-	if verdict := contextVerdict(req); verdict != Undecided {
+	if verdict := callersVerdict(req); verdict != Undecided {
 		return verdict
 	}
 	return Failure
-}
-
-// contextVerdict judges the end of the request's context: a time limit of ours
-// is a failure, all else is the caller's own doing. It returns Undecided while
-// the context is not over.
-func contextVerdict(req *http.Request) Outcome {
-	ctx := req.Context()
-	if ctx.Err() == nil {
-		select {
-		case <-req.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
-			return Ignored
-		default:
-			return Undecided
-		}
-	}
-	var limit *fault.TimeLimitError
-	if errors.As(context.Cause(ctx), &limit) {
-		return Failure
-	}
-	return Ignored
-}
-
-// timeLimit returns the time limit of ours that a request ran into, 0 if it did
-// not. It is found in the cause of the context's end or in err, which may be nil.
-func timeLimit(req *http.Request, err error) time.Duration {
-	ctx := req.Context()
-	var limit *fault.TimeLimitError
-	if ctx.Err() != nil && errors.As(context.Cause(ctx), &limit) || errors.As(err, &limit) {
-		return limit.After
-	}
-	return 0
 }

@@ -112,10 +112,11 @@ type Config struct {
 	// Response.Body. As long as it returns Undecided, the Observer it returns
 	// sees the body, or the default one where that is nil. Any other outcome
 	// is final and its Observer is not used. The duration is the wait that a
-	// Failure asks for, 0 if it asks for none. Observe is not asked about
-	// attempts that ended with the caller's context, or by a time limit of
-	// ours, nor about 101 Switching Protocols, always a success. It must be
-	// safe for concurrent use. nil means DefaultObserve.
+	// Failure asked for, 0 if none. It is not asked about attempts
+	// that ended with the caller's context, by a time limit of ours or because
+	// the request can't be sent (a malformed header, a body that fails), nor
+	// about 101 Switching Protocols, always a success. It must be safe for
+	// concurrent use. nil means DefaultObserve.
 	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
 
 	// OnStateChange is called after each transition, outside every lock, by

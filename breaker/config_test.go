@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestBadConfig(t *testing.T) {
@@ -46,16 +47,16 @@ func TestBadConfig(t *testing.T) {
 			want(test.cfg.Validate())
 			want(newBreaker(t, test.cfg).Allow(new(breaker.Permit)))
 
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				t.Error("sent")
 				return nil, errors.ErrUnsupported
 			}), test.cfg)
-			body := &countingBody{Reader: strings.NewReader("x")}
+			body := &stub.Body{Reader: strings.NewReader("x")}
 			req := request(t.Context(), http.MethodPost)
 			req.Body = body
 			_, err := tr.RoundTrip(req)
 			want(err)
-			if n := body.closed.Load(); n != 1 {
+			if n := body.Closed(); n != 1 {
 				t.Errorf("body closed %d times", n)
 			}
 		})

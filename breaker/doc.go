@@ -12,11 +12,10 @@
 //
 //   - closed: every request goes through. [Config.FailureThreshold] failures
 //     in a row open the breaker, and so does a share of [Config.FailureRatio]
-//     failures that lasts. Evidence needs time: failures that come together are
-//     one, since a lost connection takes fifty streams with it and says no more
-//     than with one, and it takes a second of failing to open a breaker, or two
-//     with successes among the failures. What is over sooner is mended by
-//     retries.
+//     failures. Evidence needs time. Failures that come together are one: a
+//     lost connection takes fifty streams with it, and says no more than with
+//     one. It takes a second of failing in a row to open a breaker, or two
+//     seconds of failing too often. What is over sooner is mended by retries.
 //   - open: every request is refused with an [OpenError] before it is sent.
 //     That lasts for 5 s the first time and up to [Config.OpenDuration] where
 //     probes fail, or for as long as the failure that opened the breaker asked

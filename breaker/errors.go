@@ -15,8 +15,6 @@ var (
 	// ErrBodyClosed is what an [Observer] is told when the caller closes a
 	// body before its end.
 	ErrBodyClosed = errors.New("breaker: body closed before its end")
-
-	errNoResponse = errors.New("breaker: the base RoundTripper returned neither a response nor an error")
 )
 
 // An OpenError says that a request was refused: nothing has been sent.

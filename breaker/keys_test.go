@@ -16,6 +16,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // about returns a context of a call about a subject.
@@ -99,7 +100,18 @@ func TestWhatKnowsOfFailuresIsForgottenLast(t *testing.T) {
 		"an open one":      {func(_ *testing.T, b *breaker.Breaker) { b.Trip() }, true},
 		"a half-open one":  {func(_ *testing.T, b *breaker.Breaker) { b.Trip(); time.Sleep(time.Hour) }, true},
 		"one on the leash": {func(t *testing.T, b *breaker.Breaker) { b.Trip(); time.Sleep(time.Hour); succeed(t, b, 1) }, true},
-		"successes alone":  {func(t *testing.T, b *breaker.Breaker) { succeed(t, b, 100) }, false},
+		"one on the leash no more": {func(t *testing.T, b *breaker.Breaker) {
+			b.Trip()
+			time.Sleep(time.Hour)
+			succeed(t, b, 1)
+			time.Sleep(time.Minute)
+		}, false},
+		"one whose successes ended the leash": {func(t *testing.T, b *breaker.Breaker) {
+			b.Trip()
+			time.Sleep(time.Hour)
+			succeed(t, b, 21)
+		}, false},
+		"successes alone": {func(t *testing.T, b *breaker.Breaker) { succeed(t, b, 100) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +133,7 @@ func TestWhatKnowsOfFailuresIsForgottenLast(t *testing.T) {
 func TestAFloodOfNamesForgetsNoDeadModel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 			if call.From(req.Context()).Model == "dead" {
 				return response(http.StatusServiceUnavailable, http.NoBody), nil
 			}

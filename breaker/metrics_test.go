@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // collect returns one line for each series, and one for each instrument.
@@ -82,7 +83,7 @@ func TestMetrics(t *testing.T) {
 			{0, "", 0}, // rejected
 		}
 		code, content, body := 0, "", io.Reader(nil)
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(code, body, "Content-Type", content), nil
 		}), breaker.Config{FailureThreshold: 3, MeterProvider: sdk.NewMeterProvider(sdk.WithReader(reader))})
 		send := func() *http.Response {

@@ -1,13 +1,12 @@
 package breaker
 
 import (
-	"mime"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/internal/sse"
 )
 
@@ -45,16 +44,16 @@ type Observer interface {
 	// verdict as soon as it is known, Undecided until then and after that.
 	//
 	// With a verdict the Observer is done and hears nothing more, End
-	// included, but for one case: the Success of an event stream is
-	// provisional. The Observer then goes on watching, and may turn it into a
-	// Failure once.
+	// included, but for one case: a Success is provisional, because more may
+	// come. The Observer then goes on watching, and may turn it into a Failure
+	// once.
 	Data(p []byte) Outcome
 
 	// End says that nothing more comes: err is nil if the body was read to its
 	// end, ErrBodyClosed if the caller closed it before, else the error of
-	// reading it. Undecided leaves a stream's Success as it is; without one it
-	// is Ignored. A stream's Success ends a row of failures only when the
-	// stream ended well: if err is nil, or if End returns Success.
+	// reading it. Undecided leaves a Success as it is; without one it is
+	// Ignored. A Success ends a row of failures only when the body ended well:
+	// if err is nil, or if End returns Success.
 	//
 	// If the body broke off because the caller's context was over, what End
 	// returns is not used: the attempt is Ignored, or remains a Success.
@@ -62,12 +61,13 @@ type Observer interface {
 }
 
 // DefaultObserve is what a nil Config.Observe stands for. Errors, 408 and 5xx
-// are failures, other 4xx are ignored. A response
-// without a body to wait for is a success. All others are Undecided, with a
+// but 501 are failures, 501 and other 4xx are ignored. A response without a
+// body to wait for is a success. All others are Undecided, with a
 // nil Observer: their body is watched as follows.
 //
 //   - An event stream is a success at its first event with data, and a failure
-//     when it ends, breaks or sends an event named "error" before or after.
+//     when reading it fails, before or after. One that ends well is a success,
+//     whatever it holds.
 //   - Any other body is a success when it has been read to its end, or closed
 //     after some of it was read; a failure when reading it fails; and ignored
 //     when it is closed unread.
@@ -81,6 +81,8 @@ func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, time.Dur
 	}
 	code := resp.StatusCode
 	switch {
+	case code == http.StatusNotImplemented:
+		return Ignored, nil, 0 // by this endpoint, for whomever asks
 	case code == http.StatusRequestTimeout, code >= 500:
 		return Failure, nil, retryAfter(resp)
 	case code >= 400:
@@ -112,29 +114,11 @@ func noBody(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusNoContent ||
 		resp.Body == nil || resp.Body == http.NoBody ||
 		resp.Request != nil && resp.Request.Method == http.MethodHead ||
-		resp.ContentLength == 0 && first(resp.Header, "Content-Length") == "0"
+		resp.ContentLength == 0 && roundtrip.First(resp.Header, "Content-Length") == "0"
 }
 
 func isStream(resp *http.Response) bool {
-	contentType := first(resp.Header, "Content-Type")
-	if len(contentType) < len("text/event-stream") || !strings.EqualFold(contentType[:5], "text/") {
-		return false
-	}
-	media, _, _ := mime.ParseMediaType(contentType)
-	return media == "text/event-stream" && resp.StatusCode >= 200 && resp.StatusCode < 300
-}
-
-func isCompressed(resp *http.Response) bool {
-	encoding := first(resp.Header, "Content-Encoding")
-	return encoding != "" && !strings.EqualFold(encoding, "identity")
-}
-
-// first is Header.Get for a name already in its canonical form.
-func first(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
+	return resp.StatusCode >= 200 && resp.StatusCode < 300 && roundtrip.MediaType(resp.Header) == "text/event-stream"
 }
 
 // An eventObserver is the default Observer of event streams.
@@ -147,10 +131,7 @@ func (o *eventObserver) Data(p []byte) Outcome {
 	verdict := Undecided
 	o.events.Feed(p)
 	for o.events.Next() {
-		switch {
-		case string(o.events.Name()) == "error":
-			return Failure
-		case !o.started && (len(o.events.Data()) > 0 || o.events.Oversize()):
+		if !o.started && (len(o.events.Data()) > 0 || o.events.Oversize()) {
 			o.started = true
 			verdict = Success
 		}
@@ -158,7 +139,7 @@ func (o *eventObserver) Data(p []byte) Outcome {
 	return verdict
 }
 
-func (o *eventObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+func (o *eventObserver) End(err error) Outcome { return endOfStream(err) }
 
 // A byteObserver is the default Observer of streams it can't read.
 type byteObserver struct{ started bool }
@@ -171,13 +152,15 @@ func (o *byteObserver) Data([]byte) Outcome {
 	return Success
 }
 
-func (o *byteObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+func (o *byteObserver) End(err error) Outcome { return endOfStream(err) }
 
-func endOfStream(err error, started bool) Outcome {
+// endOfStream judges the end of a stream of which nothing is known: it may tell
+// of whatever it likes, or of nothing.
+func endOfStream(err error) Outcome {
 	switch {
 	case err == ErrBodyClosed: //nolint:errorlint // never wrapped
 		return Undecided
-	case err != nil, !started:
+	case err != nil:
 		return Failure
 	default:
 		return Success

@@ -12,6 +12,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // openIt lets so many failures open the breaker.
@@ -121,6 +122,45 @@ func TestTheRatioOpensWhenItHoldsForTwoSeconds(t *testing.T) {
 	})
 }
 
+// The first step makes the ratio high. Successes keep that of the last two seconds
+// low until they are older.
+func TestTheRatioMustStayHighAtFiveFailuresHalfASecondApart(t *testing.T) {
+	t.Parallel()
+	const half = 500 * time.Millisecond
+	type step struct {
+		successes, failures int
+		every               time.Duration // before each failure
+	}
+	for name, test := range map[string]struct {
+		steps []step
+		want  breaker.State
+	}{
+		"five":                   {[]step{{0, 20, 0}, {0, 4, half}}, breaker.Open},
+		"four":                   {[]step{{0, 20, 0}, {0, 3, half}}, breaker.Closed},
+		"five, less apart":       {[]step{{0, 20, 0}, {0, 4, half - 1}}, breaker.Closed},
+		"many, less apart":       {[]step{{0, 20, 0}, {0, 19, half / 5}}, breaker.Closed},
+		"many, for two seconds":  {[]step{{0, 20, 0}, {0, 20, half / 5}}, breaker.Open},
+		"too few outcomes":       {[]step{{0, 19, half}}, breaker.Closed},
+		"enough from the 20th":   {[]step{{0, 20, half}, {0, 4, half}}, breaker.Open},
+		"successes in between":   {[]step{{0, 20, 0}, {2, 4, half}}, breaker.Open},
+		"a failure at a low one": {[]step{{0, 20, 0}, {0, 3, half}, {25, 1, 0}, {0, 7, half}}, breaker.Closed},
+		"and five after it":      {[]step{{0, 20, 0}, {0, 3, half}, {25, 1, 0}, {0, 8, half}}, breaker.Open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, breaker.Config{FailureThreshold: -1}, func(t *testing.T, b *breaker.Breaker) {
+				for _, step := range test.steps {
+					succeed(t, b, step.successes)
+					for range step.failures {
+						time.Sleep(step.every)
+						fail(t, b, 1)
+					}
+				}
+				wantState(t, b, test.want)
+			})
+		})
+	}
+}
+
 func TestNeitherABurstThatIsOverNorASingleLateFailureOpens(t *testing.T) {
 	for name, test := range map[string]struct{ burst, then int }{
 		"a burst on a cold key":                 {64, 0},
@@ -187,17 +227,20 @@ func TestASlowKeyIsJudgedByItsLastFiveOutcomes(t *testing.T) {
 }
 
 func TestAHintOfAMillisecondDoesNotSwitchTheBreakerOff(t *testing.T) {
-	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		sent := 0
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			sent++
+			return response(http.StatusServiceUnavailable, http.NoBody, "Retry-After-Ms", "1"), nil
+		}), breaker.Config{})
 		for range 6_000 {
 			time.Sleep(10 * time.Millisecond)
-			var p breaker.Permit
-			if b.Allow(&p) == nil {
-				sent++
-				p.Settle(breaker.Failure, time.Millisecond)
+			if resp, err := tr.RoundTrip(request(t.Context(), "")); err == nil {
+				_ = resp.Body.Close()
 			}
 		}
-		if sent > 110 { // in the first second, and four probes
+		if sent > 101+3 { // in the first second, and as probes after 5, 15 and 35 s
 			t.Errorf("%d requests in an outage of a minute", sent)
 		}
 	})
@@ -250,6 +293,16 @@ func TestOnTheLeashTwoFailuresInARowOpenForTheSameStep(t *testing.T) {
 		wantState(t, b, breaker.Closed)
 		failApart(t, b, 1)
 		wantOpenFor(t, b, 10*time.Second)
+	})
+}
+
+func TestTheLeashIsNoLongerThanTheRow(t *testing.T) {
+	virtual(t, breaker.Config{FailureThreshold: 1}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		succeed(t, b, 1)
+		fail(t, b, 1)
+		wantOpenFor(t, b, 5*time.Second)
 	})
 }
 
@@ -396,7 +449,7 @@ func TestAPlaceLastsAsLongAsTheTimeLimitThatFailuresRanInto(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				sent := 0
-				tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+				tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 					sent++
 					return test.base(sent, req)
 				}), test.cfg)
@@ -428,7 +481,7 @@ func cancelOf(req *http.Request) context.CancelCauseFunc {
 func TestAFailedProbesTimeLimitLengthensThePlaces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return nil, &fault.TimeLimitError{After: 50 * time.Second}
 		}), breaker.Config{FailureThreshold: -1})
 		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
@@ -562,6 +615,31 @@ func TestALongCallDoesNotKeepEverybodyWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Calls of two minutes, one a second, to a provider that fails for five seconds.
+func TestLongCallsOfAProviderThatIsWellAgainAreHardlyRefused(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		start, refusedOrFailed := time.Now(), 0
+		for range 125 {
+			var p = new(breaker.Permit)
+			switch err := b.Allow(p); {
+			case err != nil:
+				refusedOrFailed++
+			case time.Since(start) < 5*time.Second:
+				refusedOrFailed++
+				p.Failure()
+			default:
+				time.AfterFunc(2*time.Minute, p.Success)
+			}
+			time.Sleep(time.Second)
+		}
+		if refusedOrFailed > 20 {
+			t.Errorf("%d refused or failed", refusedOrFailed)
+		}
+		time.Sleep(2 * time.Minute)
+		wantState(t, b, breaker.Closed)
+	})
 }
 
 func TestTripLeavesTheStepAlone(t *testing.T) {

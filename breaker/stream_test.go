@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 const event = "data: {}\n\n"
@@ -49,17 +50,17 @@ func TestOutcomeOfAStream(t *testing.T) {
 		"a comment":              {chunks{": hello\n\n", event}, []breaker.Totals{none, success}, success},
 		"an event without data":  {chunks{"event: ping\ndata:\n\n", event}, []breaker.Totals{none, success}, success},
 		"ends well":              {chunks{event}, []breaker.Totals{success, success}, success},
-		"ends before an event":   {chunks{": hello\n\n"}, []breaker.Totals{none, failure}, failure},
-		"ends within an event":   {chunks{event[:6]}, []breaker.Totals{none, failure}, failure},
+		"ends before an event":   {chunks{": hello\n\n"}, []breaker.Totals{none, success}, success},
+		"ends within an event":   {chunks{event[:6]}, []breaker.Totals{none, success}, success},
 		"breaks before an event": {chunks{event[:6], reset}, []breaker.Totals{none, failure}, failure},
-		"an error event":         {chunks{"event: error\ndata: {}\n\n", event}, []breaker.Totals{failure, failure}, failure},
+		"an error event":         {chunks{"event: error\ndata: {}\n\n", event}, []breaker.Totals{success, success}, success},
 		"breaks later":           {chunks{event, event, reset}, []breaker.Totals{success, success, failure}, failure},
-		"an error event later":   {chunks{event, "event: error\ndata: {}\n\n", event}, []breaker.Totals{success, failure, failure}, failure},
+		"an error event later":   {chunks{event, "event: error\ndata: {}\n\n", event}, []breaker.Totals{success, success, success}, success},
 		"fails only once":        {chunks{event, reset, reset}, []breaker.Totals{success, failure, failure}, failure},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				return response(200, &test.body, "Content-Type", "Text/Event-Stream; charset=utf-8"), nil
 			}), breaker.Config{})
 			resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -82,7 +83,7 @@ func TestOutcomeOfAStream(t *testing.T) {
 
 func TestACompressedStreamIsASuccessAtItsFirstByte(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+	tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 		return response(200, &chunks{"\x1f", "\x8b", io.ErrUnexpectedEOF}, "Content-Type", "text/event-stream", "Content-Encoding", "br"), nil
 	}), breaker.Config{})
 	resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -108,7 +109,7 @@ func TestAProviderWhoseStreamsAllDieOpensIt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				sent := 0
-				tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+				tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 					mu.Lock()
 					defer mu.Unlock()
 					sent++
@@ -161,7 +162,7 @@ func TestAStreamEndsARowOnlyWhenItEndsWell(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				stream := false
-				tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+				tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 					if !stream {
 						return response(500, http.NoBody), nil
 					}
@@ -198,7 +199,7 @@ func TestAStreamEndsARowOnlyWhenItEndsWell(t *testing.T) {
 func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
 		for i, wait := range []time.Duration{0, 30 * time.Second, 90 * time.Second} {
@@ -223,7 +224,7 @@ func TestARevokedSuccessIsTakenOutOfTheWindow(t *testing.T) {
 func TestARevokedProbeCountsInTheNewState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, syscall.ECONNRESET}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{MaxProbes: 2, SuccessThreshold: 2})
 		begin := func() io.Reader {
@@ -262,7 +263,7 @@ func TestARevokedSuccessIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		body := chunks{event, syscall.ECONNRESET}
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			broken := body
 			return response(200, &broken, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
@@ -334,7 +335,7 @@ func TestObserver(t *testing.T) {
 		want   breaker.Totals
 		run    int // failures in a row, after four
 	}{
-		"success of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Success)}, heard: "a,b", want: success},
+		"success of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Success)}, heard: "a,b,c,EOF", want: success},
 		"failure of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Failure)}, heard: "a,b", want: failure, run: 5},
 		"a body ignored":                         {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("a", breaker.Ignored)}, heard: "a", want: ignored, run: 4},
 		"success at the end":                     {body: chunks{"a"}, reads: 3, script: script{end: breaker.Success}, heard: "a,EOF", want: success},
@@ -356,7 +357,7 @@ func TestObserver(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var s script
-				tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+				tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 					resp := response(200, &test.body, "Content-Type", map[bool]string{true: "text/event-stream"}[test.stream])
 					resp.ContentLength = test.length
 					return resp, nil
@@ -400,7 +401,7 @@ func TestObserver(t *testing.T) {
 func TestTheCallersCancelLeavesAStreamsSuccess(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		return response(200, io.MultiReader(strings.NewReader(event), untilDone{req.Context()}), "Content-Type", "text/event-stream"), nil
 	}), breaker.Config{})
 	resp, err := tr.RoundTrip(request(ctx, ""))
@@ -438,7 +439,7 @@ func TestAnObserverIsHeardWhenAStreamIsCancelledAndClosed(t *testing.T) {
 func TestALateStreamCountsOnce(t *testing.T) {
 	t.Parallel()
 	for _, end := range []error{io.EOF, syscall.ECONNRESET} {
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return response(200, &chunks{event, end}, "Content-Type", "text/event-stream"), nil
 		}), breaker.Config{})
 		resp, err := tr.RoundTrip(request(t.Context(), ""))
@@ -476,7 +477,7 @@ func TestAReadThatFailsForACloseIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
 		l := &latch{make(chan struct{}), make(chan struct{}), make(chan struct{})}
-		tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			resp := response(200, nil, "Content-Type", contentType)
 			resp.Body = l
 			return resp, nil
@@ -504,7 +505,7 @@ func TestCloseDuringRead(t *testing.T) {
 	for _, contentType := range []string{"application/json", "text/event-stream"} {
 		for range 50 {
 			r, w := io.Pipe()
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				resp := response(200, nil, "Content-Type", contentType)
 				resp.Body = r
 				return resp, nil

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Transport sends requests through a base RoundTripper, each watched over by
@@ -43,7 +45,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeRequest(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
 	if req.URL == nil {
@@ -53,7 +55,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.admit(req, &watched.permit); err != nil {
 		return nil, err
 	}
-	return t.send(watched)
+	return t.send(req, watched)
 }
 
 // admit asks the breaker of a request. Unless it admits it, the request's body is
@@ -62,7 +64,7 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 	admitted := false
 	defer func() {
 		if !admitted {
-			closeRequest(req)
+			roundtrip.CloseBody(req)
 		}
 	}()
 	c := call.From(req.Context())
@@ -74,14 +76,14 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 		note(req, err)
 		return err
 	}
-	permit.req = req
+	permit.req = roundtrip.WatchBody(req)
 	admitted = true
 	return nil
 }
 
 // send sends an admitted request. If the base or a callback panics nobody gets the
 // response: its body is closed, and the permit returned.
-func (t *Transport) send(watched *body) (*http.Response, error) {
+func (t *Transport) send(req *http.Request, watched *body) (*http.Response, error) {
 	var resp *http.Response
 	returned := false
 	defer func() {
@@ -91,6 +93,7 @@ func (t *Transport) send(watched *body) (*http.Response, error) {
 		}
 	}()
 	resp, err := t.base.RoundTrip(watched.permit.req)
+	resp, err = roundtrip.Mend(req, resp, err)
 	resp, err = t.learn(watched, resp, err)
 	returned = true
 	return resp, err
@@ -101,17 +104,12 @@ func (t *Transport) send(watched *body) (*http.Response, error) {
 func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.Response, error) {
 	permit := &watched.permit
 	switch {
+	case errors.Is(err, roundtrip.ErrNoResponse):
+		permit.Ignore()
+		return nil, err
 	case err != nil:
-		closeResponse(resp)
 		t.learnError(permit, err)
 		return nil, err
-	case resp == nil:
-		permit.Ignore()
-		return nil, errNoResponse
-	}
-	resp.Request = permit.req
-	if resp.Body == nil {
-		resp.Body = http.NoBody
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		permit.Success()
@@ -127,7 +125,10 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 
 // learnError settles the permit of a request that got no response.
 func (t *Transport) learnError(permit *Permit, err error) {
-	outcome, retryAfter := contextVerdict(permit.req), time.Duration(0)
+	outcome, retryAfter := callersVerdict(permit.req), time.Duration(0)
+	if outcome == Undecided && isNotSendable(permit.req, err) {
+		outcome = Ignored
+	}
 	if outcome == Undecided {
 		outcome, _, retryAfter = t.ask(nil, err)
 	}
@@ -144,8 +145,10 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
-// breakerOf returns the breaker of a request, which is part of c, or of no call that
-// is known.
+// breakerOf returns the breaker that watches over a request, which is part of
+// c, or of no call that is known. A call that says
+// what it is about has one for that: an overloaded model, or an endpoint that is
+// not there, says nothing of the others.
 func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{host: t.cfg.Key(req)})
@@ -183,15 +186,7 @@ func (t *Transport) Close() error { return t.meters.close() }
 
 // CloseIdleConnections closes those of the base.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
-}
-
-func closeRequest(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 func closeResponse(resp *http.Response) {

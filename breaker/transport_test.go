@@ -23,25 +23,16 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
-type baseFunc func(*http.Request) (*http.Response, error)
+var response = stub.Stream
 
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// answer returns a base that always gives the same answer. header is pairs.
-func answer(code int, body string, header ...string) baseFunc {
+// answer always gives the same answer, whose length is unknown.
+func answer(code int, body string, header ...string) stub.Func {
 	return func(*http.Request) (*http.Response, error) {
 		return response(code, strings.NewReader(body), header...), nil
 	}
-}
-
-func response(code int, body io.Reader, header ...string) *http.Response {
-	h := http.Header{}
-	for i := 0; i < len(header); i += 2 {
-		h.Set(header[i], header[i+1])
-	}
-	return &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(body), ContentLength: -1}
 }
 
 // newTransport returns a Transport that is closed with the test.
@@ -83,7 +74,7 @@ func TestOutcomeAtHeaders(t *testing.T) {
 	t.Parallel()
 	none := breaker.Totals{}
 	for name, test := range map[string]struct {
-		base   baseFunc
+		base   stub.Func
 		method string
 		want   breaker.Totals
 	}{
@@ -157,7 +148,7 @@ func TestOutcomeOfABody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				resp := response(200, test.body, "Content-Encoding", test.encoding)
 				resp.ContentLength = test.length
 				return resp, nil
@@ -209,7 +200,7 @@ func TestWhoseContextIsOver(t *testing.T) {
 		}, failure},
 	} {
 		// What the context ends: sending the request, or reading the response.
-		for at, base := range map[string]baseFunc{
+		for at, base := range map[string]stub.Func{
 			"sending": func(req *http.Request) (*http.Response, error) {
 				<-req.Context().Done()
 				return nil, req.Context().Err()
@@ -262,7 +253,7 @@ func TestClientTimeoutIsTheCallersOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, body := range []bool{false, true} {
-			tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+			tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 				if body {
 					return response(200, untilDone{req.Context()}), nil
 				}
@@ -295,7 +286,7 @@ func TestWhatLeavesItClosed(t *testing.T) {
 	cancel()
 	for name, test := range map[string]struct {
 		ctx  context.Context
-		base baseFunc
+		base stub.Func
 	}{
 		"cancelled":                        {canceled, func(req *http.Request) (*http.Response, error) { return nil, req.Context().Err() }},
 		"400":                              {t.Context(), answer(400, "")},
@@ -349,18 +340,10 @@ func TestCountAllErrors(t *testing.T) {
 	}
 }
 
-// countingBody counts how often it is closed.
-type countingBody struct {
-	io.Reader
-	closed atomic.Int32
-}
-
-func (b *countingBody) Close() error { b.closed.Add(1); return nil }
-
 func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	t.Parallel()
 	var sent atomic.Int32
-	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) {
+	tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 		sent.Add(1)
 		return response(500, http.NoBody), nil
 	}), breaker.Config{FailureThreshold: 1})
@@ -369,7 +352,7 @@ func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	body := &countingBody{Reader: strings.NewReader("x")}
+	body := &stub.Body{Reader: strings.NewReader("x")}
 	req := request(t.Context(), http.MethodPost)
 	req.Body = body
 	req.URL.User = url.UserPassword("me", "secret")
@@ -382,7 +365,7 @@ func TestARefusedRequestIsClosedAndNotSent(t *testing.T) {
 	if !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("message %q", err)
 	}
-	if n := body.closed.Load(); n != 1 {
+	if n := body.Closed(); n != 1 {
 		t.Errorf("body closed %d times", n)
 	}
 	if n := sent.Load(); n != 1 {
@@ -407,7 +390,7 @@ func Test64CallersInHalfOpenSendMaxProbes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
-		tr := newTransport(t, baseFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newTransport(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 			sent.Add(1)
 			time.Sleep(time.Second)
 			return response(200, strings.NewReader("{}")), nil
@@ -497,22 +480,31 @@ func TestAttemptsOfOneCallCountOnceInARow(t *testing.T) {
 	})
 }
 
-type idleBase struct {
-	baseFunc
-	closed int
-}
-
-func (b *idleBase) CloseIdleConnections() { b.closed++ }
-
-func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
+func TestAnOperatorTripsAndResetsByName(t *testing.T) {
 	t.Parallel()
-	base := &idleBase{}
-	tr := newTransport(t, base, breaker.Config{})
-	tr.CloseIdleConnections()
-	if base.closed != 1 {
-		t.Error("it does not")
-	}
-	breaker.NewTransport(baseFunc(nil), breaker.Config{}).CloseIdleConnections()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, answer(http.StatusNoContent, ""), breaker.Config{})
+		get := func() error {
+			resp, err := tr.RoundTrip(request(t.Context(), ""))
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			return err
+		}
+		if tr.Breaker(key) != nil {
+			t.Error("a breaker of which nothing has come")
+		}
+		_ = get()
+		tr.Breaker(key).Trip()
+		var open *breaker.OpenError
+		if err := get(); !errors.As(err, &open) || open.RetryAfter != breaker.DefaultOpenDuration {
+			t.Errorf("tripped, it says %v", err)
+		}
+		tr.Breaker(key).Reset()
+		if err := get(); err != nil {
+			t.Errorf("reset, it says %v", err)
+		}
+	})
 }
 
 func TestOverARealServer(t *testing.T) {
@@ -557,7 +549,7 @@ func TestOverARealServer(t *testing.T) {
 func TestARequestWithoutAURLIsLeftToTheBase(t *testing.T) {
 	t.Parallel()
 	errBad := errors.New("no URL")
-	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) { return nil, errBad }), breaker.Config{})
+	tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) { return nil, errBad }), breaker.Config{})
 	req := request(t.Context(), http.MethodGet)
 	req.URL = nil
 	resp, err := tr.RoundTrip(req)
@@ -571,7 +563,7 @@ func TestARequestWithoutAURLIsLeftToTheBase(t *testing.T) {
 
 func TestAnErrorThatObserveLeavesUndecidedIsIgnored(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, baseFunc(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), breaker.Config{
+	tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), breaker.Config{
 		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
 			return breaker.Undecided, nil, 0
 		},

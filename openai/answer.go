@@ -3,144 +3,45 @@ package openai
 import (
 	"errors"
 	"io"
-	"mime"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
-	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/retry"
 )
 
-// watcher is the layer below the breaker. It wraps the body of each 2xx in an
-// answer, which knows what passes.
-type watcher struct {
-	base             http.RoundTripper
-	idle, firstEvent time.Duration
-	metrics          *operationRecorder
-}
-
-// RoundTrip returns what the base returns.
-func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := call.From(req.Context())
-	response, err := w.base.RoundTrip(req)
-	if err != nil {
-		return response, err // an answer from before may still be what is delivered
-	}
-	a, ok := c.Answer.(*answer)
-	c.Answer = nil
-	kind := kindOf(response, c.Endpoint)
-	if !hasAnswer(req, response, kind) {
-		return response, nil
-	}
-	if !ok || a.src != nil {
-		a = new(answer) // that of the operation is of another attempt
-	}
-	a.src, a.request, a.watcher = response.Body, req, w
-	a.kind, a.left = kind, response.ContentLength
-	a.json.factless = !c.Measured
-	if a.kind == streamAnswer {
-		a.stream = &stream{shape: shapeOf(c.Endpoint)}
-		if w.firstEvent > 0 {
-			a.clock = newClock(call.AttemptFrom(req.Context()))
-			a.clock.awaitFirst(w.firstEvent)
-		}
-	}
-	c.Answer = a
-	response.Body = a
-	return response, nil
-}
-
-// CloseIdleConnections closes those of the base, if it has any.
-func (w *watcher) CloseIdleConnections() {
-	if base, ok := w.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
-}
-
-// hasAnswer reports whether the response has a body that says something, or
-// should have.
-func hasAnswer(req *http.Request, response *http.Response, kind answerKind) bool {
-	return response.StatusCode >= 200 && response.StatusCode < 300 && response.StatusCode != http.StatusNoContent &&
-		req.Method != http.MethodHead && (response.Body != http.NoBody || kind != opaqueAnswer && req.Method == http.MethodPost)
-}
-
-// An answerKind is how much of a body can be understood.
-type answerKind int
-
-const (
-	opaqueAnswer answerKind = iota // compressed, audio, anything else
-	jsonAnswer                     // one JSON value of a known endpoint
-	streamAnswer                   // server-sent events
-)
-
-func kindOf(response *http.Response, endpoint string) answerKind {
-	if isCompressed(response) {
-		return opaqueAnswer
-	}
-	switch mediaType(response.Header) {
-	case "text/event-stream":
-		return streamAnswer
-	case "application/json":
-		switch endpoint {
-		case "chat", "completions", "embeddings", "moderations", "responses":
-			return jsonAnswer
-		}
-	}
-	return opaqueAnswer
-}
-
-// first is Header.Get for a name already in its canonical form.
-func first(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
-func isCompressed(response *http.Response) bool {
-	encoding := first(response.Header, "Content-Encoding")
-	return encoding != "" && !strings.EqualFold(encoding, "identity")
-}
-
-// mediaType returns the media type without its parameters.
-func mediaType(h http.Header) string {
-	value := first(h, "Content-Type")
-	switch {
-	case value == "application/json" || value == "text/event-stream":
-		return value
-	case strings.IndexByte(value, ';') < 0:
-		return strings.ToLower(strings.TrimSpace(value))
-	}
-	media, _, _ := mime.ParseMediaType(value)
-	return media
-}
+// maxKept bounds what an AnswerError shows of its answer.
+const maxKept = 64 << 10
 
 // An answer is the body of a 2xx. It passes the bytes on as they come and
-// follows what they say; it ends a body that falls silent, and a stream that
-// is cut off. It is the breaker's Observer of its own bytes.
+// follows what they say; it ends a body that falls silent, and one that is no
+// answer. It is the breaker's Observer of its own bytes.
 type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
-	kind    answerKind
-	left    int64     // bytes to come, if above 0; else unknown
-	held    held.Body // what the delivery makes of it, in the same allocation
+	format  *format       // nil: plain HTTP, whatever it holds
+	single  bool          // no more than one choice was asked for
+	left    int64         // bytes to come, if above 0; else unknown
+	held    prefetch.Body // what the delivery makes of it, in the same allocation
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
-	clock  *clock     // nil while no limit is on; written by the reader only
-	stream *stream    // of a streamAnswer
-	json   jsonCheck  // of a jsonAnswer
+	limit  *limiter   // nil while no limit holds; written by the reader only
+	kind   kind
+	sniff  sniffer
+	stream *stream    // of an eventBody
+	json   jsonAnswer // of a jsonBody
 	any    bool       // a byte was read
+	first  time.Time  // when the first useful event was seen
+	kept   []byte     // the beginning, for an AnswerError
 
-	useful atomic.Bool                 // the first useful event was seen
+	useful atomic.Bool                 // it has brought something
 	over   atomic.Bool                 // nothing more is to be learned
-	failed atomic.Pointer[answerError] // what is wrong with it, if anything is
+	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
 	early  atomic.Bool                 // it failed before anything useful
 
 	closed  atomic.Bool // by its reader, or it is about to be
@@ -149,60 +50,96 @@ type answer struct {
 
 // Read returns the next bytes of the body.
 func (a *answer) Read(p []byte) (int, error) {
-	a.clock.begin()
+	a.limit.begin()
 	n, err := a.src.Read(p)
 	n = min(max(n, 0), len(p)) // a base that counts wrongly must not harm more than itself
-	stalled := a.clock.end()
-	n, err = a.took(p[:n], err, stalled)
+	silence := a.limit.end()
+	err = a.follow(p[:n], err, silence)
 	if err != nil {
+		if silence != nil {
+			_ = a.src.Close() // its attempt is over, whoever goes on reading
+		}
 		a.ended()
 	}
 	return n, err
 }
 
-// took follows what a Read brought.
-func (a *answer) took(p []byte, err, stalled error) (int, error) {
+// follow looks at what a Read brought, and returns how the Read ends.
+func (a *answer) follow(p []byte, err, silence error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(p) > 0 {
 		a.any = true
-		a.follow(p)
-		last := int64(len(p)) == a.left || err != nil
+		a.learn(p)
 		a.left -= int64(len(p))
-		if !last && (a.kind != streamAnswer || a.useful.Load()) {
-			a.alive()
-		}
 	}
-	if err != nil {
-		err = a.finish(err, stalled)
+	switch {
+	case err == nil && len(p) > 0 && a.left != 0:
+		a.await()
+		return nil
+	case err == nil:
+		return nil
 	}
-	return len(p), err
+	a.limit.stop()
+	return a.finish(err, silence)
 }
 
-// alive says that the body lives: from now on IdleTimeout is the limit.
-func (a *answer) alive() {
-	if a.clock == nil && a.watcher.idle > 0 && !a.closed.Load() {
-		a.clock = newClock(call.AttemptFrom(a.request.Context()))
+// await says what the body is waiting for now.
+func (a *answer) await() {
+	p, limit := a.next()
+	if a.limit == nil && limit > 0 && !a.closed.Load() {
+		a.limit = newLimiter(attemptOf(a.request))
 	}
-	a.clock.alive(a.watcher.idle)
+	a.limit.enter(p, limit)
+}
+
+// next returns what the body is waiting for, and for how long at most.
+func (a *answer) next() (phase, time.Duration) {
+	switch {
+	case a.format == nil || a.kind == opaque:
+		if a.watcher.idleEverywhere {
+			return idle, a.watcher.idle
+		}
+		return noPhase, 0
+	case a.kind == jsonBody && a.json.whole(), a.kind == eventBody && a.stream.done:
+		return tail, tailAfterEnd
+	case a.kind == eventBody && a.stream.complete():
+		return tail, tailAfterFinish
+	case a.kind == jsonBody || a.useful.Load():
+		return idle, a.watcher.idle
+	default:
+		return a.limit.present()
+	}
 }
 
 // Close closes the body.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.mu.Lock()
-	a.clock.stop()
+	a.limit.stop()
 	a.mu.Unlock()
 	err := a.src.Close()
 	a.ended()
 	return err
 }
 
-// ended counts a stream, once.
+// ended counts a stream, once. One that has brought nothing is a stream by its
+// label.
 func (a *answer) ended() {
-	if a.kind == streamAnswer && !a.counted.Swap(true) {
+	a.mu.Lock()
+	if a.kind == undecided {
+		a.decideAtEnd()
+	}
+	a.mu.Unlock()
+	if a.isStream() && !a.counted.Swap(true) {
 		a.watcher.metrics.streamOver(a.request, a.outcome())
 	}
+}
+
+func (a *answer) isStream() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind == eventBody
 }
 
 // outcome returns how a stream ended.
@@ -218,34 +155,93 @@ func (a *answer) outcome() string {
 	return "closed_by_caller"
 }
 
-// follow looks at the bytes that pass.
-func (a *answer) follow(p []byte) {
+// learn looks at the bytes that pass.
+func (a *answer) learn(p []byte) {
+	if a.kind == undecided && a.format.isJudged() {
+		before := a.sniff.n
+		kind := a.sniff.add(p)
+		if kind == undecided {
+			return
+		}
+		a.decide(kind)
+		a.read(a.sniff.begin[:before])
+	}
+	a.read(p)
+	a.keep(p)
+}
+
+// decide begins to read a body of a kind.
+func (a *answer) decide(k kind) {
+	a.kind = k
+	switch k {
+	case eventBody:
+		a.stream = &stream{single: a.single}
+		if a.format != nil && a.format.events != nil {
+			a.stream.reader = a.format.events()
+		}
+	case opaque:
+		a.over.Store(true)
+	}
+}
+
+// read hands the bytes to who reads this kind of body.
+func (a *answer) read(p []byte) {
 	switch a.kind {
-	case jsonAnswer:
-		a.json.feed(p)
-	case streamAnswer:
-		a.stream.feed(p)
+	case jsonBody:
+		a.readJSON(p)
+	case eventBody:
+		a.stream.scanner.Feed(p)
 		for m, ok := a.stream.next(); ok; m, ok = a.stream.next() {
 			a.event(m)
 		}
 	}
 }
 
+// readJSON follows a JSON value. What comes behind it is not looked at.
+func (a *answer) readJSON(p []byte) {
+	if a.json.whole() {
+		return
+	}
+	a.json.feed(p)
+	if a.json.over() {
+		a.endJSON()
+	}
+}
+
+// endJSON judges a JSON value that has ended, or can't be one.
+func (a *answer) endJSON() {
+	if !a.json.whole() {
+		a.fail(&AnswerError{text: "the answer is no whole JSON value", errorType: fault.Truncated, verdict: brokenVerdict(retry.ReasonBrokenBody)})
+		return
+	}
+	if e, ok := a.json.failed(); ok {
+		a.fail(&AnswerError{text: "the answer is an error", Code: e.code, Type: e.kind, errorType: fault.StreamError, verdict: inBandVerdict(e, retry.ReasonServerError)})
+		return
+	}
+	a.useful.Store(true)
+	a.over.Store(true)
+}
+
 // event notes what one event of a stream means.
 func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
-		api := parseAPIError(a.stream.data())
-		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, outcome: "error_event", text: "the stream brought an error", api: api})
-		if a.stream.shape == responsesShape {
-			// The provider has said its last word: nothing is cut off.
-			a.stream.done = true
+		e := a.stream.error
+		a.fail(&AnswerError{
+			text: "the stream brought an error", Code: e.code, Type: e.kind,
+			errorType: fault.StreamError, outcome: "error_event", verdict: inBandVerdict(e, retry.ReasonStreamError),
+		})
+		if a.format.tells {
+			a.stream.done = true // the provider has said its last word: nothing is cut off
 		}
 	case corrupt:
-		a.fail(&answerError{reason: retry.ReasonStreamError, errorType: fault.StreamError, outcome: "error_event", text: "the stream brought an event that is no JSON"})
+		a.fail(&AnswerError{
+			text:      "the stream brought an event that is no JSON",
+			errorType: fault.StreamError, outcome: "error_event", verdict: brokenVerdict(retry.ReasonStreamError),
+		})
 	case content, terminal:
 		if !a.useful.Load() {
-			a.stream.first = time.Now()
+			a.first = time.Now()
 			a.useful.Store(true)
 		}
 	}
@@ -256,10 +252,20 @@ func (a *answer) event(m meaning) {
 	}
 }
 
+// keep keeps the beginning of what may turn out to be no answer.
+func (a *answer) keep(p []byte) {
+	switch {
+	case a.useful.Load():
+		a.kept = nil
+	case a.format.isJudged() && a.kind != opaque:
+		a.kept = append(a.kept, p[:min(len(p), maxKept-len(a.kept))]...)
+	}
+}
+
 // fail notes what is wrong with the answer; the first failure counts, and none
 // after the end of a complete stream: that is the caller's to see, no more.
-func (a *answer) fail(err *answerError) {
-	if a.failed.Load() != nil || a.kind == streamAnswer && a.stream.complete() {
+func (a *answer) fail(err *AnswerError) {
+	if a.failed.Load() != nil || a.kind == eventBody && a.stream.complete() {
 		return
 	}
 	a.early.Store(!a.useful.Load())
@@ -267,26 +273,39 @@ func (a *answer) fail(err *answerError) {
 	a.over.Store(true)
 }
 
-// finish notes how the body ended, and returns what the reader is to be told.
-func (a *answer) finish(err, stalled error) error {
-	a.clock.stop()
+// finish notes how the body ended, and returns what the reader is given.
+func (a *answer) finish(err, silence error) error {
 	defer a.over.Store(true)
 	switch {
-	case stalled != nil:
-		a.fail(&answerError{reason: retry.ReasonTimeout, errorType: fault.Timeout, outcome: "stalled", text: "the answer stalled", cause: stalled})
-		return stalled
+	case silence == io.EOF: //nolint:errorlint // the limiter's own
+		err = io.EOF
+	case silence != nil:
+		a.stall(silence)
+		return silence
 	case err != io.EOF && !errors.Is(err, io.EOF): //nolint:errorlint // the comparison spares most the search
-		if !a.givenUp() {
-			a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: lossType(err), outcome: "reset", text: "the connection was lost in the answer", cause: err})
-		}
-	case a.kind == jsonAnswer && !a.json.whole():
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, text: "the answer is no whole JSON value"})
-	case a.kind == jsonAnswer && a.json.failed:
-		a.fail(&answerError{reason: retry.ReasonServerError, errorType: fault.StreamError, text: "the answer is an error"})
-	case a.kind == streamAnswer:
-		return a.finishStream()
+		a.lose(err)
+		return err
 	}
-	return err
+	a.finishWhole()
+	return a.ending(err)
+}
+
+// stall notes that a limit of ours ended the body.
+func (a *answer) stall(silence error) {
+	v := brokenVerdict(retry.ReasonTimeout)
+	if silence != ErrStalled { //nolint:errorlint // the limiter's own
+		// Its first event has not come in time: on the same way it would be
+		// waited for, and paid for, once more.
+		v.reason = retry.NotRetryable
+	}
+	a.fail(&AnswerError{text: "the answer stalled", errorType: fault.Timeout, outcome: "stalled", verdict: v, cause: silence})
+}
+
+// lose notes that the connection broke off, unless nobody wanted more of it.
+func (a *answer) lose(err error) {
+	if !a.givenUp() {
+		a.fail(&AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err})
+	}
 }
 
 // givenUp reports whether the body broke off because nobody wanted more of it.
@@ -308,80 +327,146 @@ func lossType(err error) string {
 	return fault.ConnectionError
 }
 
-// finishStream notes the end of a stream that its connection did not cut.
-func (a *answer) finishStream() error {
-	if a.stream.scanner.Pending() {
-		// The last event counts without its blank line.
-		a.follow([]byte("\n\n"))
+// finishWhole judges a body that its connection did not cut.
+func (a *answer) finishWhole() {
+	if a.kind == undecided {
+		a.decideAtEnd()
 	}
 	switch {
-	case a.stream.cut(), !a.useful.Load() && a.stream.shape != unknownShape && !a.stream.complete():
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, outcome: "truncated", text: "the stream was cut off", cause: ErrTruncated})
-		return ErrTruncated
-	case !a.useful.Load():
-		a.fail(&answerError{reason: retry.ReasonBrokenBody, errorType: fault.Truncated, outcome: "truncated", text: "the stream ended before its first event"})
-	default:
-		// A stream of unknown shape is complete when it ends.
-		a.stream.done = true
+	case a.kind == eventBody:
+		a.finishStream()
+	case !a.format.isJudged():
+	case !a.any:
+		a.fail(&AnswerError{text: "the answer is empty", errorType: fault.Truncated, verdict: brokenVerdict(retry.ReasonBrokenBody)})
+	case a.kind == htmlBody:
+		a.fail(&AnswerError{text: "the answer is a page of HTML", errorType: fault.StreamError, verdict: brokenVerdict(retry.ReasonBrokenBody)})
+	case a.kind == jsonBody && !a.json.over():
+		a.json.end()
+		a.endJSON()
 	}
-	return io.EOF
 }
 
-// Data tells the breaker what is known after the bytes that it has just seen.
-func (a *answer) Data([]byte) breaker.Outcome {
+// decideAtEnd decides by the label, because the bytes said nothing.
+func (a *answer) decideAtEnd() {
+	begin := a.sniff.bytes()
+	a.decide(a.sniff.end())
+	a.read(begin)
+}
+
+// finishStream judges a stream that has ended.
+func (a *answer) finishStream() {
+	s := a.stream
+	if s.scanner.Pending() {
+		a.read([]byte("\n\n")) // the last event counts without its blank line
+	}
+	if a.format.isJudged() && (s.cut() || !a.useful.Load() && !s.complete()) {
+		a.fail(&AnswerError{text: "the stream was cut off", errorType: fault.Truncated, outcome: "truncated", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: ErrTruncated})
+		return
+	}
+	s.done = true // a stream of unknown shape is complete when it ends
+}
+
+// ending returns what a reader is given at the end of the body: what is known
+// to be no answer must not pass for one.
+func (a *answer) ending(eof error) error {
+	err := a.failed.Load()
 	switch {
-	case a.failed.Load() != nil:
-		return breaker.Failure
-	case a.kind == streamAnswer && a.useful.Load():
+	case err == nil, a.watcher.inBand == PassThrough, !a.format.isJudged(), a.saysItself():
+		return eof
+	case err.cause == ErrTruncated: //nolint:errorlint // never wrapped
+		return ErrTruncated
+	}
+	shown := *err
+	shown.body = a.kept
+	if a.kind == eventBody {
+		shown.cause = ErrTruncated
+	}
+	return &shown
+}
+
+// saysItself reports whether an answer that failed is whole all the same: the
+// clients of its format expect to read there that it failed.
+func (a *answer) saysItself() bool {
+	switch a.kind {
+	case eventBody:
+		return a.stream.done
+	case jsonBody:
+		return a.format.tells && a.json.whole()
+	}
+	return false
+}
+
+// Data says to the breaker what is known after the bytes that it has just seen.
+func (a *answer) Data([]byte) breaker.Outcome {
+	switch err := a.failed.Load(); {
+	case err != nil:
+		return err.verdict.outcome
+	case a.useful.Load():
 		return breaker.Success
 	}
 	return breaker.Undecided
 }
 
-// End tells the breaker what came of the answer.
+// End says to the breaker what came of the answer.
 func (a *answer) End(err error) breaker.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err == nil {
+	if err == nil && !a.over.Load() {
 		// A body of known length is at its end before its reader has seen io.EOF.
-		_ = a.finish(io.EOF, nil)
+		a.finishWhole()
+		a.over.Store(true)
 	}
-	isStream := a.kind == streamAnswer
+	failure := a.failed.Load()
 	switch {
-	case a.failed.Load() != nil:
-		return breaker.Failure
-	case err == nil, isStream && a.stream.complete():
+	case failure != nil:
+		return failure.verdict.outcome
+	case err == nil, a.complete():
 		return breaker.Success
 	case err != breaker.ErrBodyClosed: //nolint:errorlint // it is never wrapped
 		return breaker.Failure
-	case !isStream && a.any:
+	case a.kind != eventBody && a.any:
 		return breaker.Success
 	}
 	return breaker.Undecided
 }
 
-// told is what an answer said that is worth recording.
-type told struct {
+// kindKnown reports whether the first bytes have said what the body is.
+func (a *answer) kindKnown() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind != undecided
+}
+
+func (a *answer) isOpaque() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind == opaque
+}
+
+func (a *answer) complete() bool {
+	return a.kind == jsonBody && a.json.whole() || a.kind == eventBody && a.stream.complete()
+}
+
+// A summary is what an answer said that is worth recording.
+type summary struct {
 	facts
 
 	first   time.Duration // from start to the first useful event; 0 if there was none
 	failure string        // error.type of what is wrong with it; "" if nothing is
 }
 
-func (a *answer) told(start time.Time) told {
+func (a *answer) summary(start time.Time) summary {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := told{facts: a.json.facts}
-	if a.kind == streamAnswer {
-		t.facts = a.stream.facts
+	s := summary{facts: a.json.facts}
+	if a.kind == eventBody {
+		s.facts = a.stream.facts
 		if a.useful.Load() {
-			t.first = a.stream.first.Sub(start)
+			s.first = a.first.Sub(start)
 		}
 	}
 	if err := a.failed.Load(); err != nil {
-		t.failure = err.errorType
-	} else if a.json.whole() && a.json.failed {
-		t.failure = fault.StreamError // its reader asked for no more
+		s.failure = err.errorType
 	}
-	return t
+	return s
 }

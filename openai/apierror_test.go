@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -31,7 +33,6 @@ var errorShapes = []struct {
 	{"TGI", `{"error":"sk-planted","error_type":"overloaded"}`, &apiError{kind: "overloaded"}},
 	{"Responses, event", `{"type":"error","sequence_number":1,"code":"server_error","message":"sk-planted","param":null}`, &apiError{code: "server_error"}},
 	{"Responses, event of the other kind", `{"type":"error","error":{"type":"tokens","code":"rate_limit_exceeded","message":"sk-planted"}}`, &apiError{code: "rate_limit_exceeded", kind: "tokens"}},
-	{"Responses, failed", `{"type":"response.failed","sequence_number":1,"response":{"id":"r","status":"failed","error":{"code":"server_error","message":"sk-planted"},"output":[]}}`, &apiError{code: "server_error"}},
 	{"Anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"sk-planted"}}`, &apiError{kind: "overloaded_error"}},
 	{"Gemini", `[{"error":{"code":429,"message":"sk-planted","status":"RESOURCE_EXHAUSTED"}}]`, &apiError{code: "429", kind: "RESOURCE_EXHAUSTED"}},
 	{"white space", " \r\n\t{ \"error\" : { \"code\" : \"x\" } }\n", &apiError{code: "x"}},
@@ -47,7 +48,6 @@ var errorShapes = []struct {
 	{"cut in a number", `{"error":{"type":"t","code":42`, &apiError{kind: "t"}},
 	{"cut in a nested code", `{"error":{"innererror":{"code":"a","x":[1`, &apiError{inner: "a"}},
 	{"cut in a key", `{"error":{"code":"a","ty`, &apiError{code: "a"}},
-	{"cut in a failed response", `{"type":"response.failed","response":{"error":{"code":"a"},"outp`, &apiError{code: "a"}},
 
 	{"no error: null", `{"id":"resp_1","status":"completed","error":null,"code":"x"}`, nil},
 	{"no error: an answer", `{"id":"c","object":"chat.completion","choices":[{"message":{"content":"{\"error\":1}"}}]}`, nil},
@@ -59,41 +59,69 @@ var errorShapes = []struct {
 	{"half of nothing", `{"error":`, nil},
 }
 
+// readError returns the error that data tells of, nil if it tells of none.
+func readError(data []byte) *apiError {
+	var r errorReader
+	walkAll(data, &r)
+	if e, ok := r.found(); ok {
+		return &e
+	}
+	return nil
+}
+
 func TestErrorsOfAllShapesAreRead(t *testing.T) {
 	t.Parallel()
 	for _, row := range errorShapes {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			got := parseAPIError([]byte(row.body))
+			got := readError([]byte(row.body))
 			if (got == nil) != (row.want == nil) || got != nil && *got != *row.want {
-				t.Errorf("parseAPIError = %+v, want %+v", got, row.want)
+				t.Errorf("read %+v, want %+v", got, row.want)
 			}
 		})
+	}
+}
+
+// Zhipu and others put the code of an error status at the top level.
+func TestTheCodesOfAnErrorStatusMayStandAtTheTopLevel(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]apiError{
+		`{"code":"insufficient_quota","message":"sk-planted"}`: {code: "insufficient_quota"},
+		`{"error":{"code":"1113","message":"sk-planted"}}`:     {code: "1113"},
+		`{"error":{},"code":"x"}`:                              {code: "x"},
+		`sk-planted`:                                           {},
+	} {
+		if got := readErrorBody([]byte(body)); got != want {
+			t.Errorf("%s: read %+v, want %+v", body, got, want)
+		}
+	}
+}
+
+// Gateways add an empty error to every success.
+func TestAnEmptyErrorSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{`null`, `""`, `{}`, `{"message":"","type":"","param":"","code":null}`, `{"code":0,"message":""}`, `{"code":false,"details":{}}`, `5`, `true`, `[]`} {
+		if got := readError([]byte(`{"error":` + value + `}`)); got != nil {
+			t.Errorf("%s says %+v", value, got)
+		}
+	}
+	for _, value := range []string{`"x"`, `{"message":"x"}`, `{"code":1}`, `{"details":{"a":null}}`, `{"details":[0]}`} {
+		if got := readError([]byte(`{"error":` + value + `}`)); got == nil {
+			t.Errorf("%s says nothing", value)
+		}
 	}
 }
 
 func TestAnErrorsTextHoldsNothingOfTheBodyButCodes(t *testing.T) {
 	t.Parallel()
 	for _, row := range errorShapes {
-		if text := parseAPIError([]byte(row.body)).Error(); strings.Contains(text, secret) {
+		if text := readErrorBody([]byte(row.body)).String(); strings.Contains(text, secret) {
 			t.Errorf("%s: %s", row.name, text)
 		}
 	}
-	const want = "the provider reported an error, code 429, type requests, inner code a"
-	if got := (&apiError{code: "429", kind: "requests", inner: "a"}).Error(); got != want {
-		t.Errorf("Error() = %q, want %q", got, want)
-	}
-}
-
-func TestErrorTypeIsTheStatusOrThatOfAStream(t *testing.T) {
-	t.Parallel()
-	for want, e := range map[string]*apiError{"stream_error": {code: "x"}, "429": {status: 429}} {
-		if got := e.ErrorType(); got != want {
-			t.Errorf("ErrorType() = %q, want %q", got, want)
-		}
-	}
-	if got := (*apiError)(nil).ErrorType(); got != "stream_error" {
-		t.Errorf("ErrorType() of nothing = %q", got)
+	const want = "code 429, type requests, inner code a"
+	if got := (apiError{code: "429", kind: "requests", inner: "a"}).String(); got != want {
+		t.Errorf("String() = %q, want %q", got, want)
 	}
 }
 
@@ -107,57 +135,67 @@ func TestQuotaCodes(t *testing.T) {
 		"Insufficient_Quota": true,
 
 		"rate_limit_exceeded": false, "context_length_exceeded": false, "429": false, "": false,
-		"insufficient_quota_of_patience": false,
+		"insufficient_quota_of_patience": false, "1113": true,
 	} {
-		for _, e := range []*apiError{{code: code}, {kind: code}, {code: "429", inner: code}} {
+		for _, e := range []apiError{{code: code}, {kind: code}, {code: "429", inner: code}} {
 			if got := e.isQuota(); got != want {
 				t.Errorf("isQuota of %+v = %v", e, got)
 			}
 		}
 	}
-	if (*apiError)(nil).isQuota() {
-		t.Error("nothing is a quota")
+}
+
+func TestWhatErrorsInAnswersAreWorth(t *testing.T) {
+	t.Parallel()
+	failure := func(r retry.Reason) verdict { return verdict{reason: r, outcome: breaker.Failure} }
+	callers := verdict{outcome: breaker.Ignored}
+	limited := verdict{reason: retry.ReasonRateLimited, outcome: breaker.Ignored, limited: true}
+	unknown := verdict{reason: retry.ReasonStreamError, outcome: breaker.Ignored}
+	for name, row := range map[string]struct {
+		e    apiError
+		want verdict
+	}{
+		"server_error":         {apiError{code: "server_error"}, failure(retry.ReasonServerError)},
+		"a type alone":         {apiError{kind: "overloaded_error"}, failure(retry.ReasonOverloaded)},
+		"in capitals":          {apiError{kind: "InternalServerError"}, failure(retry.ReasonServerError)},
+		"the code is exacter":  {apiError{code: "rate_limit_exceeded", kind: "invalid_request_error"}, limited},
+		"an unknown code":      {apiError{code: "e1234", kind: "timeout"}, failure(retry.ReasonTimeout)},
+		"a status":             {apiError{code: "504"}, failure(retry.ReasonTimeout)},
+		"a proxy's status":     {apiError{code: "522"}, failure(retry.ReasonConnection)},
+		"429":                  {apiError{code: "429"}, limited},
+		"501":                  {apiError{code: "501"}, callers},
+		"a final status":       {apiError{code: "400", kind: "x"}, callers},
+		"no status":            {apiError{code: "1302"}, unknown},
+		"content_filter":       {apiError{code: "content_filter"}, callers},
+		"the inner code first": {apiError{code: "500", inner: "ResponsibleAIPolicyViolation"}, callers},
+		"context length":       {apiError{code: "400", kind: "exceed_context_size_error"}, callers},
+		"a wrong request":      {apiError{code: "x", kind: "invalid_request_error"}, callers},
+		"by its beginning":     {apiError{code: "invalid_image_url"}, callers},
+		"by its end":           {apiError{code: "misalignment_policy_violation"}, callers},
+		"a quota":              {apiError{code: "rate_limit_exceeded", kind: "insufficient_quota"}, verdict{outcome: breaker.Ignored, quota: true}},
+		"unknown":              {apiError{code: "brand_new", kind: "brand_new_error"}, unknown},
+		"without codes":        {apiError{}, unknown},
+	} {
+		if got := inBandVerdict(row.e, retry.ReasonStreamError); got != row.want {
+			t.Errorf("%s: %+v, want %+v", name, got, row.want)
+		}
 	}
 }
 
-func TestReasonsOfErrorsInAnswers(t *testing.T) {
+// An error inside a 2xx is worth what the same error is worth as a status.
+func TestOneVerdictForStatusAndInBandErrors(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct {
-		e      *apiError
-		reason retry.Reason
-		known  bool
-	}{
-		"server_error":         {&apiError{code: "server_error"}, retry.ReasonServerError, true},
-		"a type alone":         {&apiError{kind: "overloaded_error"}, retry.ReasonOverloaded, true},
-		"in capitals":          {&apiError{kind: "InternalServerError"}, retry.ReasonServerError, true},
-		"the code is exacter":  {&apiError{code: "rate_limit_exceeded", kind: "invalid_request_error"}, retry.ReasonRateLimited, true},
-		"an unknown code":      {&apiError{code: "e1234", kind: "timeout"}, retry.ReasonTimeout, true},
-		"a status":             {&apiError{code: "504"}, retry.ReasonTimeout, true},
-		"a proxy's status":     {&apiError{code: "522"}, retry.ReasonConnection, true},
-		"a final status":       {&apiError{code: "400", kind: "x"}, retry.NotRetryable, true},
-		"no status":            {&apiError{code: "1302"}, retry.NotRetryable, false},
-		"content_filter":       {&apiError{code: "content_filter"}, retry.NotRetryable, true},
-		"the inner code first": {&apiError{code: "500", inner: "ResponsibleAIPolicyViolation"}, retry.ReasonServerError, true},
-		"a wrong request":      {&apiError{code: "x", kind: "invalid_request_error"}, retry.NotRetryable, true},
-		"by its beginning":     {&apiError{code: "invalid_image_url"}, retry.NotRetryable, true},
-		"by its end":           {&apiError{code: "misalignment_policy_violation"}, retry.NotRetryable, true},
-		"a quota":              {&apiError{code: "rate_limit_exceeded", kind: "insufficient_quota"}, retry.NotRetryable, true},
-		"unknown":              {&apiError{code: "brand_new", kind: "brand_new_error"}, retry.NotRetryable, false},
-		"without codes":        {&apiError{}, retry.NotRetryable, false},
-		"none":                 {nil, retry.NotRetryable, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if reason, known := row.e.reason(); reason != row.reason || known != row.known {
-				t.Errorf("reason = %q, %v, want %q, %v", reason, known, row.reason, row.known)
-			}
-		})
+	for code := 400; code < 600; code++ {
+		got := inBandVerdict(apiError{code: strconv.Itoa(code)}, retry.ReasonStreamError)
+		if want := errorVerdict(code, apiError{}); got != want {
+			t.Errorf("%d: in-band %+v, as a status %+v", code, got, want)
+		}
 	}
 }
 
 func TestTheTablesOfCodesAreInLowerCase(t *testing.T) {
 	t.Parallel()
-	for code := range answerCodes {
+	for code := range codeStatuses {
 		if code != strings.ToLower(code) || isQuotaCode(code) {
 			t.Errorf("%q is never found", code)
 		}
@@ -167,44 +205,36 @@ func TestTheTablesOfCodesAreInLowerCase(t *testing.T) {
 			t.Errorf("%q is never found", code)
 		}
 	}
-	for code := range statusReasons {
-		if retry.IsRetryableStatus(code) || code > 520 {
-			continue
-		}
-		t.Errorf("%d is retryable", code)
-	}
 	for code := range 600 {
-		if _, ok := statusReason(code); retry.IsRetryableStatus(code) && !ok {
+		if retry.IsRetryableStatus(code) && statusReasons[code] == "" {
 			t.Errorf("%d %s is not retryable", code, http.StatusText(code))
 		}
 	}
 }
 
-// FuzzParseAPIError compares with what encoding/json finds in the same shapes.
-// Of an error that is cut off, no half of a code is believed.
-func FuzzParseAPIError(f *testing.F) {
+// FuzzErrorReader compares with what encoding/json finds in the same shapes. Of
+// an error that is cut off, no half of a code is believed.
+func FuzzErrorReader(f *testing.F) {
 	for i, row := range errorShapes {
 		f.Add([]byte(row.body), i)
 		f.Add([]byte(row.body), len(row.body)/2+i)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, cut int) {
 		before := bytes.Clone(data)
-		e := parseAPIError(data)
+		e := readError(data)
 		if !bytes.Equal(data, before) {
 			t.Errorf("%q was changed to %q", before, data)
 		}
-		e.reason()
-		e.isQuota()
-		if text := e.Error(); len(text) > 3*maxLabel+80 || strings.Trim(text, codeBytes+", ") != "" {
-			t.Errorf("%q: Error() = %q", data, text)
+		if text := readErrorBody(data).String(); len(text) > 3*maxLabel+80 || strings.Trim(text, codeBytes+", ") != "" {
+			t.Errorf("%q: String() = %q", data, text)
 		}
-		if !json.Valid(data) {
+		if !json.Valid(data) || len(data) > 4<<10 {
 			return
 		}
-		if want := apiErrorSlowly(data, 1); (e == nil) != (want == nil) || e != nil && *e != *want {
+		if want := apiErrorSlowly(data); (e == nil) != (want == nil) || e != nil && *e != *want {
 			t.Errorf("%q: found %+v, want %+v", data, e, want)
 		}
-		if part := parseAPIError(data[:(cut&0x7fffffff)%(len(data)+1)]); part != nil {
+		if part := readError(data[:(cut&0x7fffffff)%(len(data)+1)]); part != nil {
 			known := map[string]bool{"": true}
 			allLabels(data, known)
 			if !known[part.code] || !known[part.kind] || !known[part.inner] {
@@ -244,47 +274,70 @@ func labelSlowly(value json.RawMessage) string {
 	return s
 }
 
-func apiErrorSlowly(data []byte, deeper int) *apiError {
+// saysSomething reports whether a value is not nothing: null, false, 0, "" or a
+// container without an element.
+func saysSomething(value json.RawMessage) bool {
+	var v any
+	if json.Unmarshal(value, &v) != nil {
+		return strings.Trim(string(value), "-0.") != "" // a number of any size
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		keys, _ := inOrder(value)
+		return len(keys) > 0
+	case []any:
+		return len(v) > 0
+	case string:
+		return string(value) != `""`
+	case float64:
+		return strings.Trim(string(value), "-0.") != ""
+	case bool:
+		return v
+	}
+	return false
+}
+
+// apiErrorSlowly is readError by encoding/json.
+func apiErrorSlowly(data []byte) *apiError {
 	var elements []json.RawMessage
-	if deeper == 1 && json.Unmarshal(data, &elements) == nil && len(elements) > 0 {
-		data = elements[0]
+	if json.Unmarshal(data, &elements) != nil {
+		elements = []json.RawMessage{data}
 	}
 	var outer apiError
 	var nested *apiError
-	var response json.RawMessage
-	isError := false
-	keys, values := inOrder(data)
-	for i, value := range values {
-		switch key := keys[i]; {
-		case key == "error" && value[0] == '{':
-			nested = new(apiError)
-			fields, said := inOrder(value)
-			for i := range fields {
-				nested.take(fields[i], said[i])
+	says, isError := false, false
+	for _, object := range elements {
+		keys, values := inOrder(object)
+		for i, value := range values {
+			switch key := keys[i]; {
+			case key == "error" && value[0] == '{':
+				nested, says = new(apiError), false
+				fields, said := inOrder(value)
+				for i := range fields {
+					nested.take(fields[i], said[i])
+					says = says || saysSomething(said[i])
+				}
+			case key == "error":
+				isError = isError || value[0] == '"' && string(value) != `""`
+			case key == "object" || key == "type":
+				isError = isError || string(value) == `"error"`
+				outer.take(key, value)
+			case key == "error_type":
+				outer.kind = labelSlowly(value)
+			default:
+				outer.take(key, value)
 			}
-		case key == "error":
-			isError = isError || value[0] == '"'
-		case key == "object" || key == "type":
-			isError = isError || labelSlowly(value) == "error" && value[0] == '"'
-			outer.take(key, value)
-		case key == "error_type":
-			outer.kind = labelSlowly(value)
-		case key == "response" && deeper > 0:
-			response = value
-		default:
-			outer.take(key, value)
 		}
 	}
 	switch {
-	case nested != nil:
+	case says:
 		return nested
 	case isError:
 		if outer.kind == "error" {
 			outer.kind = ""
 		}
+		outer.inner = ""
 		return &outer
-	case response != nil:
-		return apiErrorSlowly(response, 0)
 	}
 	return nil
 }

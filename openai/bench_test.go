@@ -16,45 +16,25 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
 
 const benchURL = "https://api.openai.com/v1/chat/completions"
 
-// replies is a base that does little more than to answer.
-type replies struct {
-	failures int // 503s before each 200
-	calls    int
-	header   http.Header
-	body     []byte
-	length   int64
-}
-
-func (r *replies) RoundTrip(req *http.Request) (*http.Response, error) {
-	_ = req.Body.Close()
-	r.calls++
-	if r.calls%(r.failures+1) != 0 {
-		return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Request: req}, nil
-	}
-	return &http.Response{
-		StatusCode: http.StatusOK, Header: r.header, Request: req,
-		ContentLength: r.length, Body: io.NopCloser(bytes.NewReader(r.body)),
-	}, nil
-}
-
 // newReplies returns a base that answers with 1 KiB of JSON.
-func newReplies() *replies {
+func newReplies() *stub.Repeated {
 	body := strings.Replace(`{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"message":`+
 		`{"role":"assistant","content":"`+`"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}}`,
 		`"content":"`, `"content":"`+strings.Repeat("x", 806), 1)
-	return &replies{header: http.Header{"Content-Type": {"application/json"}}, body: []byte(body), length: int64(len(body))}
+	return &stub.Repeated{Type: "application/json", Body: []byte(body)}
 }
 
 // newEvents returns a base that answers with a stream of 2,000 events, each as
 // long as those of the real API.
-func newEvents() *replies {
-	return &replies{header: http.Header{"Content-Type": {"text/event-stream"}}, body: []byte(strings.Repeat(chunkEvent, 1999) + lastEvents), length: -1}
+func newEvents() *stub.Repeated {
+	return &stub.Repeated{Type: "text/event-stream", Body: []byte(strings.Repeat(chunkEvent, 1999) + lastEvents), Unsized: true}
 }
 
 const (
@@ -180,7 +160,7 @@ func newRequest(b *testing.B, payload []byte) *http.Request {
 // before its 200, without waits.
 func BenchmarkTwoFailuresThenSuccess(b *testing.B) {
 	base := newReplies()
-	base.failures = 2
+	base.Failures = 2
 	chain := benchChain(b, base, openai.Config{
 		MeterProvider: noop.NewMeterProvider(), DisableBreaker: true,
 		Retry: retry.Config{Budget: retry.Unlimited, Backoff: func() backoff.BackOff { return &backoff.ZeroBackOff{} }},
@@ -206,7 +186,7 @@ func BenchmarkStream(b *testing.B) {
 	} {
 		b.Run(row.name, func(b *testing.B) {
 			b.ReportAllocs()
-			b.SetBytes(int64(len(base.body)))
+			b.SetBytes(int64(len(base.Body)))
 			for b.Loop() {
 				exchange(b, row.over, bytes.NewReader(payload), buffer)
 			}

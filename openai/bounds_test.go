@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -70,7 +71,7 @@ func TestWhatIsHeldOfAnEndlessAnswerIsBounded(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) { // a drain has its time on a busy machine too
 				var read atomic.Int64
-				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				base := stub.Func(func(req *http.Request) (*http.Response, error) {
 					body := &endlessBody{req.Context(), []byte(row.begin), []byte(row.again), &read}
 					return &http.Response{StatusCode: row.status, Header: http.Header{"Content-Type": {row.media}}, Body: body, ContentLength: -1}, nil
 				})
@@ -96,7 +97,7 @@ func TestJSONAbove16MiBPassesThroughWhole(t *testing.T) {
 	t.Parallel()
 	want := []byte(`{"object":"` + strings.Repeat("x", 17<<20) + `"}`)
 	var left *bytes.Reader
-	tr := newChain(t, roundTripFunc(func(*http.Request) (*http.Response, error) {
+	tr := newChain(t, stub.Func(func(*http.Request) (*http.Response, error) {
 		left = bytes.NewReader(want)
 		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(left), ContentLength: int64(len(want))}, nil
 	}), openai.Config{})
@@ -164,8 +165,8 @@ func TestAProviderGetsSoManyAttemptsAndSoMuchTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start, base := time.Now(), answers(reply(503, "", row.header...))
 				got := do(t, newChain(t, base, openai.Config{}), ask(t, t.Context(), "m"))
-				if got.status != 503 || len(base.bodies) != row.attempts {
-					t.Errorf("status %d, error %v after %d attempts, want %d", got.status, got.err, len(base.bodies), row.attempts)
+				if got.status != 503 || base.Calls() != row.attempts {
+					t.Errorf("status %d, error %v after %d attempts, want %d", got.status, got.err, base.Calls(), row.attempts)
 				}
 				if took := time.Since(start); took > retry.DefaultMaxElapsed {
 					t.Errorf("it took %v", took)
@@ -194,7 +195,7 @@ func TestMaxElapsedCountsTheTimeThatThePayloadTook(t *testing.T) {
 		req := ask(t, t.Context(), "m")
 		req.Body, req.ContentLength = io.NopCloser(lateReader{iotest.DataErrReader(strings.NewReader(hello)), 10 * time.Second}), -1
 		do(t, newChain(t, base, openai.Config{Retry: retry.Config{MaxElapsed: 20 * time.Second}}), req)
-		if got := len(base.seen()); got != 1 {
+		if got := base.Calls(); got != 1 {
 			t.Errorf("%d attempts, the second one after MaxElapsed", got)
 		}
 	})
@@ -203,7 +204,7 @@ func TestMaxElapsedCountsTheTimeThatThePayloadTook(t *testing.T) {
 func TestStatusLabelsAreBounded(t *testing.T) {
 	t.Parallel()
 	status := -10 // HTTP/2 lets a server send any number
-	base := roundTripFunc(func(*http.Request) (*http.Response, error) {
+	base := stub.Func(func(*http.Request) (*http.Response, error) {
 		status++
 		return &http.Response{StatusCode: status, Body: http.NoBody}, nil
 	})
@@ -245,7 +246,7 @@ func TestBreakersAreBounded(t *testing.T) {
 	for n := range 2000 {
 		do(t, tr, ask(t, t.Context(), strconv.Itoa(n)))
 	}
-	if n := len(tr.Snapshot()); n != 1024 {
+	if n := len(tr.Snapshot().Breakers); n != 1024 {
 		t.Errorf("%d breakers are kept", n)
 	}
 }
@@ -258,7 +259,7 @@ func TestALateReaderOfAPayloadSeesNobodyElses(t *testing.T) {
 		return `{"model":"m","input":"` + strings.Repeat(strconv.Itoa(n)+" ", 1000) + `"}`
 	}
 	var late []io.ReadCloser
-	tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		late = append(late, req.Body)
 		return reply(200, `{"ok":true}`).RoundTrip(req)
 	}), openai.Config{})

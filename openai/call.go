@@ -4,12 +4,13 @@ import (
 	"context"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/json"
 )
 
 // A Call is what is known of a call from its request.
 type Call struct {
 	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
-	Model    string // as requested; "" if the payload names none or was not read
+	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
 }
 
@@ -24,17 +25,41 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
 }
 
-// readPayload fills in what the payload says.
-func readPayload(c *call.Call, payload []byte) {
-	var store storeScan
-	whole := members(payload, func(key, value []byte) {
-		store.member(key, value)
-		switch string(key) {
-		case "model":
-			c.Model = modelName(value)
-		case "stream":
-			c.Stream = string(value) == "true"
-		}
-	})
-	c.Stateless = c.Endpoint == "responses" && store.stateless(whole)
+// A payloadReader reads what a payload says of its call. Of a deployment the
+// payload's model says nothing: the deployment has one.
+type payloadReader struct {
+	walk     walk
+	call     *call.Call
+	deployed bool // the path names a deployment
+	store    storeScan
 }
+
+// read fills in what payload says of c.
+func (p *payloadReader) read(c *call.Call, payload []byte) {
+	p.call, p.deployed = c, c.Model != ""
+	p.walk.feed(payload, p)
+	p.walk.end(p)
+	c.Stateless = p.store.stateless(p.walk.scan.Whole())
+}
+
+func (p *payloadReader) visit(in place, s *json.Scanner) place {
+	if in == outside {
+		return inTop
+	}
+	p.store.member(s)
+	switch string(s.Key()) {
+	case "model":
+		if !p.deployed {
+			p.call.Model = modelName(s.Value())
+		}
+	case "stream":
+		p.call.Stream = string(s.Value()) == "true"
+	case "n":
+		n, _ := json.Count(s.Value())
+		p.call.Choices = int(min(n, maxChoices))
+	}
+	return nowhere
+}
+
+// maxChoices bounds the choices that a payload asks for.
+const maxChoices = 64

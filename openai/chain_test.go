@@ -19,6 +19,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -30,67 +31,19 @@ const (
 	hello   = `{"model":"m","messages":[{"role":"user","content":"hi"}]}`
 )
 
-type roundTripFunc func(*http.Request) (*http.Response, error)
+var (
+	answers = stub.Answers
+	reply   = stub.Reply
+	lost    = stub.Error
+)
 
-func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// A stub is a base that gives one answer after the other, the last one for
-// ever.
-type stub struct {
-	answers []roundTripFunc
-
-	mu     sync.Mutex
-	bodies []string
-	idle   int
-}
-
-func answers(list ...roundTripFunc) *stub { return &stub{answers: list} }
-
-func (s *stub) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		var err error
-		body, err = io.ReadAll(req.Body)
-		if err := errors.Join(err, req.Body.Close()); err != nil {
-			return nil, err
-		}
-	}
-	s.mu.Lock()
-	n := len(s.bodies)
-	s.bodies = append(s.bodies, string(body))
-	s.mu.Unlock()
-	return s.answers[min(n, len(s.answers)-1)](req)
-}
-
-func (s *stub) CloseIdleConnections() { s.idle++ }
-
-// seen returns the payloads of all requests.
-func (s *stub) seen() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.bodies)
-}
-
-// reply answers with JSON, unless header says otherwise; header is pairs.
-func reply(code int, body string, header ...string) roundTripFunc {
-	return replyWith(code, func() io.Reader { return strings.NewReader(body) }, int64(len(body)), header...)
-}
-
-func replyWith(code int, body func() io.Reader, length int64, header ...string) roundTripFunc {
+// replyWith is reply with a body that is made for each response.
+func replyWith(code int, body func() io.Reader, length int64, header ...string) stub.Func {
 	return func(*http.Request) (*http.Response, error) {
-		resp := &http.Response{
-			StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
-			Body: io.NopCloser(body()), ContentLength: length,
-		}
-		for i := 0; i < len(header); i += 2 {
-			resp.Header.Set(header[i], header[i+1])
-		}
+		resp := stub.Response(code, "", header...)
+		resp.Body, resp.ContentLength = io.NopCloser(body()), length
 		return resp, nil
 	}
-}
-
-func lost(err error) roundTripFunc {
-	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
 
 // neverOpen leaves the breaker out of a test that is about something else.
@@ -145,6 +98,10 @@ func ask(t testing.TB, ctx context.Context, model string) *http.Request { //noli
 	return request(t, ctx, http.MethodPost, chatURL, `{"messages":[],"model":"`+model+`"}`)
 }
 
+// apart is the time between two failures that both count in a row: what fails
+// together is one failure.
+const apart = 250 * time.Millisecond
+
 // A result is what a caller gets.
 type result struct {
 	status int
@@ -172,7 +129,7 @@ func do(t testing.TB, tr http.RoundTripper, req *http.Request) result {
 func wantOpen(t testing.TB, err error) {
 	t.Helper()
 	var open *breaker.OpenError
-	if !errors.Is(err, breaker.ErrOpen) || !errors.As(err, &open) || open.RateLimited {
+	if !errors.Is(err, breaker.ErrOpen) || !errors.As(err, &open) {
 		t.Errorf("error %v, want that of an open breaker", err)
 	}
 }
@@ -182,10 +139,10 @@ func TestEachAttemptPassesTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(reply(503, "busy"), lost(io.EOF), reply(200, `{"ok":true}`))
 		tr := newChain(t, base, openai.Config{})
-		if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 || len(base.seen()) != 3 {
-			t.Fatalf("got %+v after %d requests", got, len(base.seen()))
+		if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 || base.Calls() != 3 {
+			t.Fatalf("got %+v after %d requests", got, base.Calls())
 		}
-		all := tr.Snapshot()
+		all := tr.Snapshot().Breakers
 		if len(all) != 1 || all[0].Totals.Failure != 2 || all[0].Totals.Success != 1 {
 			t.Errorf("the breaker saw %+v, want two failures and a success", all)
 		}
@@ -203,8 +160,8 @@ func TestABreakersRejectionIsNoAttempt(t *testing.T) {
 		var report retry.Report
 		got := do(t, tr, ask(t, retry.WithReport(t.Context(), &report), "m"))
 		wantOpen(t, got.err)
-		if len(base.seen()) != 1 || report.Attempts != 0 {
-			t.Errorf("%d requests sent, %d reported; want one, and none of the rejected call", len(base.seen()), report.Attempts)
+		if base.Calls() != 1 || report.Attempts != 0 {
+			t.Errorf("%d requests sent, %d reported; want one, and none of the rejected call", base.Calls(), report.Attempts)
 		}
 		data := collect(t, reader)
 		if n := data.count("retrip.client.attempt.duration"); n != 1 {
@@ -233,34 +190,22 @@ func TestAnOpenBreakerIsNotRetriedAgainst(t *testing.T) {
 		do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
 		start := time.Now()
 		for range 10 {
-			body := &closeCounter{Reader: strings.NewReader(hello)}
+			body := &stub.Body{Reader: strings.NewReader(hello)}
 			req := request(t, t.Context(), http.MethodPost, chatURL, "")
 			req.Body = body
 			wantOpen(t, do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, hello)).err)
 			wantOpen(t, do(t, tr, req).err)
-			if body.closed != 1 {
-				t.Errorf("the body was closed %d times", body.closed)
+			if body.Closed() != 1 {
+				t.Errorf("the body was closed %d times", body.Closed())
 			}
 		}
 		if retries != 0 || time.Since(start) != 0 {
 			t.Errorf("%d retries in %v, want none at once", retries, time.Since(start))
 		}
-		if got := tr.Snapshot()[0].Totals.Rejected; got != 20 {
+		if got := tr.Snapshot().Breakers[0].Totals.Rejected; got != 20 {
 			t.Errorf("%d rejections for 20 calls", got)
 		}
 	})
-}
-
-// A closeCounter counts its Closes and can't be seen through.
-type closeCounter struct {
-	io.Reader
-
-	closed int
-}
-
-func (b *closeCounter) Close() error {
-	b.closed++
-	return nil
 }
 
 func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
@@ -279,7 +224,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			base := answers(reply(503, long), reply(500, "others"))
-			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(10 * time.Second)}})
+			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(4 * time.Second)}})
 			var report retry.Report
 			var got result
 			var wg sync.WaitGroup
@@ -287,14 +232,15 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 			time.Sleep(time.Second)
 			for range breaker.DefaultFailureThreshold {
 				do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+				time.Sleep(apart)
 			}
-			if s := tr.Snapshot()[0]; s.State != breaker.Open {
+			if s := tr.Snapshot().Breakers[0]; s.State != breaker.Open {
 				t.Fatalf("the breaker is %v", s.State)
 			}
-			sent := len(base.seen())
+			sent := base.Calls()
 			wg.Wait()
 			check(t, got, report)
-			if len(base.seen()) != sent {
+			if base.Calls() != sent {
 				t.Error("it was sent again")
 			}
 		})
@@ -306,8 +252,8 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 			tr := newChain(t, base, openai.Config{Breaker: breaker.Config{FailureThreshold: 1}})
 			var report retry.Report
 			check(t, do(t, tr, ask(t, retry.WithReport(t.Context(), &report), "m")), report)
-			if len(base.seen()) != 1 {
-				t.Errorf("%d requests", len(base.seen()))
+			if base.Calls() != 1 {
+				t.Errorf("%d requests", base.Calls())
 			}
 		})
 	})
@@ -326,8 +272,8 @@ func TestARateLimitIsWaitedOutByEveryCallOfItsKey(t *testing.T) {
 				var report retry.Report
 				got := do(t, tr, request(t, retry.WithReport(t.Context(), &report), http.MethodPost, origin+path, hello))
 				took := time.Since(start)
-				if got.err != nil || got.status != 200 || len(base.seen()) != 2 || report.Attempts != 1 {
-					t.Errorf("got %+v, %d requests, report %+v", got, len(base.seen()), report)
+				if got.err != nil || got.status != 200 || base.Calls() != 2 || report.Attempts != 1 {
+					t.Errorf("got %+v, %d requests, report %+v", got, base.Calls(), report)
 				}
 				if took < 4*time.Second || took > 5*time.Second {
 					t.Errorf("waited %v, want 4 s and its spread", took)
@@ -366,7 +312,7 @@ func TestOneOverloadedModelLeavesTheOthersAlone(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				sick, well := pair[0], pair[1]
-				tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 					body, _ := io.ReadAll(req.Body)
 					_ = req.Body.Close()
 					if req.URL.String() == sick.url && string(body) == sick.payload {
@@ -379,13 +325,14 @@ func TestOneOverloadedModelLeavesTheOthersAlone(t *testing.T) {
 				}
 				for range breaker.DefaultFailureThreshold {
 					call(sick)
+					time.Sleep(apart)
 				}
 				wantOpen(t, call(sick).err)
 				if got := call(well); got.err != nil || got.status != 200 {
 					t.Errorf("the healthy one: %+v", got)
 				}
 				states := map[breaker.State]int{}
-				for _, s := range tr.Snapshot() {
+				for _, s := range tr.Snapshot().Breakers {
 					states[s.State]++
 				}
 				if states[breaker.Open] != 1 || states[breaker.Closed] != 1 {
@@ -426,9 +373,9 @@ func TestEachModelHasABudgetOfItsOwn(t *testing.T) {
 					Budget: retry.NewBudget(10, 0), MaxAttempts: 3, Backoff: at(time.Second),
 				}})
 				call := func(to target) int {
-					before := len(base.seen())
+					before := base.Calls()
 					do(t, tr, request(t, t.Context(), http.MethodPost, to.url, to.payload))
-					return len(base.seen()) - before
+					return base.Calls() - before
 				}
 				if n := call(pair[0]); n != 3 {
 					t.Fatalf("%d requests with a full budget, want 3", n)
@@ -474,7 +421,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 		{"/v1/chat/completions", `{"stream":true,"model":"gpt-5"}`, openai.Call{Endpoint: "chat", Model: "gpt-5", Stream: true}},
 		{"/v1/chat/completions", `{"model":"first","model":"last"}`, openai.Call{Endpoint: "chat", Model: "last"}},
 		{"/v1/embeddings", `{"model":"e","input":"x"}`, openai.Call{Endpoint: "embeddings", Model: "e"}},
-		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions"}},
+		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions", Model: "d"}},
 		{"/v1/chat/completions", `not JSON`, openai.Call{Endpoint: "chat"}},
 	} {
 		t.Run(row.path+" "+row.payload, func(t *testing.T) {
@@ -482,7 +429,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var c calls
 				failed := false
-				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				base := stub.Func(func(req *http.Request) (*http.Response, error) {
 					c.note(t, "base", req.Context())
 					_, _ = io.Copy(io.Discard, req.Body)
 					_ = req.Body.Close()
@@ -521,7 +468,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 							c.note(t, "Key", req.Context())
 							return ""
 						},
-						Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, breaker.Hint) {
+						Observe: func(resp *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 							c.note(t, "Observe", resp.Request.Context())
 							return breaker.DefaultObserve(resp, err)
 						},
@@ -556,7 +503,7 @@ func TestOutsideOfTheChainThereIsNoCall(t *testing.T) {
 	}
 	// Package retry has a value of its own for a call, which names no endpoint.
 	over := func(layer func(http.RoundTripper) http.RoundTripper) {
-		tr := layer(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		tr := layer(stub.Func(func(req *http.Request) (*http.Response, error) {
 			if c, ok := openai.CallFrom(req.Context()); ok || c != (openai.Call{}) {
 				t.Errorf("CallFrom = %+v, %v", c, ok)
 			}
@@ -579,7 +526,7 @@ func TestPayloadsThatAreNotReadNameNoModel(t *testing.T) {
 		"files":              func(r *http.Request) { r.URL.Path = "/v1/files" },
 	} {
 		var got openai.Call
-		tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 			got, _ = openai.CallFrom(req.Context())
 			_, _ = io.Copy(io.Discard, req.Body)
 			_ = req.Body.Close()
@@ -596,7 +543,7 @@ func TestPayloadsThatAreNotReadNameNoModel(t *testing.T) {
 func TestALongModelNameIsBounded(t *testing.T) {
 	t.Parallel()
 	var got openai.Call
-	tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		got, _ = openai.CallFrom(req.Context())
 		return answers(reply(200, `{"ok":true}`)).RoundTrip(req)
 	}), openai.Config{})
@@ -682,8 +629,8 @@ func TestWithoutABreakerNothingIsRejected(t *testing.T) {
 				t.Fatalf("got %+v", got)
 			}
 		}
-		if s := tr.Snapshot(); len(s) != 0 || len(base.seen()) != 20 {
-			t.Errorf("%d requests, breakers %+v", len(base.seen()), s)
+		if s := tr.Snapshot().Breakers; len(s) != 0 || len(base.Payloads()) != 20 {
+			t.Errorf("%d requests, breakers %+v", len(base.Payloads()), s)
 		}
 		if err := tr.Close(); err != nil {
 			t.Error(err)
@@ -700,10 +647,10 @@ func TestSnapshotListsTheBreakersByKey(t *testing.T) {
 	do(t, tr, request(t, t.Context(), http.MethodPost, "HTTPS://API.example.com/openai/deployments/d/chat/completions", hello))
 	do(t, tr, request(t, t.Context(), http.MethodGet, origin+"/v1/models", ""))
 	var keys []string
-	for _, s := range tr.Snapshot() {
+	for _, s := range tr.Snapshot().Breakers {
 		keys = append(keys, s.Key)
 	}
-	if want := []string{origin, origin + " a", origin + " b", origin + " d"}; !slices.Equal(keys, want) {
+	if want := []string{origin + " chat a", origin + " chat b", origin + " chat d", origin + " models"}; !slices.Equal(keys, want) {
 		t.Errorf("keys %q, want %q", keys, want)
 	}
 }
@@ -792,22 +739,6 @@ func TestTwentyCallsWithFailuresUseOneConnection(t *testing.T) {
 	}
 }
 
-func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
-	t.Parallel()
-	for name, cfg := range map[string]openai.Config{"with a breaker": {}, "without": {DisableBreaker: true}} {
-		base := answers(reply(200, ""))
-		openai.NewTransport(base, cfg).CloseIdleConnections()
-		if base.idle != 1 {
-			t.Errorf("%s: it was called %d times", name, base.idle)
-		}
-	}
-	openai.NewTransport(reply(200, ""), openai.Config{}).CloseIdleConnections() // it has none
-	base := answers(reply(200, ""))
-	if openai.NewMetricsTransport(base, openai.MetricsConfig{}).CloseIdleConnections(); base.idle != 1 {
-		t.Errorf("the metrics layer passed it on %d times", base.idle)
-	}
-}
-
 func TestCallsGoOnAfterClose(t *testing.T) {
 	t.Parallel()
 	tr := newChain(t, answers(reply(200, `{"ok":true}`)), openai.Config{})
@@ -826,7 +757,7 @@ func TestManyCallsAtOnceDoNotDisturbEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		tries := map[string]int{}
-		tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 			body, _ := io.ReadAll(req.Body)
 			_ = req.Body.Close()
 			mu.Lock()
@@ -861,7 +792,7 @@ func TestABaseThatChangesItsRequestChangesNoBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var asked []string
-		chain := openai.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+		chain := openai.NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
 			req.URL = &url.URL{Scheme: "https", Host: "elsewhere.example"}
 			return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
 		}), openai.Config{Retry: retry.Config{BudgetKey: func(req *http.Request) string {

@@ -11,8 +11,11 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// DefaultIdleTimeout is what the zero value of Config.IdleTimeout stands for.
-const DefaultIdleTimeout = 5 * time.Minute
+// What the zero values of a Config stand for.
+const (
+	DefaultFirstEventTimeout = 15 * time.Minute // of a call whose context has no deadline
+	DefaultIdleTimeout       = 5 * time.Minute  // of answers that a format judges
+)
 
 // A Config says how a Transport deals with a provider. The zero value is safe
 // for production. A Transport copies it.
@@ -25,7 +28,8 @@ type Config struct {
 	Retry retry.Config
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
-	// package would set: a breaker for each scheme, host and model. Observe
+	// package would set: a breaker for each scheme, host, endpoint and model (or
+	// Azure deployment). MaxKeys bounds the pauses of rate limits, too. Observe
 	// runs after this package's own; unless it is Undecided without an
 	// Observer, its verdict takes the place of that.
 	Breaker breaker.Config
@@ -37,18 +41,27 @@ type Config struct {
 	// FromFirstEvent.
 	Delivery Delivery
 
-	// FirstEventTimeout bounds the time from a stream's headers to its first
-	// useful event; comments and openers don't count, time in which nobody
-	// waits in a Read neither. The attempt then fails, and is retried if its
-	// response was still held. 0 means no limit: a model may think for long.
-	// Negative is an error.
+	// FirstEventTimeout bounds the time from when a request is written to the
+	// first useful byte of its answer; of a stream, to its first useful event,
+	// which comments and openers are not. Only the time counts in which the base
+	// has the request or somebody waits in a Read: no upload, no idle reader, no
+	// wait of ours. It is over at the headers of a 101 and of an answer that no
+	// format judges. An attempt that it ends is not repeated, because a silent
+	// provider may well be at work on the answer, and bill it. 0 means
+	// DefaultFirstEventTimeout for a call whose context has no deadline, else no
+	// limit. Negative turns it off.
 	FirstEventTimeout time.Duration
 
-	// IdleTimeout bounds the silence between two Reads' bytes of a 2xx body,
-	// after its first byte, or a stream's first useful event; comments count as
-	// life. The body then ends with ErrStalled. Only time spent waiting in a
-	// Read counts. 0 means DefaultIdleTimeout, negative turns it off.
+	// IdleTimeout bounds the silence between the bytes of a 2xx body after its
+	// first byte, or a stream's first useful event; comments count as life. The
+	// body then ends with ErrStalled. Only time spent waiting in a Read counts.
+	// 0 means DefaultIdleTimeout for answers that a format judges and none for
+	// others; a positive value holds for every 2xx body; negative turns it off.
 	IdleTimeout time.Duration
+
+	// InBandErrors says how the body of a 2xx ends that is no answer. The zero
+	// value is FailRead.
+	InBandErrors InBandErrors
 
 	// RetryStateful opts in to repeating POST responses, and every POST that
 	// is not repeated otherwise, where nothing can have been stored: the
@@ -84,8 +97,8 @@ func (c Config) Validate() error {
 		return &ConfigError{"Delivery", c.Delivery, "FromFirstEvent, Immediate or Whole"}
 	case !c.SDKRetries.valid():
 		return &ConfigError{"SDKRetries", c.SDKRetries, "StopSDKRetries, StopSDKRetriesAlways or IgnoreSDKRetries"}
-	case c.FirstEventTimeout < 0:
-		return &ConfigError{"FirstEventTimeout", c.FirstEventTimeout, "0 for none, or more"}
+	case c.InBandErrors < FailRead || c.InBandErrors > PassThrough:
+		return &ConfigError{"InBandErrors", c.InBandErrors, "FailRead or PassThrough"}
 	}
 	if err := c.Retry.Validate(); err != nil {
 		return invalid("Retry", err)
@@ -113,9 +126,6 @@ func invalid(part string, err error) error {
 
 // normalised returns c with what its parts inherit.
 func (c Config) normalised() Config {
-	if c.IdleTimeout == 0 {
-		c.IdleTimeout = DefaultIdleTimeout
-	}
 	if c.Retry.Logger == nil {
 		c.Retry.Logger = c.Logger
 	}
@@ -135,21 +145,21 @@ func (c Config) normalised() Config {
 		c.Retry.MaxReplayBytes = retry.DefaultMaxReplayBytes
 	}
 	if c.Retry.Safe == nil {
-		c.Retry.Safe = isRepeatable
+		c.Retry.Safe = DefaultSafe
 	}
 	if c.Retry.Repeatable == nil && c.RetryStateful {
 		c.Retry.Repeatable = isStatelessOrRefused
 	}
 	if c.Retry.Policy == nil {
-		c.Retry.Policy = policy
+		c.Retry.Policy = DefaultPolicy
 	}
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel
 	}
+	if c.Breaker.MaxKeys == 0 {
+		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the pauses, too
+	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
-	if c.Breaker.Key == nil {
-		c.Breaker.Key = new(breakerKeys).of
-	}
 	return c
 }

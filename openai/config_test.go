@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -68,21 +69,21 @@ func TestABadFieldIsNamedBeforeAnythingIsSent(t *testing.T) {
 			base := answers(reply(200, `{"ok":true}`))
 			tr := newChain(t, base, row.cfg)
 			for _, path := range []string{"/v1/chat/completions", "/v1/files"} {
-				body := &closeCounter{Reader: strings.NewReader(hello)}
+				body := &stub.Body{Reader: strings.NewReader(hello)}
 				req := request(t, t.Context(), http.MethodPost, origin+path, "")
 				req.Body = body
 				want(do(t, tr, req).err)
-				if body.closed != 1 {
-					t.Errorf("the body was closed %d times", body.closed)
+				if body.Closed() != 1 {
+					t.Errorf("the body was closed %d times", body.Closed())
 				}
 			}
 			want(do(t, tr, request(t, t.Context(), http.MethodGet, origin, "")).err)
-			if n := len(base.seen()); n != 0 {
+			if n := base.Calls(); n != 0 {
 				t.Errorf("%d requests were sent", n)
 			}
 			// None of these may panic.
 			tr.CloseIdleConnections()
-			if s := tr.Snapshot(); len(s) != 0 {
+			if s := tr.Snapshot().Breakers; len(s) != 0 {
 				t.Errorf("breakers %+v", s)
 			}
 		})
@@ -118,8 +119,8 @@ func TestTheConfigIsCopied(t *testing.T) {
 	base := answers(reply(503, "busy"))
 	tr := newChain(t, base, cfg)
 	cfg.Retry.MaxAttempts = -1
-	if got := do(t, tr, ask(t, t.Context(), "m")); got.status != 503 || len(base.seen()) != 2 {
-		t.Errorf("got %+v after %d requests", got, len(base.seen()))
+	if got := do(t, tr, ask(t, t.Context(), "m")); got.status != 503 || base.Calls() != 2 {
+		t.Errorf("got %+v after %d requests", got, base.Calls())
 	}
 	before := openai.Config{}
 	newChain(t, base, before)
@@ -131,10 +132,10 @@ func TestTheConfigIsCopied(t *testing.T) {
 func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 	t.Parallel()
 	base := answers(reply(200, ""))
-	body := &closeCounter{Reader: strings.NewReader("x")}
+	body := &stub.Body{Reader: strings.NewReader("x")}
 	req := (&http.Request{Method: http.MethodPost, Body: body}).WithContext(t.Context())
-	if got := do(t, newChain(t, base, openai.Config{}), req); got.err == nil || body.closed != 1 || len(base.seen()) != 0 {
-		t.Errorf("got %+v, body closed %d times, %d requests", got, body.closed, len(base.seen()))
+	if got := do(t, newChain(t, base, openai.Config{}), req); got.err == nil || body.Closed() != 1 || base.Calls() != 0 {
+		t.Errorf("got %+v, body closed %d times, %d requests", got, body.Closed(), base.Calls())
 	}
 }
 
@@ -148,7 +149,8 @@ func TestABadFieldOfTheChainIsNamed(t *testing.T) {
 		{"Delivery", openai.Config{Delivery: openai.Whole + 1}},
 		{"SDKRetries", openai.Config{SDKRetries: -1}},
 		{"SDKRetries", openai.Config{SDKRetries: openai.IgnoreSDKRetries + 1}},
-		{"FirstEventTimeout", openai.Config{FirstEventTimeout: -1}},
+		{"InBandErrors", openai.Config{InBandErrors: -1}},
+		{"InBandErrors", openai.Config{InBandErrors: openai.PassThrough + 1}},
 	} {
 		base := answers(reply(200, `{"ok":true}`))
 		got := do(t, newChain(t, base, row.cfg), ask(t, t.Context(), "m"))
@@ -156,7 +158,7 @@ func TestABadFieldOfTheChainIsNamed(t *testing.T) {
 		if !errors.As(got.err, &bad) || bad.Field != row.field || !strings.Contains(got.err.Error(), "Config."+row.field) {
 			t.Errorf("%s: got %v", row.field, got.err)
 		}
-		if len(base.seen()) != 0 {
+		if base.Calls() != 0 {
 			t.Errorf("%s: something was sent", row.field)
 		}
 	}

@@ -1,12 +1,11 @@
 package openai
 
 import (
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -60,36 +59,47 @@ type delivery struct {
 }
 
 // inspect holds the attempt's response as long as mode says, and returns what
-// is wrong with it.
+// is wrong with it. What can't be retried isn't held.
 func (d *delivery) inspect(a *retry.Attempt) error {
 	ctx := a.Request.Context()
-	if a.Response.StatusCode >= http.StatusBadRequest {
-		_ = peekError(a.Response, call.AttemptFrom(ctx))
-		return nil
-	}
-	answer, ok := call.From(ctx).Answer.(*answer)
-	if !ok || d.mode == Immediate || answer.kind == opaqueAnswer {
-		return nil
-	}
-	body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
-	a.Response.Body = body
-	switch {
-	case answer.kind == jsonAnswer:
-		_ = body.Fill(maxJSON, a.Response.ContentLength, 0, nil)
-	case d.mode == Whole:
-		d.holdWhole(body, answer)
-	default:
-		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, func([]byte) bool {
-			return answer.useful.Load() || answer.over.Load()
-		})
-		if !answer.early.Load() {
+	switch answer := call.From(ctx).Answer.(type) {
+	case *errorAnswer:
+		answer.verdict() // looks into the body, if that is worth it
+	case *answer:
+		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable {
 			return nil
 		}
-	}
-	if err := answer.failed.Load(); err != nil {
-		return d.failure(err, a.Response, body)
+		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
+		a.Response.Body = body
+		d.hold(body, answer, a.Response.ContentLength)
+		if err := answer.failed.Load(); err != nil && (d.mode == Whole || answer.early.Load()) {
+			return err
+		}
 	}
 	return nil
+}
+
+// hold reads the body until the answer may be handed over: a stream at its
+// first useful event, all else when it is whole. Only its first bytes say
+// which of them it is.
+func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
+	whole := d.mode == Whole && a.format.isJudged()
+	known := func([]byte) bool { return a.kindKnown() }
+	settled := func([]byte) bool { return a.over.Load() || !whole && a.useful.Load() }
+	var wait time.Duration // for ever
+	if a.sniff.label == eventBody && !whole {
+		wait = maxFirstEventWait
+	}
+	ended := body.Fill(maxFirstEvent, size, wait, known) != nil
+	switch {
+	case ended, !a.kindKnown(), settled(nil):
+	case !a.isStream():
+		_ = body.Fill(maxJSON, size, 0, settled)
+	case whole:
+		d.holdWhole(body, a)
+	default:
+		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, settled)
+	}
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.
@@ -106,21 +116,11 @@ func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error
 }
 
 // holdWhole holds a stream to its end, as far as there is room.
-func (d *delivery) holdWhole(body *held.Body, answer *answer) {
+func (d *delivery) holdWhole(body *prefetch.Body, answer *answer) {
 	var held int64
 	defer func() { d.whole.Add(-held) }()
 	_ = body.Fill(maxWhole, -1, 0, func(added []byte) bool {
 		held += int64(len(added))
 		return d.whole.Add(int64(len(added))) > maxWholeAll || answer.over.Load()
 	})
-}
-
-// failure completes err with what the body of a JSON answer says.
-func (d *delivery) failure(err *answerError, response *http.Response, body *held.Body) error {
-	if mediaType(response.Header) == "application/json" && err.api == nil {
-		complete := *err
-		complete.api = parseAPIError(body.Held())
-		return &complete
-	}
-	return err
 }

@@ -5,8 +5,9 @@
 //
 //	client := &http.Client{Transport: openai.NewTransport(nil, openai.Config{})}
 //
-// The Transport reads a request's payload once, names its endpoint and model,
-// and hands it to package retry, whose attempts all share that payload. Each
+// The Transport names a request's endpoint and hands it to package retry, which
+// reads the payload once, tells what it says of the model, and shares it between
+// all attempts. Each
 // attempt passes package breaker, which leaves a broken provider alone and
 // waits out rate limits. The operation is recorded when it is over: with the
 // last byte of its answer, an error or Close, after all attempts.

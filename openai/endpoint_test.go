@@ -38,7 +38,7 @@ func sent(t *testing.T, method, path string, header ...string) (requests int, en
 		if got := do(t, tr, req); got.err != nil {
 			t.Fatal(got.err)
 		}
-		requests = len(base.seen())
+		requests = base.Calls()
 	})
 	return requests, endpoint
 }

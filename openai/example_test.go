@@ -40,7 +40,7 @@ func ExampleNewTransport() {
 	client := &http.Client{Transport: transport}
 
 	chat(client, srv.URL)
-	for _, b := range transport.Snapshot() {
+	for _, b := range transport.Snapshot().Breakers {
 		fmt.Println("breaker:", b.State)
 	}
 	fmt.Println("requests:", srv.Count(openaitest.Chat))

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/retrip-go/retrip/internal/measure"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -26,15 +27,12 @@ const (
 	goodAnswer = `{"model":"m-1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7}}`
 )
 
-// after100ms is a base whose headers take 100 ms.
-func after100ms(base roundTripper) roundTripFunc { return slowly(roundTripFunc(base)) }
-
 // play makes one call of each kind there is, one after the other, and each to a
 // base of its own.
-func play(t *testing.T, tr http.RoundTripper, next *roundTripFunc) {
+func play(t *testing.T, tr http.RoundTripper, next *stub.Func) {
 	t.Helper()
 	one := retry.WithMaxAttempts(t.Context(), 1)
-	call := func(ctx context.Context, model string, base ...roundTripFunc) *http.Response {
+	call := func(ctx context.Context, model string, base ...stub.Func) *http.Response {
 		t.Helper()
 		*next = answers(base...).RoundTrip
 		resp, err := tr.RoundTrip(ask(t, ctx, model))
@@ -49,7 +47,7 @@ func play(t *testing.T, tr http.RoundTripper, next *roundTripFunc) {
 			_ = resp.Body.Close()
 		}
 	}
-	stream := func(parts ...part) roundTripFunc { return after100ms(timed(parts...)) }
+	stream := func(parts ...part) stub.Func { return slowly(timed(parts...)) }
 	good := slowly(reply(200, goodAnswer))
 
 	// Model m: answers, retries and an exhaustion.
@@ -68,6 +66,7 @@ func play(t *testing.T, tr http.RoundTripper, next *roundTripFunc) {
 	// Model dead: a breaker opens, and refuses.
 	for range 5 {
 		whole(call(one, "dead", slowly(lost(io.EOF))))
+		time.Sleep(apart)
 	}
 	whole(call(t.Context(), "dead", good))
 
@@ -193,8 +192,8 @@ func TestAllInstruments(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reader, provider := newReader()
-		var next roundTripFunc
-		base := roundTripFunc(func(req *http.Request) (*http.Response, error) { return next(req) })
+		var next stub.Func
+		base := stub.Func(func(req *http.Request) (*http.Response, error) { return next(req) })
 		tr := newChain(t, base, openai.Config{
 			MeterProvider: provider, IdleTimeout: 5 * time.Second, Retry: retry.Config{MaxAttempts: 2, Backoff: at(time.Second)},
 		})
@@ -219,37 +218,32 @@ func TestAllInstruments(t *testing.T) {
 
 // wantGolden was checked by hand against metrics.md: 22 operations, of which 2
 // never started, and 4 retries are 24 attempts and as many permits.
-const wantGolden = `breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com dead retrip.breaker.outcome=failure = 5
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com dead retrip.breaker.outcome=rejected = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com limited retrip.breaker.outcome=ignored = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com limited retrip.breaker.outcome=paused = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com limited retrip.breaker.outcome=success = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com m retrip.breaker.outcome=failure = 6
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com m retrip.breaker.outcome=ignored = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com m retrip.breaker.outcome=success = 4
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com s retrip.breaker.outcome=failure = 4
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com s retrip.breaker.outcome=success = 2
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com dead = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com limited = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com m = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com s = 4
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com dead = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com limited = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com m = 0
-breaker: retrip.breaker.paused s gauge retrip.breaker.name=https://api.example.com s = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=closed = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com dead retrip.breaker.state=open = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com limited retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com limited retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com limited retrip.breaker.state=open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com m retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com m retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com m retrip.breaker.state=open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com s retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com s retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com s retrip.breaker.state=open = 0
-breaker: retrip.breaker.transitions {transition} counter retrip.breaker.from=closed retrip.breaker.name=https://api.example.com dead retrip.breaker.to=open = 1
+const wantGolden = `breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=failure = 5
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=rejected = 1
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=ignored = 1
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=success = 1
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=failure = 6
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=ignored = 1
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=success = 4
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=failure = 4
+breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=success = 2
+breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat dead = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat limited = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat m = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat s = 2
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=closed = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=half_open = 1
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=open = 0
+breaker: retrip.breaker.transitions {transition} counter retrip.breaker.from=closed retrip.breaker.name=https://api.example.com chat dead retrip.breaker.to=open = 1
 openai: gen_ai.client.operation.duration s seconds B(-) error.type=canceled = 1 of 0
 openai: gen_ai.client.operation.duration s seconds B(dead) error.type=circuit_open = 1 of 0
 openai: gen_ai.client.operation.duration s seconds B(dead) error.type=connection_error = 5 of 0.5

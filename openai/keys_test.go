@@ -2,78 +2,67 @@ package openai
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
-// requestFor returns a request of a call that asks for model.
-func requestFor(t *testing.T, url, model string) *http.Request {
+// subjectOf returns what the call of a POST is about, as the entrance says it.
+func subjectOf(t *testing.T, url, payload string) call.Subject {
 	t.Helper()
-	c := new(call.Call).Init(t.Context())
-	c.Model = model
-	req, err := http.NewRequestWithContext(c, http.MethodPost, url, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return req
+	o := NewTransport(stub.Answers(), Config{}).begin(req)
+	o.Payload([]byte(payload))
+	return o.call.Subject
 }
 
-// Keys are found by what the latest request was like: none may get another's.
-func TestABreakersKeyIsSchemeHostAndModelOrDeployment(t *testing.T) {
+func TestACallIsAboutItsEndpointAndItsModelOrDeployment(t *testing.T) {
 	t.Parallel()
-	type row struct {
-		req *http.Request
-		key string
-	}
-	var rows []row
-	for origin, name := range map[string]string{
-		"https://api.openai.com": "https://api.openai.com", "http://api.openai.com": "http://api.openai.com",
-		"https://API.OpenAI.com": "https://api.openai.com", "https://u:p@api.openai.com:443": "https://api.openai.com:443",
+	for path, row := range map[string]struct{ endpoint, deployment string }{
+		"/v1/chat/completions":                   {"chat", ""},
+		"/v1/responses":                          {"responses", ""},
+		"/v1/embeddings":                         {"embeddings", ""},
+		"/deployments/A":                         {"other", ""},
+		"/deployments//embeddings":               {"embeddings", ""},
+		"":                                       {"other", ""},
+		"/openai/deployments/A/chat/completions": {"chat", "A"},
+		"/openai/deployments/A/embeddings":       {"embeddings", "A"},
+		"/openai/deployments/B/chat/completions": {"chat", "B"},
 	} {
-		for path, deployment := range map[string]string{
-			"/v1/chat/completions": "", "/v1/responses": "", "/deployments/A": "", "/deployments//x": "", "": "",
-			"/openai/deployments/A/chat/completions": "A", "/openai/deployments/A/embeddings": "A", "/openai/deployments/B/chat/completions": "B",
-		} {
-			for _, model := range []string{"", "A", "m"} {
-				key := name
-				if target := deployment + model; deployment != "" {
-					key += " " + deployment
-				} else if target != "" {
-					key += " " + target
-				}
-				rows = append(rows, row{requestFor(t, origin+path, model), key})
+		for payload, model := range map[string]string{`{}`: "", `{"model":"A"}`: "A", `{"model":"x","model":"m"}`: "m"} {
+			want := call.Subject{Endpoint: row.endpoint, Model: model}
+			if row.deployment != "" {
+				want.Model = row.deployment
+			}
+			if got := subjectOf(t, "https://api.example.com"+path, payload); got != want {
+				t.Errorf("%s, %s: %+v, want %+v", path, payload, got, want)
 			}
 		}
 	}
-	keys := new(breakerKeys)
-	var wg sync.WaitGroup
-	for stride := range 4 {
-		wg.Go(func() {
-			for i := range 20 * len(rows) {
-				r := rows[i*(2*stride+1)%len(rows)]
-				if got := keys.of(r.req); got != r.key {
-					t.Errorf("%s: %q, want %q", r.req.URL, got, r.key)
-				}
-			}
-		})
-	}
-	wg.Wait()
 }
 
-func TestTheKeysThatAreKeptAreBounded(t *testing.T) {
+func TestABudgetIsTheHostsModelsAndTargets(t *testing.T) {
 	t.Parallel()
-	keys := new(breakerKeys)
-	for n := range 2 * maxBreakerKeys {
-		model := strconv.Itoa(n)
-		if got := keys.of(requestFor(t, "https://host/v1/chat/completions", model)); !strings.HasSuffix(got, " "+model) {
-			t.Errorf("%q for %s", got, model)
+	for want, subject := range map[string]call.Subject{
+		"api.example.com":     {},
+		"api.example.com m":   {Endpoint: "chat", Model: "m"},
+		"api.example.com m t": {Endpoint: "embeddings", Model: "m", Target: "t"},
+	} {
+		c := new(call.Call).Init(t.Context())
+		c.Subject = subject
+		req, err := http.NewRequestWithContext(c, http.MethodPost, "https://api.example.com/v1/chat/completions", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(keys.kept) != maxBreakerKeys {
-		t.Errorf("%d are kept", len(keys.kept))
+		if got := hostAndModel(req); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := hostAndModel(req.WithContext(t.Context())); got != "api.example.com" {
+			t.Errorf("%q without a call", got)
+		}
 	}
 }

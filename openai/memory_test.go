@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestMemoryIsFlatWhateverModelsAreNamed(t *testing.T) { //nolint:paralleltest // see above
 	_, provider := newReader()
 	n := 0
-	tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		n++
 		return reply(200, `{"model":"answered-`+strconv.Itoa(n)+`"}`).RoundTrip(req)
 	}), openai.Config{MeterProvider: provider})

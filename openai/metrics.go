@@ -14,6 +14,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/measure"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // The names of this package's metrics and attributes. The gen_ai.* ones are
@@ -75,7 +76,7 @@ func (l labels) attributes() []attribute.KeyValue {
 type server struct{ address, port string }
 
 func serverOf(u *url.URL) server {
-	if address := u.Hostname(); address != "" {
+	if address := measure.Label(u.Hostname()); address != "" {
 		return server{address, portOf(u)}
 	}
 	return server{}
@@ -164,21 +165,21 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	return made
 }
 
-// record records an operation that is over. told is what its answer said, if
+// record records an operation that is over. said is what its answer said, if
 // it had one.
-func (r *operationRecorder) record(o *operation, told told, failure string) {
+func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	options := r.optionsOf(series{
-		operation: o.kind.operation, models: models{o.call.Model, told.model},
+		operation: o.kind.operation, models: models{o.call.Model, said.model},
 		scheme: o.url.Scheme, host: o.url.Host, errorType: failure,
 	}, o.url)
-	if told.first > 0 {
-		r.firstChunk.Record(&o.call, told.first.Seconds(), options.firstChunk)
+	if said.first > 0 {
+		r.firstChunk.Record(&o.call, said.first.Seconds(), options.firstChunk)
 	}
-	if told.usage.hasInput {
-		r.tokens.Record(&o.call, told.usage.input, options.input)
+	if said.usage.hasInput {
+		r.tokens.Record(&o.call, said.usage.input, options.input)
 	}
-	if told.usage.hasOutput {
-		r.tokens.Record(&o.call, told.usage.output, options.output)
+	if said.usage.hasOutput {
+		r.tokens.Record(&o.call, said.usage.output, options.output)
 	}
 	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
@@ -200,7 +201,7 @@ func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	if !r.streams.Enabled(c) {
 		return
 	}
-	l := r.labels(endpointOf(req.URL.Path).operation, models{asked: c.Model}, req.URL)
+	l := r.labels(endpointOf(req).operation, models{asked: c.Model}, req.URL)
 	l.outcome = outcome
 	r.streams.Add(c, 1, r.options.Get(l))
 }
@@ -250,21 +251,7 @@ func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		start = time.Now()
 	}
 	response, err := t.base.RoundTrip(req)
-	switch {
-	case response == nil && err == nil:
-		err = errNoResponse
-	case response == nil:
-	case err != nil:
-		if response.Body != nil {
-			_ = response.Body.Close()
-		}
-		response = nil
-	default:
-		if response.Body == nil {
-			response.Body = http.NoBody
-		}
-		response.Request = req
-	}
+	response, err = roundtrip.Mend(req, response, err)
 	if recording {
 		t.record(req, time.Since(start), response, err)
 	}
@@ -276,7 +263,7 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	if c := call.From(ctx); c != nil {
 		model = c.Model
 	}
-	s := series{operation: endpointOf(req.URL.Path).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
+	s := series{operation: endpointOf(req).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
 	if response != nil {
 		s.status, s.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
 	} else {
@@ -316,9 +303,7 @@ func attemptFailure(ctx context.Context, err error) string {
 
 // CloseIdleConnections closes those of the base, if it has any.
 func (t *MetricsTransport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 func portOf(u *url.URL) string {

@@ -18,6 +18,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -143,7 +144,7 @@ func slowStream() io.Reader {
 }
 
 // slowly takes 100 ms to the headers.
-func slowly(answer roundTripFunc) roundTripFunc {
+func slowly(answer stub.Func) stub.Func {
 	return func(req *http.Request) (*http.Response, error) {
 		time.Sleep(100 * time.Millisecond)
 		return answer(req)
@@ -157,7 +158,7 @@ func TestAnOperationLastsFromItsStartToTheLastByteOfItsAnswer(t *testing.T) {
 		attempts = 3 * 0.1
 		body     = 3 * 1.0
 	)
-	for name, answer := range map[string]roundTripFunc{
+	for name, answer := range map[string]stub.Func{
 		"JSON":   replyWith(200, slowJSON, -1),
 		"stream": replyWith(200, slowStream, -1, "Content-Type", "text/event-stream"),
 	} {
@@ -265,7 +266,7 @@ func TestACallIsOneOperationAndAnAttemptEachRequest(t *testing.T) {
 func TestFailedOperationsHaveAnErrorType(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		answer roundTripFunc
+		answer stub.Func
 		ctx    func(context.Context) (context.Context, context.CancelFunc)
 		close  bool
 		want   string
@@ -351,9 +352,9 @@ func TestTheBooksBalance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader, provider := newReader()
 		n := 0
-		tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 			n++
-			list := []roundTripFunc{
+			list := []stub.Func{
 				reply(200, `{"ok":true}`), reply(503, "busy"), lost(io.EOF), reply(200, `{"ok":true}`),
 				reply(429, "slow", "Retry-After", "1"), reply(500, "?"), reply(400, "no"),
 			}
@@ -388,7 +389,7 @@ func TestModelLabelsAreBounded(t *testing.T) {
 	t.Parallel()
 	reader, provider := newReader()
 	n := 0
-	tr := newChain(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		n++
 		return answers(reply(200, `{"object":"chat.completion","model":"answered-`+strconv.Itoa(n)+`"}`)).RoundTrip(req)
 	}), openai.Config{MeterProvider: provider, DisableBreaker: true})
@@ -499,7 +500,7 @@ func TestCloseUnregistersTheCallbacks(t *testing.T) {
 	}
 	do(t, tr, ask(t, t.Context(), "m"))
 	data := collect(t, reader)
-	for _, name := range []string{"retrip.breaker.state", "retrip.breaker.paused", "retrip.breaker.consecutive_failures"} {
+	for _, name := range []string{"retrip.breaker.state", "retrip.breaker.consecutive_failures"} {
 		if all := data.with(name); len(all) != 0 {
 			t.Errorf("%s is collected after Close: %+v", name, all)
 		}
@@ -534,6 +535,7 @@ func TestBrokenInstrumentsFailNoCall(t *testing.T) {
 				}
 				for range 10 {
 					do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+					time.Sleep(apart)
 				}
 				wantOpen(t, do(t, tr, ask(t, t.Context(), "m")).err)
 			})
@@ -646,7 +648,7 @@ func TestTheMetricsLayerWorksAlone(t *testing.T) {
 func TestABaseThatMisbehavesMakesOneAttempt(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		base      roundTripFunc
+		base      stub.Func
 		errorType string
 	}{
 		"a response beside an error": {func(*http.Request) (*http.Response, error) {
@@ -701,7 +703,7 @@ func TestAnAttemptThatATimeLimitEndsIsATimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reader, provider := newReader()
-		base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		base := stub.Func(func(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})

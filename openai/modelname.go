@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
+
+	"github.com/retrip-go/retrip/internal/json"
 )
 
 // maxModel bounds the model's name where it becomes part of a key or a label.
@@ -21,24 +23,33 @@ type knownName struct{ value, name string }
 var seed = maphash.MakeSeed()
 
 // modelName returns the model's name that a JSON string stands for, bounded;
-// "" if it is none.
+// "" if it is none. It is always a copy: a part of the payload would keep all
+// of it in memory for as long as a breaker or a label has the name.
 func modelName(value []byte) string {
 	if len(value) > maxModel {
-		return bounded(text(value))
+		return bounded(value)
 	}
 	place := &names[maphash.Bytes(seed, value)%maxNames]
 	if known := place.Load(); known != nil && known.value == string(value) {
 		return known.name
 	}
-	made := &knownName{string(value), bounded(text(value))}
+	made := &knownName{string(value), json.Text(value)}
 	place.Store(made)
 	return made.name
 }
 
-// bounded cuts the name of a model.
-func bounded(model string) string {
-	if len(model) > maxModel {
-		return strings.ToValidUTF8(model[:maxModel], "")
+// bounded returns the beginning of a name that is too long to be looked up. One
+// that is longer than any name with escapes could be has them as written: it is
+// nobody's, and only has to be the same each time.
+func bounded(value []byte) string {
+	name := string(value[:min(len(value), 6*maxModel)])
+	if len(name) == len(value) {
+		name = json.Text(value)
+	} else {
+		name = strings.TrimPrefix(name, `"`)
 	}
-	return model
+	if len(name) <= maxModel {
+		return name
+	}
+	return strings.Clone(strings.ToValidUTF8(name[:maxModel], ""))
 }

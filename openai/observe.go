@@ -8,34 +8,37 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// observe is the breaker's Observe: the answers of this package know best what
-// they come to, all else is judged as plain HTTP.
+type observeFunc = func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)
+
+// observe is the breaker's Observe: an answer that a format judges knows best
+// what it comes to, all else is judged as plain HTTP.
 func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 	if response == nil {
 		return breaker.DefaultObserve(response, err)
 	}
-	if a, ok := response.Body.(*answer); ok && a.kind != opaqueAnswer {
-		return breaker.Undecided, a, 0
+	switch answer := call.From(response.Request.Context()).Answer.(type) {
+	case *answer:
+		if answer.format != nil && !answer.isOpaque() {
+			return breaker.Undecided, answer, 0
+		}
+	case *errorAnswer:
+		wait, _ := waitOf(response.Header, false, time.Now())
+		return answer.verdict().outcome, nil, wait
 	}
-	if response.StatusCode < http.StatusBadRequest {
-		return breaker.DefaultObserve(response, err)
-	}
-	api := peekError(response, call.AttemptFrom(response.Request.Context()))
-	outcome, hint := errorOutcome(response, api)
-	return outcome, nil, hint
+	return breaker.DefaultObserve(response, err)
 }
 
 // observers returns an Observe that asks this package's own and then user's,
 // which may be nil.
-func observers(user func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)) func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
+func observers(user observeFunc) observeFunc {
 	if user == nil {
 		return observe
 	}
 	return func(response *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
-		outcome, observer, hint := observe(response, err)
-		if o, w, h := user(response, err); o != breaker.Undecided || w != nil {
-			return o, w, h
+		outcome, observer, wait := observe(response, err)
+		if o, w, asked := user(response, err); o != breaker.Undecided || w != nil {
+			return o, w, asked
 		}
-		return outcome, observer, hint
+		return outcome, observer, wait
 	}
 }

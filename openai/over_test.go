@@ -6,12 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -60,7 +62,7 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					body := &blockedBody{text: row.text, closed: make(chan struct{}), lost: make(chan struct{})}
-					base := roundTripFunc(func(*http.Request) (*http.Response, error) {
+					base := stub.Func(func(*http.Request) (*http.Response, error) {
 						return &http.Response{StatusCode: 200, ContentLength: -1, Body: body, Header: http.Header{"Content-Type": {row.contentType}}}, nil
 					})
 					reader, provider := newReader()
@@ -94,7 +96,7 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 					if data.count(operationDuration, "error.type", want) != 1 || data.count(operationDuration) != 1 {
 						t.Errorf("operations %+v", data.with(operationDuration))
 					}
-					if got := tr.Snapshot()[0].Totals; got.Failure != 0 {
+					if got := tr.Snapshot().Breakers[0].Totals; got.Failure != 0 {
 						t.Errorf("the breaker counted %+v", got)
 					}
 					if name == "stream" && (data.sum(streamOutcomes) != 1 || data.sum(streamOutcomes, "retrip.stream.outcome", "closed_by_caller") != 1) {
@@ -159,17 +161,22 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 	}
 }
 
+// undialled fails as net/http does when it gets no connection, which proves that
+// nothing was sent.
+func undialled(req *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host)
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+}
+
 // An answer that was given up for an attempt that then was never sent is the
 // call's answer after all.
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
-	refused := roundTripFunc(func(*http.Request) (*http.Response, error) {
-		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-	})
 	reader, provider := newReader()
-	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), refused),
+	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), undialled),
 		openai.Config{MeterProvider: provider, Retry: retry.Config{Backoff: at(time.Millisecond), MaxAttempts: 2}})
-	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.status != 200 {
+	var wrong *openai.AnswerError
+	if got := do(t, tr, ask(t, t.Context(), "m")); !errors.As(got.err, &wrong) || wrong.Code != "server_error" || got.status != 200 {
 		t.Errorf("got %+v", got)
 	}
 	data := collect(t, reader)
@@ -201,7 +208,7 @@ func TestTheLastEventOfAStreamOfKnownLengthCounts(t *testing.T) {
 	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil {
 		t.Errorf("got %+v", got)
 	}
-	if got := tr.Snapshot()[0].Totals; got.Success != 1 || got.Failure != 0 {
+	if got := tr.Snapshot().Breakers[0].Totals; got.Success != 1 || got.Failure != 0 {
 		t.Errorf("the breaker counted %+v", got)
 	}
 	if data := collect(t, reader); data.sum(streamOutcomes, "retrip.stream.outcome", "complete") != 1 {
@@ -215,14 +222,14 @@ func TestWholeHoldsChoicesThatComeOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	second := strings.ReplaceAll(tokenEvent, `"index":0`, `"index":1`)
 	secondEnd := strings.ReplaceAll(endEvent, `"index":0`, `"index":1`)
-	stream := func(parts ...string) roundTripFunc {
+	stream := func(parts ...string) stub.Func {
 		return replyWith(200, func() io.Reader { return &slowBody{pieces: parts} }, -1, "Content-Type", "text/event-stream")
 	}
 	base := answers(stream(tokenEvent, endEvent, second), stream(tokenEvent, endEvent, second, secondEnd, doneEvent))
 	tr := newChain(t, base, openai.Config{Delivery: openai.Whole, Retry: retry.Config{Backoff: at(time.Millisecond)}})
 	want := tokenEvent + endEvent + second + secondEnd + doneEvent
-	if got := do(t, tr, ask(t, t.Context(), "m")); got.err != nil || got.body != want || len(base.seen()) != 2 {
-		t.Errorf("after %d requests: %+v", len(base.seen()), got)
+	if got := do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, `{"model":"m","n":2}`)); got.err != nil || got.body != want || len(base.Payloads()) != 2 {
+		t.Errorf("after %d requests: %+v", len(base.Payloads()), got)
 	}
 }
 
@@ -244,10 +251,10 @@ func TestACallThatIsRefusedBeforeItBeginsIsAnOperation(t *testing.T) {
 	} {
 		reader, provider := newReader()
 		tr := newChain(t, answers(reply(200, `{}`)), openai.Config{MeterProvider: provider})
-		body := &closeCounter{Reader: strings.NewReader(hello)}
+		body := &stub.Body{Reader: strings.NewReader(hello)}
 		row.req.Body = body
-		if got := do(t, tr, row.req); got.err == nil || body.closed != 1 {
-			t.Errorf("got %+v, the body was closed %d times", got, body.closed)
+		if got := do(t, tr, row.req); got.err == nil || body.Closed() != 1 {
+			t.Errorf("got %+v, the body was closed %d times", got, body.Closed())
 		}
 		data := collect(t, reader)
 		if data.count(operationDuration) != 1 || data.count(operationDuration, row.attrs...) != 1 {
@@ -288,13 +295,13 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 	t.Parallel()
 	const failed = `{"model":"m-1","error":{"code":"server_error"}}`
 	for name, row := range map[string]struct {
-		second              roundTripFunc
+		second              stub.Func
 		status              int
 		errorType, answered string
 	}{
 		"the second attempt's": {reply(500, ""), 500, "500", "-"},
 		"the first one's, as the second was not sent": {
-			lost(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), 200, "stream_error", "m-1",
+			undialled, 200, "stream_error", "m-1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,34 +5,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/retrip-go/retrip/breaker"
-	"github.com/retrip-go/retrip/internal/held"
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
-
-// maxErrorWait bounds the wait for an error's body: it is read for its code
-// only, which most errors don't need.
-const maxErrorWait = 250 * time.Millisecond
-
-// statusReasons are the statuses that another attempt may mend: those of
-// retry.IsRetryableStatus, and some that proxies made up.
-var statusReasons = map[int]retry.Reason{
-	http.StatusRequestTimeout:      retry.ReasonTimeout,
-	http.StatusTooManyRequests:     retry.ReasonRateLimited,
-	http.StatusInternalServerError: retry.ReasonServerError,
-	http.StatusBadGateway:          retry.ReasonServerError,
-	http.StatusServiceUnavailable:  retry.ReasonOverloaded,
-	http.StatusGatewayTimeout:      retry.ReasonTimeout,
-	521:                            retry.ReasonConnection, // Cloudflare: the origin refused the connection
-	522:                            retry.ReasonConnection, // Cloudflare: connecting to it took too long
-	523:                            retry.ReasonConnection, // Cloudflare: it is unreachable
-	529:                            retry.ReasonOverloaded, // Anthropic: overloaded
-}
-
-func statusReason(code int) (retry.Reason, bool) {
-	reason, ok := statusReasons[code]
-	return reason, ok
-}
 
 // An advice is what x-should-retry says, with which OpenAI and Anthropic
 // overrule what their SDKs make of a status.
@@ -45,7 +21,7 @@ const (
 )
 
 func adviceOf(h http.Header) advice {
-	switch first(h, "X-Should-Retry") {
+	switch roundtrip.First(h, "X-Should-Retry") {
 	case "true":
 		return retryAdvised
 	case "false":
@@ -54,32 +30,36 @@ func adviceOf(h http.Header) advice {
 	return noAdvice
 }
 
-// policy is the Policy of the chain. A quota that is used up goes before
-// x-should-retry, and that before the status.
-func policy(a *retry.Attempt) retry.Decision {
+// DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
+// with the codes, statuses and headers of providers. A quota that is used up
+// goes before x-should-retry, and that before the status or the error that a
+// 2xx holds. A Policy of one's own may call it, within a Transport of this
+// package.
+func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		return retry.DefaultPolicy(a)
 	}
 	if a.Err == nil && a.Response.StatusCode < http.StatusBadRequest {
 		return retry.Stop(retry.NotRetryable)
 	}
-	reason, retryable, api := judge(a)
+	v := verdictOf(a)
 	advised := adviceOf(a.Response.Header)
+	reason := v.reason
 	switch {
-	case api.isQuota() && (retryable || advised == retryAdvised),
-		retryable && advised == stopAdvised:
+	case v.quota && (statusReasons[a.Response.StatusCode] != "" || advised == retryAdvised),
+		reason != retry.NotRetryable && advised == stopAdvised:
 		return retry.Stop(retry.StopServerSaysNo)
-	case retryable:
+	case reason != retry.NotRetryable:
 	case advised == retryAdvised:
 		reason = retry.ReasonServerSaysYes
 	default:
 		return retry.Stop(retry.NotRetryable)
 	}
-	if wait, ok := waitOf(a.Response.Header, reason == retry.ReasonRateLimited, time.Now()); ok {
+	if wait, ok := waitOf(a.Response.Header, v.limited, time.Now()); ok {
 		next := retry.After(wait, reason)
-		if reason == retry.ReasonRateLimited {
-			// Who was told the same short wait as many others comes back over as
-			// long again, as those do whom the breaker's pause holds back.
+		if v.limited {
+			// Who was asked for the same short wait as many others comes back over
+			// as long again, as those do whom the pause holds back.
 			next = next.Spread(min(wait, time.Second))
 		}
 		return next
@@ -87,81 +67,20 @@ func policy(a *retry.Attempt) retry.Decision {
 	return retry.AfterBackoff(reason)
 }
 
-// judge returns what the response is worth by itself, without x-should-retry.
-// An error with a quota's code is as retryable as it would be without it.
-func judge(a *retry.Attempt) (reason retry.Reason, retryable bool, api *apiError) {
-	reason, retryable = statusReason(a.Response.StatusCode)
-	api = peekedError(a.Response)
-	if a.Err == nil || retryable {
-		return reason, retryable, api
-	}
-	reason = retry.ReasonBrokenBody
-	var broken *answerError
+// verdictOf returns what an attempt with a response is worth.
+func verdictOf(a *retry.Attempt) verdict {
+	var broken *AnswerError
 	if errors.As(a.Err, &broken) {
-		reason, api = broken.reason, broken.api
+		return broken.verdict
 	}
-	if known, ok := api.reason(); ok && !api.isQuota() {
-		reason = known
+	code := a.Response.StatusCode
+	if code < http.StatusBadRequest {
+		return brokenVerdict(retry.ReasonBrokenBody) // a user's Inspect has said so
 	}
-	return reason, reason != retry.NotRetryable, api
-}
-
-// A peekedBody is the body of an error, whose beginning was read for its code.
-type peekedBody struct {
-	*held.Body
-
-	found *apiError
-}
-
-// peekError looks into the body of an error whose status alone does not
-// decide, once: the body is put back and can be read from its first byte. It
-// returns nil if there is no error in it.
-func peekError(response *http.Response, attempt held.Canceler) *apiError {
-	if peeked, ok := response.Body.(*peekedBody); ok {
-		return peeked.found
+	if c := call.From(a.Request.Context()); c != nil {
+		if e, ok := c.Answer.(*errorAnswer); ok && e.response == a.Response {
+			return e.verdict()
+		}
 	}
-	if !worthPeeking(response) {
-		return nil
-	}
-	peeked := &peekedBody{Body: held.New(response.Body, attempt)}
-	response.Body = peeked
-	value := jsonCheck{factless: true}
-	_ = peeked.Fill(maxErrorBytes, response.ContentLength, maxErrorWait, value.endsIn) // who reads the body is told
-	if found := parseAPIError(peeked.Held()); found != nil {
-		found.status = response.StatusCode
-		peeked.found = found
-	}
-	return peeked.found
-}
-
-// peekedError returns what peekError has found.
-func peekedError(response *http.Response) *apiError {
-	if peeked, ok := response.Body.(*peekedBody); ok {
-		return peeked.found
-	}
-	return nil
-}
-
-// worthPeeking reports whether a code in the body could change anything: only
-// where another attempt would follow otherwise.
-func worthPeeking(response *http.Response) bool {
-	_, retryable := statusReason(response.StatusCode)
-	return (retryable || response.StatusCode >= http.StatusBadRequest && adviceOf(response.Header) == retryAdvised) &&
-		response.Body != nil && response.Body != http.NoBody &&
-		!isCompressed(response)
-}
-
-// errorOutcome is what a response with an error status says to the breaker, and
-// the wait that it asked for. A used-up quota says nothing of the provider.
-func errorOutcome(response *http.Response, api *apiError) (breaker.Outcome, time.Duration) {
-	code := response.StatusCode
-	switch {
-	case api.isQuota():
-		return breaker.Ignored, 0
-	case code == http.StatusRequestTimeout, code >= http.StatusInternalServerError:
-		wait, _ := waitOf(response.Header, false, time.Now())
-		return breaker.Failure, wait
-	default:
-		return breaker.Ignored, 0
-	}
+	return statusVerdict(code)
 }

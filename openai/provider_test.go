@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -138,15 +139,15 @@ func TestARateLimitIsWaitedOutByAllAndLeftBySpreadOutCallers(t *testing.T) {
 		var mu sync.Mutex
 		var requests int
 		var second []time.Duration
-		base := roundTripper(func(*http.Request) (*http.Response, error) {
+		base := stub.Func(func(*http.Request) (*http.Response, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			requests++
 			if time.Since(start) < time.Second {
-				return plainResponse(429, `{"error":{"code":"rate_limit_exceeded"}}`, "Retry-After", "1"), nil
+				return stub.Response(429, `{"error":{"code":"rate_limit_exceeded"}}`, "Retry-After", "1"), nil
 			}
 			second = append(second, time.Since(start))
-			return plainResponse(200, `{"choices":[]}`), nil
+			return stub.Response(200, `{"choices":[]}`), nil
 		})
 		chain := openai.NewTransport(base, openai.Config{})
 		var failed atomic.Int32
@@ -168,17 +169,6 @@ func TestARateLimitIsWaitedOutByAllAndLeftBySpreadOutCallers(t *testing.T) {
 			t.Errorf("%d failed, %d requests, the second wave within %v", failed.Load(), requests, spread)
 		}
 	})
-}
-
-func plainResponse(code int, body string, header ...string) *http.Response {
-	resp := &http.Response{
-		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
-		ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
-	}
-	for i := 0; i < len(header); i += 2 {
-		resp.Header.Set(header[i], header[i+1])
-	}
-	return resp
 }
 
 // limited is a provider that serves 40 calls a second, in bursts of up to 40.
@@ -208,14 +198,14 @@ func (l *limited) RoundTrip(*http.Request) (*http.Response, error) {
 		l.served++
 		l.mu.Unlock()
 		time.Sleep(4 * time.Second)
-		return plainResponse(200, `{"choices":[]}`), nil
+		return stub.Response(200, `{"choices":[]}`), nil
 	}
 	missing := time.Duration((1 - l.tokens) / limitRate * float64(time.Second))
 	l.mu.Unlock()
 	if !l.hints {
-		return plainResponse(429, `{}`), nil
+		return stub.Response(429, `{}`), nil
 	}
-	return plainResponse(429, `{}`, "Retry-After-Ms", strconv.FormatInt(missing.Milliseconds()+1, 10)), nil
+	return stub.Response(429, `{}`, "Retry-After-Ms", strconv.FormatInt(missing.Milliseconds()+1, 10)), nil
 }
 
 func TestARateLimitedBatchUsesWhatTheLimitAllows(t *testing.T) {

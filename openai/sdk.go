@@ -25,18 +25,18 @@ type SDKRetries int
 
 // How to get along with an SDK's retries.
 const (
-	// StopSDKRetries, the default, marks a failure that is returned after the
-	// last attempt with "x-should-retry: false", which SDKs obey. Errors have
-	// no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
+	// StopSDKRetries, the default, marks a failure with "x-should-retry: false",
+	// which SDKs obey, if the call was retried here, or would have been but for
+	// the budget, the deadline, too long a wait, the breaker or a quota that is
+	// used up. What is not retried here is left to the SDK. Errors have no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
 	// more is the SDK repeating a call that had been given up, and gets one
 	// attempt. The first one is logged as a warning.
 	StopSDKRetries SDKRetries = iota
 
-	// StopSDKRetriesAlways does the same. And where a breaker refuses a call,
-	// it is answered with a response in place of an error, which SDKs would
-	// repeat: a 503 with the code "circuit_open" for an open circuit, a 429
-	// with the code "rate_limit_exceeded" for a pause too long to wait out,
-	// each with a Retry-After.
+	// StopSDKRetriesAlways does the same. And where a call is refused, it is
+	// answered with a response in place of an error, which SDKs would repeat: a
+	// 503 with the code "circuit_open" for a *breaker.OpenError, a 429 with the
+	// code "rate_limit_exceeded" for a *LimitError, each with a Retry-After.
 	StopSDKRetriesAlways
 
 	// IgnoreSDKRetries leaves headers, requests and errors as they are.
@@ -91,9 +91,10 @@ func isSDKRetry(h http.Header) bool {
 	return err == nil && n > 0
 }
 
-// mark tells an SDK that a response is final.
-func (g *sdkGuard) mark(response *http.Response) {
-	if g.mode == IgnoreSDKRetries || !isSDKRetryable(response) {
+// mark tells an SDK that a response is final, if this package has given the
+// call up.
+func (g *sdkGuard) mark(response *http.Response, gaveUp bool) {
+	if !gaveUp || g.mode == IgnoreSDKRetries || !isSDKRetryable(response) {
 		return
 	}
 	// The base may still hold the map, or hand it out again.
@@ -123,14 +124,21 @@ func isSDKRetryable(response *http.Response) bool {
 // answer returns what a failed call is answered with: err, or the response
 // that stands for it.
 func (g *sdkGuard) answer(req *http.Request, err error) (*http.Response, error) {
-	var refused *breaker.OpenError
-	if g.mode != StopSDKRetriesAlways || req.Context().Err() != nil || !errors.As(err, &refused) {
+	if g.mode != StopSDKRetriesAlways || req.Context().Err() != nil {
 		return nil, err
 	}
-	return refusalResponse(req, refused), nil
+	var open *breaker.OpenError
+	var limited *LimitError
+	switch {
+	case errors.As(err, &open):
+		return openCircuit.response(req, open.RetryAfter), nil
+	case errors.As(err, &limited):
+		return rateLimited.response(req, limited.RetryAfter), nil
+	}
+	return nil, err
 }
 
-// A refusal is what a breaker's refusal looks like as a provider's error.
+// A refusal is what a call that was refused looks like as a provider's error.
 type refusal struct {
 	status              int
 	errType, code, text string
@@ -141,15 +149,14 @@ var (
 		http.StatusServiceUnavailable, "server_error", "circuit_open",
 		"Not sent: the circuit to the provider is open after failures.",
 	}
-	pausedCircuit = refusal{
+	rateLimited = refusal{
 		http.StatusTooManyRequests, "requests", "rate_limit_exceeded",
 		"Not sent: the provider's rate limit is exhausted, and it takes too long to wait for it.",
 	}
 )
 
-// refusalResponse returns a response that was never sent by any server.
-func refusalResponse(req *http.Request, err *breaker.OpenError) *http.Response {
-	r := openCircuit
+// response returns a response that was never sent by any server.
+func (r refusal) response(req *http.Request, after time.Duration) *http.Response {
 	body := `{"error":{"message":"` + r.text + `","type":"` + r.errType + `","param":null,"code":"` + r.code + `"}}`
 	response := &http.Response{
 		Status:     strconv.Itoa(r.status) + " " + http.StatusText(r.status),
@@ -158,7 +165,7 @@ func refusalResponse(req *http.Request, err *breaker.OpenError) *http.Response {
 		Header: http.Header{
 			"Content-Type":   {"application/json"},
 			"Content-Length": {strconv.Itoa(len(body))},
-			"Retry-After":    {wholeSeconds(err.RetryAfter)},
+			"Retry-After":    {wholeSeconds(after)},
 			"X-Should-Retry": {"false"},
 		},
 		ContentLength: int64(len(body)),

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -43,9 +44,13 @@ func TestAFinalFailureTellsTheSDKToStop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			response := made(row.code, "", row.header...)
+			response := stub.Response(row.code, "", row.header...)
 			before, kept := response.Header, response.Header.Clone()
-			(&sdkGuard{mode: row.mode}).mark(response)
+			unmarked := response.Header.Get("X-Should-Retry")
+			if (&sdkGuard{mode: row.mode}).mark(response, false); response.Header.Get("X-Should-Retry") != unmarked {
+				t.Error("a call that was not given up was marked")
+			}
+			(&sdkGuard{mode: row.mode}).mark(response, true)
 			if got := response.Header.Get("X-Should-Retry"); got != row.want {
 				t.Errorf("x-should-retry is %q, want %q", got, row.want)
 			}
@@ -55,11 +60,14 @@ func TestAFinalFailureTellsTheSDKToStop(t *testing.T) {
 		})
 	}
 	response := &http.Response{StatusCode: 503}
-	(&sdkGuard{}).mark(response)
+	(&sdkGuard{}).mark(response, true)
 	if response.Header.Get("X-Should-Retry") != "false" {
 		t.Error("a response without a header map was not marked")
 	}
 }
+
+// planted must not be logged.
+const planted = "sk-planted"
 
 var retryCounts = []struct {
 	value string
@@ -88,10 +96,7 @@ func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
 		for mode, limits := range map[SDKRetries]bool{StopSDKRetries: true, StopSDKRetriesAlways: true, IgnoreSDKRetries: false} {
 			t.Run(fmt.Sprintf("%q, %v", row.value, mode), func(t *testing.T) {
 				t.Parallel()
-				base := &replies{
-					func() *http.Response { return made(503, "", "retry-after", "0") },
-					func() *http.Response { return made(200, "") },
-				}
+				base := stub.Answers(stub.Reply(503, "", "retry-after", "0"), stub.Reply(200, ""))
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com/v1/models", http.NoBody)
 				if err != nil {
 					t.Fatal(err)
@@ -103,7 +108,7 @@ func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
 					t.Fatal(err)
 				}
 				_ = response.Body.Close()
-				if once := len(*base) == 1; once != (row.want && limits) {
+				if once := base.Calls() == 1; once != (row.want && limits) {
 					t.Errorf("one attempt: %v", once)
 				}
 			})
@@ -130,7 +135,7 @@ func TestOneWarningATransport(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
 	guard := &sdkGuard{logger: slog.New(slog.NewTextHandler(&log, nil))}
-	header := http.Header{"X-Stainless-Retry-Count": {"1"}, "Authorization": {"Bearer " + secret}}
+	header := http.Header{"X-Stainless-Retry-Count": {"1"}, "Authorization": {"Bearer " + planted}}
 	guard.limit(t.Context(), http.Header{"X-Stainless-Retry-Count": {"0"}})
 	if log.Len() != 0 {
 		t.Errorf("logged for a first request: %s", log.String())
@@ -144,7 +149,7 @@ func TestOneWarningATransport(t *testing.T) {
 	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN") || !strings.Contains(text, "WithMaxRetries(0)") {
 		t.Errorf("logged %q", text)
 	}
-	if strings.Contains(text, secret) {
+	if strings.Contains(text, planted) {
 		t.Errorf("a header was logged: %s", text)
 	}
 }
@@ -154,7 +159,7 @@ func TestABreakersRefusalMayBecomeAResponse(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	open := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 1500 * time.Millisecond}
-	paused := &breaker.OpenError{Key: "https://api.example.com m", RetryAfter: 2 * time.Minute, RateLimited: true}
+	paused := &LimitError{Key: "https://api.example.com m", RetryAfter: 2 * time.Minute}
 	for name, row := range map[string]struct {
 		mode   SDKRetries
 		ctx    context.Context

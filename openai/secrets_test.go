@@ -122,7 +122,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		"an error in a stream":  {base: answers(reply(200, "data: "+echo+"\n\n", stream...)), status: 200},
 		"a stream that is cut":  {base: answers(replyWith(200, cut(delta), -1, stream...)), status: 200},
 		"a stream that is junk": {base: answers(reply(200, "data: {planted-answer\n\n", stream...)), status: 200},
-		"a rejecting base":      {base: answers(lost(&breaker.OpenError{Key: "k", RetryAfter: time.Second, RateLimited: true}))},
+		"a rejecting base":      {base: answers(lost(&openai.LimitError{Key: "k", RetryAfter: time.Second}))},
 		"an end during a wait": {
 			base: answers(reply(503, echo)), cfg: openai.Config{Retry: retry.Config{Backoff: at(time.Hour), MaxElapsed: -1}},
 			change: func(r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/json"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -45,8 +46,9 @@ type storeScan struct {
 }
 
 // member takes one top-level member.
-func (s *storeScan) member(key, value []byte) {
-	switch string(key) {
+func (s *storeScan) member(m *json.Scanner) {
+	value := m.Value()
+	switch string(m.Key()) {
 	case "store":
 		if string(value) == "false" {
 			s.off = true

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -33,7 +34,7 @@ type part struct {
 }
 
 // timed is a base whose every answer is a stream of parts, in virtual time.
-func timed(parts ...part) roundTripper {
+func timed(parts ...part) stub.Func {
 	return func(req *http.Request) (*http.Response, error) {
 		reader, writer := io.Pipe()
 		go func() {
@@ -58,10 +59,6 @@ func timed(parts ...part) roundTripper {
 		}, nil
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func chatRequest(ctx context.Context, t *testing.T) *http.Request {
 	t.Helper()
@@ -230,8 +227,9 @@ func TestWhatCompletesAStream(t *testing.T) {
 		"[DONE] without blank line":   {"chat/completions", tokenEvent + "data: [DONE]", true},
 		"a finish_reason":             {"chat/completions", tokenEvent + endEvent, true},
 		"neither":                     {"chat/completions", tokenEvent, false},
-		"one choice of two":           {"chat/completions", tokenEvent + second + endEvent, false},
-		"both choices":                {"chat/completions", tokenEvent + second + secondEnd + endEvent, true},
+		"one choice of two":           {"chat/completions?n=2", tokenEvent + second + endEvent, false},
+		"one choice, counted on":      {"chat/completions", tokenEvent + second + endEvent, true}, // as TGI does
+		"both choices":                {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent, true},
 		"completions":                 {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":"length"}]}` + "\n\n", true},
 		"completions cut":             {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":null}]}` + "\n\n", false},
 		"response.completed":          {"responses", response("output_text.delta") + response("completed"), true},
@@ -246,14 +244,18 @@ func TestWhatCompletesAStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			base := roundTripper(func(*http.Request) (*http.Response, error) {
+			base := stub.Func(func(*http.Request) (*http.Response, error) {
 				return &http.Response{
 					StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader(row.body)),
 					Header: http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}},
 				}, nil
 			})
-			req := chatRequest(t.Context(), t)
-			req.URL.Path = "/v1/" + row.endpoint
+			payload := streamed
+			path, two := strings.CutSuffix(row.endpoint, "?n=2")
+			if two {
+				payload = strings.Replace(payload, "{", `{"n":2,`, 1)
+			}
+			req := request(t, t.Context(), http.MethodPost, "http://x/v1/"+path, payload)
 			resp, err := openai.NewTransport(base, openai.Config{Retry: once}).RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
@@ -267,8 +269,9 @@ func TestWhatCompletesAStream(t *testing.T) {
 	}
 }
 
-func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
+func TestStreamsThatDieOpenTheBreaker(t *testing.T) {
 	t.Parallel()
+	const rounds = breaker.DefaultFailureThreshold // streams that die together are one failure
 	for _, parallel := range []int{1, 5} {
 		for _, healthy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d at a time, healthy %v", parallel, healthy), func(t *testing.T) {
@@ -282,7 +285,7 @@ func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
 					var wait sync.WaitGroup
 					for range parallel {
 						wait.Go(func() {
-							for range 20 / parallel {
+							for range rounds {
 								resp, err := chain.RoundTrip(chatRequest(t.Context(), t))
 								if err != nil {
 									return
@@ -297,8 +300,8 @@ func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
 					if healthy {
 						want = breaker.Closed
 					}
-					if got := chain.Snapshot()[0]; got.State != want {
-						t.Errorf("after 20 streams: %+v", got)
+					if got := chain.Snapshot().Breakers[0]; got.State != want {
+						t.Errorf("after %d streams: %+v", rounds*parallel, got)
 					}
 				})
 			})
@@ -345,7 +348,7 @@ func TestAbandonedStreamsLeaveNothingBehind(t *testing.T) {
 	if err := s.srv.Wait(t.Context(), func() bool { return s.srv.Abandoned() == calls }); err != nil {
 		t.Errorf("the provider saw %d of %d leave: %v", s.srv.Abandoned(), calls, err)
 	}
-	if got := s.outcomes(); got.Failure != 0 || s.chain.Snapshot()[0].State != breaker.Closed {
+	if got := s.outcomes(); got.Failure != 0 || s.chain.Snapshot().Breakers[0].State != breaker.Closed {
 		t.Errorf("the breaker was hurt: %+v", got)
 	}
 }
@@ -355,7 +358,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := true
 		stream := timed(part{0, roleEvent}, part{time.Hour, tokenEvent})
-		chain := openai.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+		chain := openai.NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
 			if fail {
 				return nil, io.ErrUnexpectedEOF
 			}
@@ -363,6 +366,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 		}), openai.Config{Retry: once})
 		for range 5 {
 			_, _ = chain.RoundTrip(chatRequest(t.Context(), t))
+			time.Sleep(apart)
 		}
 		fail = false
 		time.Sleep(31 * time.Second)
@@ -376,7 +380,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 			}
 			cancel()
 		}
-		if got := chain.Snapshot()[0]; got.State != breaker.HalfOpen || got.Probes != 0 {
+		if got := chain.Snapshot().Breakers[0]; got.State != breaker.HalfOpen || got.Probes != 0 {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -390,7 +394,7 @@ func TestAStreamTooLargeToHoldIsHandedOver(t *testing.T) {
 	event := []byte("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" + strings.Repeat("y", 32<<10) + "\"},\"finish_reason\":null}]}\n\n")
 	const events = 70 << 20 / (32 << 10)
 	sent := 0
-	base := roundTripper(func(*http.Request) (*http.Response, error) {
+	base := stub.Func(func(*http.Request) (*http.Response, error) {
 		reader, writer := io.Pipe()
 		go func() {
 			for range events {
@@ -422,7 +426,7 @@ func TestWhatIsNotUnderstoodPassesUnharmed(t *testing.T) {
 	for name, answer := range map[string]openaitest.Answer{
 		"compressed stream": {Gzip: true},
 		"trailers":          {Trailer: http.Header{"X-Sum": {"1"}}},
-		"204":               {Status: 204, Body: []byte{}},
+		"206":               {Status: 206, Body: []byte(`{"choi`)},
 	} {
 		for _, server := range []func() *openaitest.Server{openaitest.NewServer, openaitest.NewTLSServer} {
 			for _, mode := range []openai.Delivery{openai.FromFirstEvent, openai.Immediate, openai.Whole} {
@@ -472,7 +476,7 @@ func TestHEADPassesUnharmed(t *testing.T) {
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot()[0].Totals.Failure != 0 {
+		if len(body) != 0 || err != nil || resp.Request != req || chain.Snapshot().Breakers[0].Totals.Failure != 0 {
 			t.Errorf("%d with %d bytes, error %v", resp.StatusCode, len(body), err)
 		}
 	}

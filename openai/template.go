@@ -1,6 +1,10 @@
 package openai
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/retrip-go/retrip/internal/json"
+)
 
 // A template is an event of a stream without the strings in it that mean
 // nothing but that they are there: the tokens, mostly. The events of one stream
@@ -34,7 +38,7 @@ func (t *template) fits(event []byte) bool {
 		if at == len(event) || event[at] != '"' {
 			return false
 		}
-		end, ok := endOfString(event, at)
+		end, ok := json.EndOfString(event, at)
 		if !ok || end-at <= len(`""`) {
 			return false
 		}
@@ -46,11 +50,13 @@ func (t *template) fits(event []byte) bool {
 // begin empties the template.
 func (t *template) begin() { t.gaps = t.gaps[:0] }
 
-// leave makes a gap of the value that l has just passed over, if it is a string
-// that is not empty. One gap too many is enough to know of.
-func (t *template) leave(l *lookup, value []byte) {
+// leave makes a gap of the value that s reports, if it is a string that is not
+// empty. One gap too many is enough to know of.
+func (t *template) leave(s *json.Scanner) {
+	value := s.Value()
 	if len(t.gaps) <= maxGaps && len(value) > len(`""`) && value[0] == '"' {
-		t.gaps = append(t.gaps, span{l.at - len(value), l.at})
+		start := int(s.Offset())
+		t.gaps = append(t.gaps, span{start, start + len(value)})
 	}
 }
 

@@ -1,16 +1,14 @@
 package openai
 
 import (
-	"context"
-	"io"
 	"net/http"
 	"net/url"
-	"sync/atomic"
+	"time"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
-	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -19,6 +17,7 @@ import (
 type Transport struct {
 	retry   *retry.Transport
 	breaker *breaker.Transport // nil if disabled
+	pacer   *pacer
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
@@ -39,15 +38,13 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
-	var next http.RoundTripper = &watcher{
-		base: NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}),
-		idle: t.cfg.IdleTimeout, firstEvent: t.cfg.FirstEventTimeout, metrics: t.metrics,
-	}
+	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.retry = retry.NewTransport(next, t.cfg.Retry)
+	t.pacer = &pacer{base: next, maxKeys: t.cfg.Breaker.MaxKeys}
+	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
 	return t
 }
 
@@ -75,167 +72,116 @@ func (t *Transport) Close() error {
 	return t.breaker.Close()
 }
 
-// Snapshot returns all breakers as they are now; none if they are disabled.
-func (t *Transport) Snapshot() []breaker.Snapshot {
+// A Snapshot is a Transport at one moment.
+type Snapshot struct {
+	Breakers []breaker.Snapshot `json:"breakers"` // ordered by key; none if they are disabled
+	Pacing   []PacingSnapshot   `json:"pacing"`   // of the keys whose rate limit is exhausted, ordered by key
+}
+
+// Snapshot returns the Transport as it is now.
+func (t *Transport) Snapshot() Snapshot {
+	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}}
+	if t.breaker != nil {
+		s.Breakers = t.breaker.Snapshot()
+	}
+	if t.pacer != nil {
+		s.Pacing = t.pacer.snapshot()
+	}
+	return s
+}
+
+// Breaker returns the breaker of a key, as its Snapshot has it, to trip or to
+// reset it; nil if there is none yet.
+func (t *Transport) Breaker(key string) *breaker.Breaker {
 	if t.breaker == nil {
 		return nil
 	}
-	return t.breaker.Snapshot()
+	return t.breaker.Breaker(key)
 }
 
 // RoundTrip makes one call. It returns what retry.Transport.RoundTrip returns,
 // but for what Config.SDKRetries says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
-		closeBody(req)
+		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
-	o := &operation{metrics: t.metrics, url: req.URL}
-	o.call.Start = t.clock.Now()
-	if err := mayBegin(req); err != nil {
-		closeBody(req)
-		o.describe(req.Context(), req)
-		o.over(err, 0)
-		return nil, err
-	}
-	o.describe(t.sdk.limit(req.Context(), req.Header), req)
-	if err := o.prepare(req, &t.cfg); err != nil {
-		o.over(err, 0)
-		return nil, err
-	}
-	o.call.Measured = o.metrics.enabled(&o.call)
-	response, err := t.retry.RoundTrip(&o.first.HTTP)
+	o := t.begin(req)
+	response, err := t.retry.RoundTrip(&o.request)
 	if err != nil {
-		o.over(err, 0)
 		return t.sdk.answer(req, err)
 	}
-	t.sdk.mark(response)
-	o.watch(response)
+	t.sdk.mark(response, o.call.GaveUp)
+	response.Request = req
 	return response, nil
 }
 
-// mayBegin returns why a call must not, as far as that is known before its payload.
-func mayBegin(req *http.Request) error {
-	switch ctx := req.Context(); {
-	case req.URL == nil:
-		return errNoURL
-	case ctx.Err() != nil:
-		return fault.Ended(ctx)
-	}
-	return nil
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-}
-
-// An operation is one call, from its start to the last byte of its answer.
+// An operation is one call, from its start to the last byte of its answer. It
+// records itself when it hears that it is over.
 type operation struct {
 	call    call.Call
-	first   call.Request
+	request http.Request // the caller's, in the context of the call
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
-	answer  answer // of the first attempt
 
-	body io.ReadCloser // the response's
-	code int
-	done atomic.Bool
+	reader payloadReader
+	written
+	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 
-// describe names the endpoint, and makes the request of the first attempt.
-func (o *operation) describe(ctx context.Context, req *http.Request) {
+// begin makes the operation that req stands for.
+func (t *Transport) begin(req *http.Request) *operation {
+	o := &operation{metrics: t.metrics, url: req.URL}
 	if o.url == nil {
-		o.url = new(url.URL) // of a call that is refused
+		o.url = new(url.URL) // of a call that will be refused
 	}
-	o.kind = endpointOf(o.url.Path)
-	o.call.Init(ctx).Endpoint = o.kind.name
-	o.first.Init(&o.call, req)
-	o.call.First, o.call.Answer = &o.first, &o.answer
-}
-
-// prepare reads the payload, if it is one that says something. It closes the
-// caller's body if it fails.
-func (o *operation) prepare(req *http.Request, cfg *Config) error {
+	o.kind = endpointOf(req)
+	ctx := t.sdk.limit(req.Context(), req.Header)
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+		ctx = o.watch(ctx)
+	}
+	c := o.call.Init(ctx)
+	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
+	c.Start = t.clock.Now()
+	c.Measured = o.metrics.enabled(c)
 	// A stateful call can only be repeated if its payload is kept.
-	inspect := o.kind.inspect || cfg.RetryStateful && mediaType(req.Header) == "application/json"
-	if !inspect || req.Method != http.MethodPost || req.Body == nil || req.Body == http.NoBody || !payload.Plain(req) {
-		return nil
-	}
-	length := req.ContentLength
-	if length == 0 {
-		length = -1
-	}
-	data, stream, err := o.first.Source.Buffer(req.Context(), req.Body, length, cfg.Retry.MaxReplayBytes, req.GetBody != nil)
-	switch {
-	case err != nil:
-		return err
-	case stream != nil:
-		o.first.HTTP.Body, o.first.HTTP.GetBody = stream, nil
-		return nil
-	}
-	o.first.HTTP.ContentLength = int64(o.first.Source.Init(&o.first.Reader))
-	o.first.HTTP.Body, o.first.HTTP.GetBody = &o.first.Reader, nil
-	if isJSON(req.Header) {
-		readPayload(&o.call, data)
-	}
-	return nil
+	c.ReadsPayload = req.Method == http.MethodPost &&
+		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
+	c.Listener = o
+	o.request = *req.WithContext(c)
+	return o
 }
 
-// watch records the operation when the response's body is over.
-func (o *operation) watch(response *http.Response) {
-	o.code = response.StatusCode
-	switch {
-	case response.StatusCode == http.StatusSwitchingProtocols, response.Body == http.NoBody:
-		o.over(nil, o.code)
-	default:
-		o.body = response.Body
-		response.Body = o
+// Payload reads what the call's payload says of it.
+func (o *operation) Payload(payload []byte) {
+	if isJSON(o.request.Header) {
+		o.reader.read(&o.call, payload)
+		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model
 	}
 }
 
-// Read reads the response's body.
-func (o *operation) Read(p []byte) (int, error) {
-	n, err := o.body.Read(p)
-	switch err {
-	case nil:
-	case io.EOF:
-		o.over(nil, o.code)
-	default:
-		o.over(err, o.code)
-	}
-	return n, err
-}
-
-// Close closes the response's body.
-func (o *operation) Close() error {
-	o.over(nil, o.code) // before a Read beside it comes back with an error
-	return o.body.Close()
-}
-
-// over records the operation, once. A code of 0 says that there is no response.
-func (o *operation) over(err error, code int) {
-	if o.done.Swap(true) || !o.call.Measured && !o.metrics.enabled(&o.call) {
+// Over records the operation. A status of 0 says that there is no response.
+func (o *operation) Over(status int, err error) {
+	if !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
-	var told told
-	if a, ok := o.call.Answer.(*answer); ok && code != 0 {
-		told = a.told(o.call.Start)
+	var said summary
+	if a, ok := o.call.Answer.(*answer); ok && status != 0 {
+		said = a.summary(o.call.Start)
 	}
-	failure := told.failure
+	failure := said.failure
 	switch {
 	case failure != "":
 	case err != nil:
 		failure = fault.Type(err)
 	default:
-		failure = fault.StatusType(code)
+		failure = fault.StatusType(status)
 	}
-	o.metrics.record(o, told, failure)
+	o.metrics.record(o, said, failure)
 }
 
 // isJSON reports whether the payload may be JSON: it says so, or says nothing.
 func isJSON(h http.Header) bool {
-	return first(h, "Content-Type") == "" || mediaType(h) == "application/json"
+	return roundtrip.First(h, "Content-Type") == "" || roundtrip.MediaType(h) == "application/json"
 }

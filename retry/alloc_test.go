@@ -8,31 +8,9 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/stub"
 )
-
-// discard is a base that reads the payload without allocating, and fails twice.
-type discard struct {
-	buffer []byte
-	calls  int
-	total  int64
-}
-
-func (d *discard) RoundTrip(req *http.Request) (*http.Response, error) {
-	for {
-		n, err := req.Body.Read(d.buffer)
-		d.total += int64(n)
-		if err != nil {
-			break
-		}
-	}
-	_ = req.Body.Close()
-	d.calls++
-	code := 200
-	if d.calls%3 != 0 {
-		code = 503
-	}
-	return &http.Response{StatusCode: code, Header: http.Header{}, Body: http.NoBody}, nil
-}
 
 const large = 10 << 20
 
@@ -56,7 +34,7 @@ func TestALargePayloadIsBufferedOnceAtMost(t *testing.T) { //nolint:paralleltest
 			req.ContentLength = large
 			return req
 		}, large},
-		"in memory": {func() *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) }, 0},
+		"in memory": {func() *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) }, large},
 		"NewRequest": {func() *http.Request {
 			req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
 			if err != nil {
@@ -66,7 +44,7 @@ func TestALargePayloadIsBufferedOnceAtMost(t *testing.T) { //nolint:paralleltest
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			base := &discard{buffer: make([]byte, 64<<10)}
+			base := &stub.Repeated{Failures: 2}
 			transport := NewTransport(base, Config{Backoff: steady(time.Microsecond)})
 			callLarge(t, transport, row.request())
 			req := row.request()
@@ -79,8 +57,8 @@ func TestALargePayloadIsBufferedOnceAtMost(t *testing.T) { //nolint:paralleltest
 			if allocated > row.payload+64<<10 {
 				t.Errorf("%d bytes were allocated for a payload of %d", allocated, large)
 			}
-			if base.total != 6*large {
-				t.Errorf("%d bytes were sent", base.total)
+			if base.Sent != 6*large {
+				t.Errorf("%d bytes were sent", base.Sent)
 			}
 		})
 	}
@@ -88,7 +66,8 @@ func TestALargePayloadIsBufferedOnceAtMost(t *testing.T) { //nolint:paralleltest
 
 func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRun
 	transport, req := small(t)
-	bare := testing.AllocsPerRun(200, func() { send(t, answer{}, req()) })
+	base := &stub.Repeated{}
+	bare := testing.AllocsPerRun(200, func() { send(t, base, req()) })
 	got := testing.AllocsPerRun(200, func() { send(t, transport, req()) }) - bare
 	t.Logf("%v allocations", got)
 	if got > 4 {

@@ -10,6 +10,7 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
@@ -18,66 +19,56 @@ var errStreamUsed = errors.New("retry: the request body was read by an attempt t
 type attempt struct {
 	Attempt
 
-	sent      *call.Request
+	ctx       call.Attempt
+	request   http.Request
+	space     payload.Space
 	rejection fault.Rejection // a breaker's, if it refused
 	body      body
 	reach     *reach // nil unless it matters how far the request got
 }
 
-// An ownAttempt is an attempt with a request of its own, in one allocation.
-type ownAttempt struct {
-	attempt attempt
-	request call.Request
-}
-
 // init makes the attempt's request like origin.
-func (n *ownAttempt) init(ctx context.Context, origin *http.Request) *attempt {
-	n.request.Init(ctx, origin)
-	n.attempt.sent = &n.request
-	return &n.attempt
+func (a *attempt) init(parent context.Context, origin *http.Request) {
+	if payload.TakesOver(origin) {
+		a.ctx.InitDetachable(parent)
+	} else {
+		a.ctx.Init(parent)
+	}
+	a.request = *origin.WithContext(&a.ctx)
+	a.Request = &a.request
 }
 
 // watch finds out how far the request gets.
 func (a *attempt) watch() {
 	a.reach = new(reach)
-	a.sent.HTTP = *a.sent.HTTP.WithContext(a.reach.watch(&a.sent.Attempt))
+	a.request = *a.request.WithContext(a.reach.watch(&a.ctx))
 }
 
-func (a *attempt) cancel(cause error) { a.sent.Attempt.Cancel(cause) }
+func (a *attempt) cancel(cause error) { a.ctx.Cancel(cause) }
 
-// roundTrip sends the request, and makes sense of a base that does not keep to
-// its contract.
+// roundTrip sends the request, with the time limit of an attempt.
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
-	var limit *fault.TimeLimitError
 	var timer *time.Timer
 	if timeout > 0 {
-		limit = &fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: timeout}
-		timer = time.AfterFunc(timeout, func() { a.cancel(limit) })
+		timer = time.AfterFunc(timeout, func() { a.timeOut(timeout) })
 		defer timer.Stop() // the base may panic
 	}
-	response, err := base.RoundTrip(a.Request)
+	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
-		a.cancel(limit)
+		a.timeOut(timeout)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if rejectionOf(err) == nil {
-			err = limit
+			err = context.Cause(&a.ctx)
 		}
 	}
-	switch {
-	case response == nil && err == nil:
-		err = errNoResponse
-	case response == nil:
-	case err != nil:
-		if response.Body != nil {
-			_ = response.Body.Close()
-		}
-		response = nil
-	case response.Body == nil:
-		response.Body = http.NoBody
-	}
-	a.Response, a.Err = response, err
+	a.Response, a.Err = roundtrip.Mend(a.Request, response, err) //nolint:bodyclose // as above
+}
+
+// timeOut ends the attempt because its time is over.
+func (a *attempt) timeOut(after time.Duration) {
+	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: after, Queued: a.reach.queued()})
 }
 
 // drop gives the attempt up, whatever has become of it.
@@ -88,23 +79,23 @@ func (a *attempt) drop() {
 	a.cancel(errGivenUp)
 }
 
-// deliver hands the response to the caller. The attempt's context ends with
-// its body, when the payload is given back; it reports false if that may be done
-// now.
-func (a *attempt) deliver(source *payload.Source) bool {
+// deliver makes response, the attempt's own or one kept from before, what the
+// caller gets. It reports whether the call goes on until the response's body is
+// over. Then owner, which may be nil, is told.
+func (a *attempt) deliver(response *http.Response, owner *call.Call) (goesOn bool) {
 	switch {
-	case a.Response.StatusCode == http.StatusSwitchingProtocols:
-		// The connection is the caller's now, and is an io.Writer. All of the
-		// request was sent before: RFC 9110, section 7.8.
-		return false
-	case a.Response.Body == http.NoBody:
+	case response.StatusCode == http.StatusSwitchingProtocols:
+		// The connection is the caller's now, and is an io.Writer.
+		a.ctx.Detach()
+	case response.Body == http.NoBody:
 		a.cancel(nil)
-		return false
 	default:
-		a.body = body{ReadCloser: a.Response.Body, attempt: &a.sent.Attempt, payload: source}
-		a.Response.Body = &a.body
+		a.body = body{ReadCloser: response.Body, attempt: &a.ctx, call: owner, status: response.StatusCode}
+		response.Body = &a.body
+		return true
 	}
-	return true
+	owner.End(response.StatusCode, nil)
+	return false
 }
 
 // A body ends its call when it is over.
@@ -112,24 +103,27 @@ type body struct {
 	io.ReadCloser
 
 	attempt *call.Attempt
-	payload *payload.Source
+	call    *call.Call // may be nil
+	status  int
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.over()
+	switch err {
+	case nil:
+		return n, nil
+	case io.EOF:
+		b.call.End(b.status, nil)
+	default:
+		b.call.End(b.status, err)
 	}
+	b.attempt.Cancel(nil)
 	return n, err
 }
 
 func (b *body) Close() error {
+	b.call.End(b.status, nil) // before a Read beside it comes back with an error
 	err := b.ReadCloser.Close()
-	b.over()
-	return err
-}
-
-func (b *body) over() {
 	b.attempt.Cancel(nil)
-	b.payload.GiveBack()
+	return err
 }

@@ -2,25 +2,16 @@ package retry
 
 import (
 	"bytes"
-	"io"
 	"net/http"
 	"testing"
+
+	"github.com/retrip-go/retrip/internal/stub"
 )
-
-// answer is a base that does as little as possible.
-type answer struct{}
-
-func (answer) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(nil)), Request: req}, nil
-}
 
 func small(t testing.TB) (*Transport, func() *http.Request) {
 	payload := make([]byte, 1<<10)
 	ctx := t.Context()
-	return NewTransport(answer{}, Config{}), func() *http.Request { return keyed(ctx, t, bytes.NewReader(payload)) }
+	return NewTransport(&stub.Repeated{}, Config{}), func() *http.Request { return keyed(ctx, t, bytes.NewReader(payload)) }
 }
 
 func send(t testing.TB, over http.RoundTripper, req *http.Request) {
@@ -35,7 +26,7 @@ func send(t testing.TB, over http.RoundTripper, req *http.Request) {
 
 func BenchmarkTransport(b *testing.B) {
 	transport, req := small(b)
-	for name, over := range map[string]http.RoundTripper{"bare": answer{}, "retry": transport} {
+	for name, over := range map[string]http.RoundTripper{"bare": &stub.Repeated{}, "retry": transport} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -47,7 +38,7 @@ func BenchmarkTransport(b *testing.B) {
 
 func BenchmarkTwoFailuresThenSuccess(b *testing.B) {
 	data := make([]byte, 10<<20)
-	base := &failing{}
+	base := &stub.Repeated{Failures: 2}
 	transport := NewTransport(base, Config{Budget: Unlimited, Backoff: steady(0)})
 	b.ReportAllocs()
 	for b.Loop() {
@@ -57,17 +48,4 @@ func BenchmarkTwoFailuresThenSuccess(b *testing.B) {
 		}
 		send(b, transport, req)
 	}
-}
-
-// failing answers 503 twice and then 200.
-type failing struct{ calls int }
-
-func (f *failing) RoundTrip(req *http.Request) (*http.Response, error) {
-	_ = req.Body.Close()
-	f.calls++
-	code := http.StatusServiceUnavailable
-	if f.calls%3 == 0 {
-		code = http.StatusOK
-	}
-	return &http.Response{StatusCode: code, Body: http.NoBody, Request: req}, nil
 }

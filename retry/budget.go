@@ -44,10 +44,17 @@ type bucket struct {
 }
 
 // NewBudget returns a Budget whose buckets hold at most tokens, begin full and
-// gain refill tokens a second. Negative numbers count as 0; without tokens
-// there are no retries.
+// gain refill tokens a second. Negative numbers and NaN count as 0; without
+// tokens there are no retries.
 func NewBudget(tokens, refill float64) *Budget {
-	return &Budget{capacity: max(tokens, 0), refill: max(refill, 0)}
+	return &Budget{capacity: notNegative(tokens), refill: notNegative(refill)}
+}
+
+func notNegative(n float64) float64 {
+	if n > 0 {
+		return n
+	}
+	return 0 // NaN compares with nothing
 }
 
 // reserve takes cost tokens of the bucket, if it has them.

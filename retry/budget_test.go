@@ -2,6 +2,7 @@ package retry
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -46,8 +47,8 @@ func TestTheZeroBudgetAllowsNoRetries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); base.calls != 1 {
-		t.Errorf("%d requests", base.calls)
+	if readAll(t, resp); base.Calls() != 1 {
+		t.Errorf("%d requests", base.Calls())
 	}
 }
 
@@ -78,5 +79,23 @@ func TestWhatARetryCosts(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestNumbersThatAreNoneMakeNoBudget(t *testing.T) {
+	t.Parallel()
+	for name, budget := range map[string]*Budget{
+		"NaN tokens":      NewBudget(math.NaN(), 0),
+		"negative tokens": NewBudget(-1, 0),
+		"NaN refill":      NewBudget(0, math.NaN()),
+		"negative refill": NewBudget(0, -1),
+	} {
+		now := time.Now()
+		if budget.reserve("k", 1, now) || budget.reserve("k", 1, now.Add(time.Hour)) {
+			t.Errorf("%s: a retry is paid for", name)
+		}
+	}
+	if b := NewBudget(math.Inf(1), 0); !b.reserve("k", 1e9, time.Now()) {
+		t.Error("an infinite budget ran out")
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // What the zero values of a Config stand for.
@@ -187,11 +189,7 @@ func defaultBackoff() backoff.BackOff {
 }
 
 func defaultSafe(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return hasIdempotencyKey(req)
+	return roundtrip.IsIdempotent(req.Method) || hasIdempotencyKey(req)
 }
 
 // hasIdempotencyKey reports whether net/http would replay the request on its

@@ -80,8 +80,8 @@ func TestAForeignBodyDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
 		})
 		start := time.Now()
 		_, err := NewTransport(base, Config{Backoff: steady(0)}).RoundTrip(keyed(ctx, t, nil))
-		if !errors.Is(err, context.Canceled) || base.calls != 1 || time.Since(start) != 10*time.Millisecond {
-			t.Errorf("error %v after %v and %d requests", err, time.Since(start), base.calls)
+		if !errors.Is(err, context.Canceled) || base.Calls() != 1 || time.Since(start) != 10*time.Millisecond {
+			t.Errorf("error %v after %v and %d requests", err, time.Since(start), base.Calls())
 		}
 		time.Sleep(time.Hour)
 	})
@@ -134,10 +134,8 @@ func TestACallWhosePayloadCannotBeReadStaysNowhere(t *testing.T) {
 	defer cancel()
 	errTorn := errors.New("torn")
 	made := func() weak.Pointer[call.Call] {
-		c, first := new(call.Call), new(call.Request)
-		first.Init(c.Init(ctx), keyed(ctx, t, iotest.ErrReader(errTorn)))
-		c.First = first
-		if _, err := NewTransport(answers(status(200)), Config{}).RoundTrip(&first.HTTP); !errors.Is(err, errTorn) {
+		c := new(call.Call).Init(ctx)
+		if _, err := NewTransport(answers(status(200)), Config{}).RoundTrip(keyed(c, t, iotest.ErrReader(errTorn))); !errors.Is(err, errTorn) {
 			t.Errorf("error %v", err)
 		}
 		return weak.Make(c)

@@ -20,8 +20,8 @@ func TestAWaitBeyondAllBoundsDoesNotOverflow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if readAll(t, resp); base.calls != 1 {
-			t.Errorf("%d requests", base.calls)
+		if readAll(t, resp); base.Calls() != 1 {
+			t.Errorf("%d requests", base.Calls())
 		}
 	}
 }

@@ -4,8 +4,7 @@
 // A Transport reads the payload of a request once, sends it, and decides from
 // the response or the error whether another attempt follows: after the wait
 // that the server asks for, or after a backoff. All attempts share the one
-// payload; of one that is in memory already, as a bytes.Reader, not even that
-// is a copy. What may not be repeated is sent once (see Config.Safe); what
+// payload. What may not be repeated is sent once (see Config.Safe); what
 // can't succeed in time goes back at once: the caller gets the last response
 // as it is, its body readable from the first byte.
 //

@@ -63,8 +63,8 @@ func (e *Error) ErrorType() string {
 }
 
 var (
-	errNoResponse    = errors.New("retry: the base RoundTripper returned neither a response nor an error")
 	errNoURL         = errors.New("retry: the request has no URL")
+	errPanicked      = errors.New("retry: the base RoundTripper, or a function of the Config, panicked")
 	errRequestCancel = errors.New("retry: canceled through Request.Cancel")
 )
 

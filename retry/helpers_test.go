@@ -5,74 +5,52 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
-	"sync"
+	"net/http/httptrace"
 	"testing"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"go.uber.org/goleak"
+
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testURL = "https://api.example.com/v1/chat/completions?key=planted"
 
-// A script is a base that gives one answer after the other, the last one for
-// ever.
-type script struct {
-	answers []func(*http.Request) (*http.Response, error)
+var (
+	answers  = stub.Answers
+	failure  = stub.Error
+	response = stub.Response
+)
 
-	mu     sync.Mutex
-	calls  int
-	bodies [][]byte
-	times  []time.Time
-	idle   int
+func status(code int, header ...string) stub.Func {
+	return stub.Reply(code, "body of "+http.StatusText(code), header...)
 }
 
-func (s *script) RoundTrip(req *http.Request) (*http.Response, error) {
-	var sent []byte
-	if req.Body != nil {
-		var err error
-		if sent, err = io.ReadAll(req.Body); err != nil {
-			return nil, err
+// opaque returns a body whose reader nobody can see.
+func opaque(data []byte) *stub.Body { return &stub.Body{Reader: bytes.NewReader(data)} }
+
+// unconnected fails with err as net/http does when it gets no connection.
+func unconnected(err error) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+			trace.GetConn(req.URL.Host)
 		}
-		_ = req.Body.Close()
-	}
-	s.mu.Lock()
-	n := s.calls
-	s.calls++
-	s.bodies = append(s.bodies, sent)
-	s.times = append(s.times, time.Now())
-	s.mu.Unlock()
-	return s.answers[min(n, len(s.answers)-1)](req)
-}
-
-func (s *script) CloseIdleConnections() { s.idle++ }
-
-func answers(list ...func(*http.Request) (*http.Response, error)) *script {
-	return &script{answers: list}
-}
-
-func status(code int, header ...string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
-		return response(code, "body of "+http.StatusText(code), header...), nil
+		return nil, err
 	}
 }
 
-func response(code int, body string, header ...string) *http.Response {
-	resp := &http.Response{
-		StatusCode: code, Header: http.Header{}, ContentLength: int64(len(body)),
-		Body: io.NopCloser(strings.NewReader(body)),
+// disconnected fails with err as net/http does when it loses a connection.
+func disconnected(err error) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+			trace.GetConn(req.URL.Host)
+			trace.GotConn(httptrace.GotConnInfo{})
+		}
+		return nil, err
 	}
-	for i := 0; i < len(header); i += 2 {
-		resp.Header.Set(header[i], header[i+1])
-	}
-	return resp
-}
-
-func failure(err error) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
 
 // keyed returns a POST that may be repeated.
@@ -103,25 +81,6 @@ func readAll(t testing.TB, resp *http.Response) string {
 	return string(body)
 }
 
-// A countingBody counts its Closes and can't be seen through.
-type countingBody struct {
-	io.Reader
-
-	mu     sync.Mutex
-	closed int
-}
-
-func opaque(data []byte) *countingBody {
-	return &countingBody{Reader: io.LimitReader(bytes.NewReader(data), int64(len(data)))}
-}
-
-func (b *countingBody) Close() error {
-	b.mu.Lock()
-	b.closed++
-	b.mu.Unlock()
-	return nil
-}
-
 // An endlessBody never ends, until its attempt does.
 type endlessBody struct {
 	ctx    context.Context
@@ -148,6 +107,6 @@ func (r *rejection) Error() string                 { return "rejected" }
 func (r *rejection) Paused() (time.Duration, bool) { return r.wait, r.paused }
 func (r *rejection) ErrorType() string             { return "circuit_open" }
 
-func reject(wait time.Duration, paused bool) func(*http.Request) (*http.Response, error) {
+func reject(wait time.Duration, paused bool) stub.Func {
 	return failure(&rejection{wait, paused})
 }

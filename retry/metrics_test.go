@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // collect returns one line for each series: its name, attributes and count.
@@ -47,7 +49,7 @@ func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader := metric.NewManualReader()
 		cfg := Config{MeterProvider: metric.NewMeterProvider(metric.WithReader(reader)), Backoff: steady(500e6), MaxAttempts: 3}
-		for _, base := range []*script{
+		for _, base := range []*stub.Base{
 			answers(status(200)),
 			answers(status(503), status(200)),
 			answers(status(500)),

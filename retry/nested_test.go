@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
@@ -20,7 +21,7 @@ func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
 		return nil, context.Cause(req.Context())
 	}
 	for name, row := range map[string]struct {
-		base  *script
+		base  *stub.Base
 		cfg   Config
 		calls int
 	}{
@@ -38,8 +39,8 @@ func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
 				start := time.Now()
 				_, err := outer.RoundTrip(keyed(t.Context(), t, nil))
 				var limit *fault.TimeLimitError
-				if !errors.As(err, &limit) || time.Since(start) != 10*time.Second || row.base.calls != row.calls {
-					t.Errorf("error %v after %v and %d requests, want the limit's after 10 s and %d", err, time.Since(start), row.base.calls, row.calls)
+				if !errors.As(err, &limit) || time.Since(start) != 10*time.Second || row.base.Calls() != row.calls {
+					t.Errorf("error %v after %v and %d requests, want the limit's after 10 s and %d", err, time.Since(start), row.base.Calls(), row.calls)
 				}
 			})
 		})
@@ -48,15 +49,16 @@ func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
 
 func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T) {
 	t.Parallel()
-	for name, last := range map[string]error{
-		"refused by an open breaker": &rejection{},
-		"refused for a pause":        &rejection{5 * time.Second, true},
-		"never dialed":               &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+	unreachable := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, last := range map[string]func(*http.Request) (*http.Response, error){
+		"refused by an open breaker": reject(0, false),
+		"refused for a pause":        reject(5*time.Second, true),
+		"not connected":              unconnected(unreachable),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				base := answers(failure(syscall.ECONNRESET), failure(last))
+				base := answers(disconnected(syscall.ECONNRESET), last)
 				inner := NewTransport(base, Config{MaxAttempts: 2, MaxRetryAfter: time.Second})
 				var report Report
 				outer := NewTransport(inner, Config{
@@ -64,8 +66,8 @@ func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T)
 					Repeatable: func(a *Attempt) bool { return a.NotSent },
 				})
 				_, err := outer.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
-				if !errors.Is(err, last) || base.calls != 2 || report.Attempts != 1 {
-					t.Errorf("error %v after %d requests, report %+v", err, base.calls, report)
+				if _, refused := fault.AsRejection(err); !refused && !errors.Is(err, unreachable) || base.Calls() != 2 || report.Attempts != 1 {
+					t.Errorf("error %v after %d requests, report %+v", err, base.Calls(), report)
 				}
 			})
 		})
@@ -77,8 +79,8 @@ func TestWhatAnInnerCallWasRefusedIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(failure(syscall.ECONNRESET), reject(0, false))
 		_, err := NewTransport(NewTransport(base, Config{}), Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, refused := fault.AsRejection(err); !refused || base.calls != 2 {
-			t.Errorf("error %v after %d requests", err, base.calls)
+		if _, refused := fault.AsRejection(err); !refused || base.Calls() != 2 {
+			t.Errorf("error %v after %d requests", err, base.Calls())
 		}
 	})
 }

@@ -5,134 +5,155 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/payload"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // NewRequest returns a request whose payload is shared by every attempt and
-// copied by none, however large it is. Nobody may write to payload until the
-// call has failed or its response's body is closed: net/http may still be
-// sending it when a response arrives. A Transport reads it no longer than that.
+// copied by none, however large it is. Nobody may write to payload from then
+// on: net/http may still be sending it when the call is over. Use
+// http.NewRequest, whose payload is copied once, where that can't be promised.
 // An empty payload is http.NoBody. It fails as http.NewRequestWithContext does.
 func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil || len(payload) == 0 {
 		return req, err
 	}
-	source := newSource(payload)
-	req.GetBody = source.Open
-	req.Body, _ = source.Open()
+	req.Body = newReader(payload)
+	req.GetBody = func() (io.ReadCloser, error) { return newReader(payload), nil }
 	req.ContentLength = int64(len(payload))
 	return req, nil
 }
 
-// newSource keeps the package's name apart from the parameter's.
-var newSource = payload.NewSource
+// newReader keeps the package's name apart from the parameter's.
+var newReader = payload.NewReader
 
-// An outgoing payload is what the attempts of one call send: nothing, a
-// buffered payload, or a body that is streamed through once.
+// An outgoing is what the attempts of one call send.
 type outgoing struct {
-	source     *payload.Source
-	once       *payload.Once // not nil: streamed through
-	tooLarge   bool          // streamed through because it is above the limit
-	none       bool          // the request has no body
-	noGetBody  bool          // keep net/http from replaying on its own account
-	replayable bool          // another attempt can send the same bytes
+	way       way
+	taken     bool // the caller's body is ours to close
+	tooLarge  bool // it is not kept because of its size
+	exclusive bool // the connection itself is asked for, which nobody can repeat
+
+	payload payload.Payload // if it is kept
+	length  int64           // of it
+	once    *payload.Once   // if it is streamed
+	offered bool            // to an attempt
+	getBody func() (io.ReadCloser, error)
 }
 
-// prepare takes over req's body: it is buffered in the first request's Source,
-// unless it is already, or set up to be streamed. If it fails, or ctx ends
-// meanwhile, the body is closed. It is the call's context: that of an attempt
-// would have to be ended.
-func (o *outgoing) prepare(ctx context.Context, req *http.Request, first *call.Request, safe bool, limit int64) error {
-	o.source = &first.Source
-	o.noGetBody = !safe && hasIdempotencyKey(req)
-	reader, shared := req.Body.(*payload.Reader)
-	if reader == &first.Reader {
-		o.replayable = true
-		return nil
-	}
-	o.replayable = !payload.TakesOver(req)
+// A way is how an attempt gets what it sends.
+type way int
+
+const (
+	nothing  way = iota // there is no body
+	buffered            // from memory, as often as it takes
+	asGiven             // by the caller's own body, which is in memory: net/http is to see that
+	streamed            // by the caller's body as it comes, which can be read once
+)
+
+// take takes req's body over. The payload is kept if keep says so and it can
+// be, or if it is shared. If taking it fails, or ctx ends meanwhile, the body is
+// closed. ctx is the call's: that of an attempt would have to be ended.
+func (o *outgoing) take(ctx context.Context, req *http.Request, keep bool, limit int64) error {
+	o.taken, o.exclusive, o.getBody = true, payload.TakesOver(req), req.GetBody
 	if req.Body == nil || req.Body == http.NoBody {
-		o.none = true
 		return nil
 	}
-	if !shared && (!safe || !payload.Plain(req)) {
-		o.stream(o.source.Through(req.Body))
+	if shared, ok := req.Body.(*payload.Reader); ok {
+		if data, open := shared.Take(); open {
+			o.keep(data)
+			return payload.CheckLength(len(data), req.ContentLength)
+		}
+	}
+	if !keep || !payload.IsPlain(req) {
+		o.handOn(req.Body, req.ContentLength)
 		return nil
 	}
-	length := req.ContentLength
-	if length == 0 {
-		length = -1
-	}
-	_, stream, err := o.source.Buffer(ctx, req.Body, length, limit, req.GetBody != nil)
-	if err != nil {
+	data, stream, err := payload.Read(ctx, req, limit)
+	switch {
+	case err != nil:
 		return err
-	}
-	if stream != nil {
-		o.stream(stream)
+	case stream != nil:
 		o.tooLarge = true
+		o.handOn(stream, req.ContentLength)
+	default:
+		o.keep(data)
 	}
 	return nil
 }
 
-func (o *outgoing) stream(body io.ReadCloser) {
-	o.once = payload.NewOnce(body)
-	o.replayable = false
+func (o *outgoing) keep(data []byte) {
+	o.way, o.length = buffered, int64(len(data))
+	o.payload.Set(data)
+	o.getBody = o.payload.Open
 }
 
-// unread reports whether a streamed body can still be sent whole.
-func (o *outgoing) unread() bool { return o.once != nil && o.once.Unread() }
+// handOn hands the body on as it is. One that is streamed remembers whether it
+// failed: the breaker below asks.
+func (o *outgoing) handOn(body io.ReadCloser, length int64) {
+	if o.way = asGiven; !payload.IsInMemory(body) {
+		o.way, o.once = streamed, payload.NewOnce(roundtrip.NewRequestBody(body, length))
+	}
+}
 
-// usedUp reports whether no attempt can send the payload any more: somebody
-// above the breaker that refused, as one who signs, has read a streamed body.
-func (o *outgoing) usedUp() bool { return o.once != nil && !o.once.Unread() }
+// limitReplays keeps net/http from sending a call again that it would not have
+// sent again without us: it takes an idempotency key for a permission to, but
+// only where it has a GetBody.
+func (o *outgoing) limitReplays(req *http.Request, safe bool) {
+	if o.way == buffered && !safe && req.GetBody == nil && hasIdempotencyKey(req) {
+		o.getBody = nil
+	}
+}
 
-// attach gives an attempt its own reader over the payload. It reports false if
-// a streamed body is already used up.
-func (o *outgoing) attach(req *http.Request, reader *payload.Reader) bool {
-	switch {
-	case o.none:
-		if o.noGetBody {
-			req.GetBody = nil
-		}
-	case o.once != nil:
-		req.Body, req.GetBody = o.once, nil
-		return o.once.Again()
-	default:
-		req.Body, req.GetBody, req.ContentLength = http.NoBody, openNothing, 0
-		if length := o.source.Init(reader); length > 0 {
-			req.Body, req.GetBody, req.ContentLength = reader, o.source.Open, int64(length)
-		}
-		if o.noGetBody {
-			req.GetBody = nil
-		}
+// replayable reports whether another attempt can send the same bytes, however
+// far the one before it got.
+func (o *outgoing) replayable() bool { return !o.exclusive && o.way <= buffered }
+
+// sendable reports whether another attempt can send the same bytes if the one
+// before it was never sent.
+func (o *outgoing) sendable() bool {
+	switch o.way {
+	case asGiven:
+		return !o.offered || o.getBody != nil
+	case streamed:
+		return o.once.Unread()
 	}
 	return true
 }
 
-// release lets the payload go, and gives it back if nothing of the call goes on.
-// A streamed body that no base has taken over is closed.
-func (o *outgoing) release(taken, goesOn bool) {
-	if goesOn {
-		o.source.Release()
-	} else {
-		o.source.GiveBack()
+// attach gives an attempt its body, for which there is space. Bytes that are
+// kept come from there only, never from the caller's GetBody: that of some SDKs
+// rewinds one reader for all.
+func (o *outgoing) attach(req *http.Request, space *payload.Space) (err error) {
+	switch o.way {
+	case nothing:
+	case buffered:
+		req.Body, err = o.payload.OpenIn(space)
+		req.GetBody, req.ContentLength = o.getBody, o.length
+	case asGiven:
+		if o.offered && o.getBody != nil {
+			req.Body, err = o.getBody()
+		}
+	case streamed:
+		req.Body = o.once
+		if !o.once.Again() {
+			err = errStreamUsed
+		}
 	}
+	o.offered = true
+	return err
+}
+
+// release lets the payload go. A streamed body that no base has answered to is
+// closed, as is one that was asked to be closed.
+func (o *outgoing) release(answered bool) {
+	o.payload.Release()
 	if o.once == nil {
 		return
 	}
-	if !taken {
+	if !answered {
 		_ = o.once.Close()
 	}
 	o.once.Final()
-}
-
-func openNothing() (io.ReadCloser, error) { return http.NoBody, nil }
-
-// closeBody closes the body of a request that is not sent at all.
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
 }

@@ -7,13 +7,16 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
@@ -23,8 +26,8 @@ func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); string(base.bodies[0]) != "payload" {
-		t.Errorf("sent %q", base.bodies[0])
+	if readAll(t, resp); base.Payloads()[0] != "payload" {
+		t.Errorf("sent %q", base.Payloads()[0])
 	}
 }
 
@@ -37,8 +40,8 @@ func TestAPauseIsNotWaitedOutForAPayloadThatIsUsedUp(t *testing.T) {
 		req := keyed(WithReport(t.Context(), &report), t, body)
 		start := time.Now()
 		_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.closed != 1 || report.Attempts != 0 {
-			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.closed, report)
+		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.Closed() != 1 || report.Attempts != 0 {
+			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.Closed(), report)
 		}
 	})
 }
@@ -66,8 +69,9 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
 			calls++
+			httptrace.ContextClientTrace(r.Context()).GetConn(r.URL.Host)
 			go func() {
 				time.Sleep(time.Second)
 				_, _ = io.ReadAll(r.Body)
@@ -89,124 +93,136 @@ func TestABodyThatIsReadDuringAWaitIsNotSentAgain(t *testing.T) {
 func TestABodyThatABaseWithAnErrorLeftOpenIsClosed(t *testing.T) {
 	t.Parallel()
 	body := opaque([]byte("payload"))
-	_, err := NewTransport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
+	_, err := NewTransport(stub.Func(func(*http.Request) (*http.Response, error) { return nil, io.EOF }), Config{
 		Safe: func(*http.Request) bool { return false },
 	}).RoundTrip(keyed(t.Context(), t, body))
-	if !errors.Is(err, io.EOF) || body.closed != 1 {
-		t.Errorf("error %v, closed %d times", err, body.closed)
+	if !errors.Is(err, io.EOF) || body.Closed() != 1 {
+		t.Errorf("error %v, closed %d times", err, body.Closed())
 	}
 }
 
-// The caller's bytes are sent as they are, and may be used for something else
-// as soon as net/http's callers may: once the response's body is closed.
-func TestTheCallersBytesAreNotReadOnceTheCallIsOver(t *testing.T) {
+// What net/http replays by itself, it replays through a Transport, and no more.
+func TestAnAttemptHasAGetBodyWhereNetHTTPWouldReplayItToo(t *testing.T) {
 	t.Parallel()
-	ends := map[string]func(req *http.Request) (*http.Response, error){
-		"with the end of an answer": status(200),
-		"with a failure":            failure(errors.New("broken")),
-		"with an answer without a body": func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody}, nil
-		},
-		"with a wait that is not begun": status(503, "Retry-After", "3600"),
-	}
-	for how, end := range ends {
-		for name, request := range map[string]func(data []byte) (*http.Request, error){
-			"http.NewRequest, bytes.Reader": func(data []byte) (*http.Request, error) {
-				return http.NewRequestWithContext(t.Context(), http.MethodPut, testURL, bytes.NewReader(data))
-			},
-			"http.NewRequest, bytes.Buffer": func(data []byte) (*http.Request, error) {
-				return http.NewRequestWithContext(t.Context(), http.MethodPut, testURL, bytes.NewBuffer(data))
-			},
-			"NewRequest": func(data []byte) (*http.Request, error) {
-				return NewRequest(t.Context(), http.MethodPut, testURL, data)
-			},
-		} {
-			data := []byte("payload")
-			var late []io.ReadCloser
-			base := roundTripper(func(req *http.Request) (*http.Response, error) {
-				again, err := req.GetBody()
-				if err != nil {
-					return nil, err
-				}
-				late = append(late, req.Body, again)
-				if len(late) == 2 {
-					return response(503, "down"), nil // while it is still being sent
-				}
-				return end(req)
-			})
-			req, err := request(data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := NewTransport(base, Config{Backoff: steady(time.Microsecond), MaxAttempts: 2}).RoundTrip(req)
-			if err == nil {
-				if resp.Body != http.NoBody {
-					if _, err := late[3].Read(make([]byte, 1)); err != nil {
-						t.Errorf("%s, %s: a payload that is still being sent was cut: %v", name, how, err)
+	own := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("payload")), nil }
+	for name, row := range map[string]struct {
+		kept, safe, own, key bool
+		want                 bool
+	}{
+		"kept, safe":                             {kept: true, safe: true, want: true},
+		"kept, safe, with a key":                 {kept: true, safe: true, key: true, want: true},
+		"kept, unsafe":                           {kept: true, want: true},
+		"kept, unsafe, with a key":               {kept: true, key: true, want: false},
+		"kept, unsafe, with a key and a GetBody": {kept: true, key: true, own: true, want: true},
+		"handed on":                              {want: false},
+		"handed on, with a key":                  {key: true, want: false},
+		"handed on, with a GetBody":              {own: true, want: true},
+		"handed on, with a key and a GetBody":    {key: true, own: true, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got *http.Request
+			base := answers(func(r *http.Request) (*http.Response, error) {
+				got = r
+				if r.GetBody != nil {
+					again, err := r.GetBody()
+					if err != nil {
+						return nil, err
+					}
+					if sent, err := io.ReadAll(again); string(sent) != "payload" || err != nil {
+						t.Errorf("GetBody yields %q, %v", sent, err)
 					}
 				}
-				readAll(t, resp)
-			}
-			clear(data)
-			if len(late) != 4 {
-				t.Fatalf("%s, %s: %d readers", name, how, len(late))
-			}
-			for i, body := range late {
-				if got, err := io.ReadAll(body); err == nil || len(got) > 0 {
-					t.Errorf("%s, %s: reader %d read %q, %v", name, how, i, got, err)
-				}
-			}
-		}
-	}
-}
-
-func TestBytesThatAreStreamedAreGivenBackToo(t *testing.T) {
-	t.Parallel()
-	inMemory := func(data []byte, change func(*http.Request)) *http.Request {
-		req := keyed(t.Context(), t, bytes.NewReader(data))
-		change(req)
-		return req
-	}
-	for name, request := range map[string]func(data []byte) *http.Request{
-		"not Safe": func(data []byte) *http.Request {
-			return inMemory(data, func(r *http.Request) { r.Header.Del("Idempotency-Key") })
-		},
-		"with Expect": func(data []byte) *http.Request {
-			return inMemory(data, func(r *http.Request) { r.Header.Set("Expect", "100-continue") })
-		},
-		"an upgrade": func(data []byte) *http.Request {
-			return inMemory(data, func(r *http.Request) { r.Header.Set("Upgrade", "x") })
-		},
-		"above the limit":             func(data []byte) *http.Request { return inMemory(data, func(*http.Request) {}) },
-		"of unknown length, above it": func(data []byte) *http.Request { return inMemory(data, func(r *http.Request) { r.ContentLength = -1 }) },
-		"of NewRequest, begun elsewhere": func(data []byte) *http.Request {
-			req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = req.Body.Read(make([]byte, 1))
-			req.ContentLength--
-			return req
-		},
-	} {
-		for how, code := range map[string]int{"whole": 200, "in vain": 500, "switched": 101} {
-			data := bytes.Repeat([]byte("a"), 1000)
-			var sent io.ReadCloser
-			base := roundTripper(func(req *http.Request) (*http.Response, error) {
-				sent = req.Body
-				if _, err := sent.Read(make([]byte, 10)); err != nil {
-					t.Errorf("%s, %s: %v", name, how, err)
-				}
-				return response(code, ""), nil
+				return response(200, ""), nil
 			})
-			resp, err := NewTransport(base, Config{MaxReplayBytes: 100, MaxAttempts: 1}).RoundTrip(request(data))
+			c := (&call.Call{Listener: new(listener), ReadsPayload: row.kept}).Init(t.Context())
+			req := keyed(c, t, opaque([]byte("payload")))
+			if !row.key {
+				req.Header.Del("Idempotency-Key")
+			}
+			if row.own {
+				req.GetBody = own
+			}
+			resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return row.safe }}).RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			clear(data)
-			if got, err := io.ReadAll(sent); err == nil || len(got) > 0 {
-				t.Errorf("%s, %s: then %d bytes were read, %v", name, how, len(got), err)
+			if (got.GetBody != nil) != row.want || string(base.Payloads()[0]) != "payload" {
+				t.Errorf("GetBody: %v, sent %q", got.GetBody != nil, base.Payloads()[0])
+			}
+		})
+	}
+}
+
+// net/http knows what is in memory, and sends it in one write with the headers.
+func TestABodyInMemoryThatIsNotKeptIsHandedOnAsItIs(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]io.Reader{
+		"a bytes.Reader": bytes.NewReader([]byte("payload")), "a bytes.Buffer": bytes.NewBufferString("payload"), "a strings.Reader": strings.NewReader("payload"),
+	} {
+		var sent io.ReadCloser
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
+			sent = r.Body
+			return response(200, ""), nil
+		})
+		req := keyed(t.Context(), t, body)
+		resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if readAll(t, resp); sent != req.Body {
+			t.Errorf("%s: sent as %T", name, sent)
+		}
+	}
+}
+
+func TestABodyInMemoryIsSentAgainOnlyIfItCanBeHadAgain(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		getBody bool
+		calls   int
+	}{"with a GetBody": {true, 2}, "without": {false, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := answers(unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), status(200))
+			req := keyed(t.Context(), t, strings.NewReader("payload"))
+			if !row.getBody {
+				req.GetBody = nil
+			}
+			resp, err := NewTransport(base, Config{
+				Backoff: steady(time.Microsecond), Safe: func(*http.Request) bool { return false },
+				Repeatable: func(a *Attempt) bool { return a.NotSent },
+			}).RoundTrip(req)
+			if err == nil {
+				readAll(t, resp)
+			}
+			if (err == nil) != row.getBody || base.Calls() != row.calls || string(base.Payloads()[base.Calls()-1]) != "payload" {
+				t.Errorf("error %v after %d requests, sent %q", err, base.Calls(), base.Payloads())
+			}
+		})
+	}
+}
+
+func TestAPayloadThatIsKeptIsACopy(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{100, 100_000} {
+		data := bytes.Repeat([]byte("x"), size)
+		var late []io.ReadCloser
+		base := stub.Func(func(r *http.Request) (*http.Response, error) {
+			again, err := r.GetBody()
+			late = append(late, r.Body, again)
+			return response(200, ""), err
+		})
+		resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, bytes.NewReader(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		clear(data) // what net/http's callers may do now
+		for _, body := range late {
+			if sent, err := io.ReadAll(body); err != nil || len(sent) != size || bytes.Count(sent, []byte("x")) != size {
+				t.Errorf("%d bytes of %d, %v", len(sent), size, err)
 			}
 		}
 	}

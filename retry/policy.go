@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // An Attempt is one request that was sent, and what came of it.
@@ -23,11 +23,21 @@ type Attempt struct {
 	Err      error          // why there is no Response, or what Inspect found wrong with it
 
 	// NotSent reports that the request was certainly never written to the
-	// server: dialling it failed, or a breaker refused. False means unknown.
+	// server: a breaker refused it, or net/http looked for a connection and got
+	// none. False means unknown. Of a base that makes connections by other means
+	// nothing is known, nor of the first attempt at a request, unless
+	// Config.Repeatable is asked about it or there is an AttemptTimeout: what
+	// net/http does is not watched for nothing.
 	NotSent bool
 
 	// Safe is what Config.Safe said of the request.
 	Safe bool
+
+	// Repeatable says that another attempt is possible at all, whatever Policy
+	// may say: the call may be repeated, its payload can be sent again, and the
+	// call has more than one attempt. It is set for Inspect, which need not hold
+	// any other response to see whether it is worth another attempt.
+	Repeatable bool
 }
 
 // Hint returns the wait that the response's headers ask for: the first of
@@ -141,8 +151,9 @@ func IsRetryableStatus(code int) bool {
 // DefaultPolicy retries the statuses of IsRetryableStatus, after the wait that
 // the server asks for or else after a backoff, and errors of the connection.
 // It does not retry silence (a timeout while waiting for headers), nor what
-// another attempt can't mend: certificates, malformed requests, the end of
-// the request's context. An Err that Inspect set beside a Response is retried.
+// another attempt can't mend: certificates, TLS alerts, a proxy that asks
+// BaseTransport of package openai for credentials, malformed requests, the end
+// of the request's context. An Err that Inspect set beside a Response is retried.
 func DefaultPolicy(a *Attempt) Decision {
 	if a.Response == nil {
 		return errorDecision(a)
@@ -175,7 +186,7 @@ func statusReason(code int) (Reason, bool) {
 
 func errorDecision(a *Attempt) Decision {
 	_, refused := fault.AsRejection(a.Err) // in a call of a Transport below, which has given up
-	if refused || a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || isMalformed(a.Request) {
+	if refused || a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || roundtrip.IsMalformed(a.Request) {
 		return Stop(NotRetryable)
 	}
 	return AfterBackoff(ReasonConnection)
@@ -225,53 +236,28 @@ func isPermanent(err error) bool {
 		notTLS      tls.RecordHeaderError
 		unparsable  *url.Error
 		invalidAddr *net.AddrError
+		proxy       *fault.ProxyAuthError
 	)
 	switch {
 	case errors.As(err, &dns):
 		return !dns.IsTemporary && !dns.IsTimeout
 	case errors.As(err, &cert), errors.As(err, &unknownCA), errors.As(err, &wrongHost), errors.As(err, &invalid),
-		errors.As(err, &notTLS), errors.As(err, &invalidAddr), errors.Is(err, http.ErrSchemeMismatch):
+		errors.As(err, &notTLS), errors.As(err, &invalidAddr), errors.Is(err, http.ErrSchemeMismatch),
+		errors.As(err, &proxy), isAlert(err):
 		return true
 	case errors.As(err, &unparsable):
 		return unparsable.Op == "parse"
 	}
-	return errors.Is(err, errNoResponse)
+	return errors.Is(err, roundtrip.ErrNoResponse)
 }
 
-// isMalformed reports whether net/http would refuse to send the request. It
-// does so with errors that have no type, which is why the request is asked.
-func isMalformed(req *http.Request) bool {
-	if req.URL == nil || req.URL.Host == "" || req.URL.Scheme != "http" && req.URL.Scheme != "https" || !isToken(req.Method) && req.Method != "" {
-		return true
-	}
-	for name, values := range req.Header {
-		if !isToken(name) || slices.ContainsFunc(values, hasControl) {
-			return true
-		}
-	}
-	return false
-}
-
-// isToken reports whether s is a token of RFC 9110, section 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '!', c == '#', c == '$', c == '%', c == '&', c == '\'', c == '*', c == '+', c == '-', c == '.', c == '^', c == '_', c == '`', c == '|', c == '~':
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
-func hasControl(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return true
-		}
-	}
-	return false
+// isAlert reports whether the server ended the TLS handshake, or the connection
+// at its beginning, with an alert (RFC 8446, section 6.2): it wants another
+// certificate, version or name than it was given.
+func isAlert(err error) bool {
+	var op *net.OpError
+	var quic tls.AlertError
+	return errors.As(err, &op) && op.Op == "remote error" || errors.As(err, &quic)
 }
 
 // rejectionOf returns a breaker's refusal of the attempt that ended with err, or
@@ -289,18 +275,4 @@ func rejectionOf(err error) fault.Rejection {
 func begunBelow(err error) bool {
 	var below *Error
 	return errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil)
-}
-
-// notSent reports whether err proves that nothing was written. Of several
-// attempts of a Transport below it shows only the last.
-func notSent(err error) bool {
-	var (
-		cert   *tls.CertificateVerificationError
-		notTLS tls.RecordHeaderError
-		below  *Error
-	)
-	if errors.As(err, &below) && below.Attempts > 1 {
-		return false
-	}
-	return rejectionOf(err) != nil || isDial(err) || errors.As(err, &cert) || errors.As(err, &notTLS)
 }

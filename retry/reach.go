@@ -10,6 +10,7 @@ import (
 // through httptrace. A base that tells nothing proves nothing.
 type reach struct {
 	sought    atomic.Bool // a connection was asked for
+	dialled   atomic.Bool // one is being made
 	connected atomic.Bool // one was got: from here on anything may have been written
 }
 
@@ -17,8 +18,11 @@ type reach struct {
 // goes on to be told.
 func (r *reach) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { r.sought.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { r.connected.Store(true) },
+		GetConn:           func(string) { r.sought.Store(true) },
+		DNSStart:          func(httptrace.DNSStartInfo) { r.dialled.Store(true) },
+		ConnectStart:      func(string, string) { r.dialled.Store(true) },
+		TLSHandshakeStart: func() { r.dialled.Store(true) },
+		GotConn:           func(httptrace.GotConnInfo) { r.connected.Store(true) },
 	})
 }
 
@@ -28,3 +32,7 @@ func (r *reach) watch(ctx context.Context) context.Context {
 func (r *reach) nowhere() bool {
 	return r != nil && r.sought.Load() && !r.connected.Load()
 }
+
+// queued reports whether the request waits for one of the connections that
+// there are, and none is being made for it: http.Transport.MaxConnsPerHost.
+func (r *reach) queued() bool { return r.nowhere() && !r.dialled.Load() }

@@ -3,6 +3,7 @@ package retry
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,8 +11,13 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // listen serves each connection with handle, which may close it at any point.
@@ -79,8 +85,8 @@ func TestWhatWasProvenNeverSentIsRepeatedIfAsked(t *testing.T) {
 			if report.Attempts != row.attempts {
 				t.Errorf("%d attempts, want %d (%v)", report.Attempts, row.attempts, err)
 			}
-			if body.closed != 1 {
-				t.Errorf("the body was closed %d times", body.closed)
+			if body.Closed() != 1 {
+				t.Errorf("the body was closed %d times", body.Closed())
 			}
 		})
 	}
@@ -94,8 +100,8 @@ func TestABaseWithoutHooksProvesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := transport.RoundTrip(req); err == nil || base.calls != 1 {
-		t.Errorf("%d calls, %v", base.calls, err)
+	if _, err := transport.RoundTrip(req); err == nil || base.Calls() != 1 {
+		t.Errorf("%d calls, %v", base.Calls(), err)
 	}
 }
 
@@ -129,8 +135,8 @@ func TestRepeatableMayRepeatWhatIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if base.calls != row.want {
-				t.Errorf("%d attempts, want %d", base.calls, row.want)
+			if base.Calls() != row.want {
+				t.Errorf("%d attempts, want %d", base.Calls(), row.want)
 			}
 		})
 	}
@@ -138,7 +144,7 @@ func TestRepeatableMayRepeatWhatIsKept(t *testing.T) {
 
 func TestRepeatableIsNotAskedOfWhatIsNotRetryable(t *testing.T) {
 	t.Parallel()
-	for name, base := range map[string]*script{"success": answers(status(200)), "a mistake": answers(status(400))} {
+	for name, base := range map[string]*stub.Base{"success": answers(status(200)), "a mistake": answers(status(400))} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			transport := NewTransport(base, Config{Repeatable: func(*Attempt) bool {
@@ -180,4 +186,75 @@ func TestTheCallersTraceIsStillTold(t *testing.T) {
 	if told.Load() != 1 {
 		t.Errorf("the caller's trace was told %d times", told.Load())
 	}
+}
+
+// A base that dials by other means, as for HTTP/3, may have sent something with
+// its first packet.
+func TestNotSentIsProvenByNetHTTPAlone(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, row := range map[string]struct {
+		answer func(*http.Request) (*http.Response, error)
+		want   bool
+	}{
+		"a dial error of another base":      {failure(dial), false},
+		"a DNS error of another base":       {failure(&net.DNSError{IsTemporary: true}), false},
+		"a TLS error of another base":       {failure(tls.RecordHeaderError{}), false},
+		"no connection of net/http's":       {unconnected(dial), true},
+		"a lost connection of net/http's":   {disconnected(syscall.ECONNRESET), false},
+		"a second dial, after a connection": {disconnected(dial), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				got := false
+				_, err := NewTransport(answers(row.answer), Config{
+					Safe: func(*http.Request) bool { return false }, Repeatable: proven,
+					Policy: func(a *Attempt) Decision { got = a.NotSent; return Stop(StopPolicy) },
+				}).RoundTrip(keyed(t.Context(), t, nil))
+				if err == nil || got != row.want {
+					t.Errorf("NotSent = %v (%v)", got, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAttemptTimeoutInTheConnectionPoolSaysSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		base := &http.Transport{MaxConnsPerHost: 1, DialContext: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(there)); err != nil {
+					return
+				}
+				<-release
+			}()
+			return here, nil
+		}}
+		defer base.CloseIdleConnections()
+		send := func(timeout time.Duration) error {
+			req := keyed(t.Context(), t, nil)
+			req.URL.Scheme = "http"
+			resp, err := NewTransport(base, Config{AttemptTimeout: timeout, MaxAttempts: 1}).RoundTrip(req)
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			return err
+		}
+		first := make(chan error)
+		go func() { first <- send(time.Minute) }()
+		synctest.Wait()
+		var queued, sent *fault.TimeLimitError
+		if err := send(time.Second); !errors.As(err, &queued) || !queued.Queued || !strings.Contains(err.Error(), "MaxConnsPerHost") {
+			t.Errorf("in the pool: %v", err)
+		}
+		if err := <-first; !errors.As(err, &sent) || sent.Queued {
+			t.Errorf("once sent: %v", err)
+		}
+		close(release)
+	})
 }

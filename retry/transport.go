@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A Transport is an http.RoundTripper that makes several attempts at one call
@@ -35,18 +36,17 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 
 // CloseIdleConnections closes those of the base, if it has any.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	roundtrip.CloseIdleConnections(t.base)
 }
 
 // RoundTrip makes one call. When its attempts or its time run out, it returns
-// the last response as it came, with a nil error; an *Error only if there was
-// none. A failure that is not retried is returned as the base returned it.
+// the last response as it came, with a nil error; an error only if there was
+// none: the base's own if nothing was repeated or waited for, else an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := trip{t: t, origin: req}
+	c := &trip{t: t, origin: req}
 	defer c.release()
 	if err := c.begin(req); err != nil {
+		c.owner.End(0, err)
 		if r := reportOf(req.Context()); r != nil {
 			*r = Report{Err: err}
 		}

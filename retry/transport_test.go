@@ -3,6 +3,7 @@ package retry
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestStatusesAreRetriedIfRetryable(t *testing.T) {
@@ -43,8 +46,8 @@ func TestStatusesAreRetriedIfRetryable(t *testing.T) {
 					t.Fatal(err)
 				}
 				readAll(t, resp)
-				if base.calls != want {
-					t.Errorf("%d requests were sent, want %d", base.calls, want)
+				if base.Calls() != want {
+					t.Errorf("%d requests were sent, want %d", base.Calls(), want)
 				}
 				if got := IsRetryableStatus(code); got != (want == 2) {
 					t.Errorf("IsRetryableStatus = %v", got)
@@ -72,6 +75,10 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 		{"a dial that takes too long", dial(timeoutError{}), true},
 		{"no such host", dial(&net.DNSError{IsNotFound: true}), false},
 		{"certificate", x509.UnknownAuthorityError{}, false},
+		{"a TLS alert", &net.OpError{Op: "remote error", Err: tls.AlertError(116)}, false},
+		{"a TLS alert of QUIC", tls.AlertError(116), false},
+		{"an alert of ours", &net.OpError{Op: "local error", Err: errors.New("bad record MAC")}, true},
+		{"a proxy that asks for credentials", &fault.ProxyAuthError{Proxy: "proxy.example.com:3128"}, false},
 		{"scheme", http.ErrSchemeMismatch, false},
 		{"an address that can't be read", &url.Error{Op: "parse", Err: errors.New("bad")}, false},
 		{"another error of an address", &url.Error{Op: "Get", Err: errors.New("lost")}, true},
@@ -85,14 +92,14 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 				base := answers(failure(row.err), status(200))
 				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
 				if row.retry {
-					if err != nil || base.calls != 2 {
-						t.Fatalf("%d requests, error %v; want 2 and none", base.calls, err)
+					if err != nil || base.Calls() != 2 {
+						t.Fatalf("%d requests, error %v; want 2 and none", base.Calls(), err)
 					}
 					readAll(t, resp)
 					return
 				}
-				if base.calls != 1 || !errors.Is(err, row.err) && err.Error() != row.err.Error() {
-					t.Errorf("%d requests, error %v; want 1 and %v", base.calls, err, row.err)
+				if base.Calls() != 1 || !errors.Is(err, row.err) && err.Error() != row.err.Error() {
+					t.Errorf("%d requests, error %v; want 1 and %v", base.Calls(), err, row.err)
 				}
 			})
 		})
@@ -123,8 +130,8 @@ func TestMalformedRequestsAreNotRepeated(t *testing.T) {
 			req := keyed(t.Context(), t, nil)
 			change(req)
 			base := answers(failure(errors.New("net/http: malformed")))
-			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 1 {
-				t.Errorf("%d requests, error %v; want 1 and one", base.calls, err)
+			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 1 {
+				t.Errorf("%d requests, error %v; want 1 and one", base.Calls(), err)
 			}
 		})
 	}
@@ -159,11 +166,11 @@ func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 					t.Fatal(err)
 				}
 				readAll(t, resp)
-				if len(base.bodies) != 4 {
-					t.Fatalf("%d requests, want 4", len(base.bodies))
+				if len(base.Payloads()) != 4 {
+					t.Fatalf("%d requests, want 4", len(base.Payloads()))
 				}
-				for i, sent := range base.bodies {
-					if !bytes.Equal(sent, data) {
+				for i, sent := range base.Payloads() {
+					if sent != string(data) {
 						t.Errorf("attempt %d sent %d bytes, want the %d given", i+1, len(sent), len(data))
 					}
 				}
@@ -181,8 +188,8 @@ func TestWhatIsNotSafeIsSentOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, resp); base.calls != 1 || got != "body of Service Unavailable" || body.closed != 1 {
-		t.Errorf("%d requests, body %q, closed %d times", base.calls, got, body.closed)
+	if got := readAll(t, resp); base.Calls() != 1 || got != "body of Service Unavailable" || body.Closed() != 1 {
+		t.Errorf("%d requests, body %q, closed %d times", base.Calls(), got, body.Closed())
 	}
 }
 
@@ -197,38 +204,8 @@ func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); base.calls != 1 {
-		t.Errorf("%d requests, want 1", base.calls)
-	}
-}
-
-func TestUnsafeRequestsWithAnIdempotencyKeyGetNoGetBody(t *testing.T) {
-	t.Parallel()
-	shared, err := NewRequest(t.Context(), http.MethodPost, testURL, []byte("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared.Header.Set("Idempotency-Key", "k")
-	for name, req := range map[string]*http.Request{
-		"a body that is streamed": keyed(t.Context(), t, strings.NewReader("x")),
-		"a payload that is kept":  shared,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var got *http.Request
-			base := answers(func(r *http.Request) (*http.Response, error) {
-				got = r
-				return response(200, ""), nil
-			})
-			resp, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			readAll(t, resp)
-			if got.GetBody != nil || req.GetBody == nil || string(base.bodies[0]) != "x" {
-				t.Errorf("net/http could replay the request on its own account, or %q is not what was sent", base.bodies[0])
-			}
-		})
+	if readAll(t, resp); base.Calls() != 1 {
+		t.Errorf("%d requests, want 1", base.Calls())
 	}
 }
 
@@ -245,8 +222,8 @@ func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		readAll(t, resp)
-		if base.calls != 1 || len(base.bodies[0]) != 100 || body.closed != 1 {
-			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.calls, len(base.bodies[0]), body.closed)
+		if base.Calls() != 1 || len(base.Payloads()[0]) != 100 || body.Closed() != 1 {
+			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.Calls(), len(base.Payloads()[0]), body.Closed())
 		}
 		if strings.Count(log.String(), "too large to replay") != 1 {
 			t.Errorf("length %d: logged %q", length, log.String())
@@ -262,8 +239,8 @@ func TestWrongContentLengthIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 		req := keyed(t.Context(), t, body)
 		req.ContentLength = length
 		_, err := NewTransport(base, Config{}).RoundTrip(req)
-		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.calls != 0 || body.closed != 1 {
-			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.calls, body.closed)
+		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.Calls() != 0 || body.Closed() != 1 {
+			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.Calls(), body.Closed())
 		}
 	}
 }
@@ -409,14 +386,6 @@ func TestTheEndOfTheContextEndsAWait(t *testing.T) {
 	}
 }
 
-func TestAnErrorByDeadlineIsATimeout(t *testing.T) {
-	t.Parallel()
-	err := &Error{Attempts: 1, Err: statusError(503), Cause: errors.New("cause"), ended: context.DeadlineExceeded}
-	if !err.Timeout() || err.ErrorType() != "timeout" {
-		t.Error("no timeout")
-	}
-}
-
 func TestAttemptTimeoutIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -426,8 +395,8 @@ func TestAttemptTimeoutIsNotRepeated(t *testing.T) {
 		})
 		_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
 		var timeout interface{ Timeout() bool }
-		if !errors.As(err, &timeout) || !timeout.Timeout() || base.calls != 1 || !strings.Contains(err.Error(), "AttemptTimeout") {
-			t.Errorf("%d requests, error %v", base.calls, err)
+		if !errors.As(err, &timeout) || !timeout.Timeout() || base.Calls() != 1 || !strings.Contains(err.Error(), "AttemptTimeout") {
+			t.Errorf("%d requests, error %v", base.Calls(), err)
 		}
 	})
 }
@@ -449,7 +418,7 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 				return &http.Response{StatusCode: 200, Body: body}, nil
 			})
 			_, err := NewTransport(base, Config{AttemptTimeout: time.Second}).RoundTrip(keyed(t.Context(), t, nil))
-			if closed := body.closed; err != nil && closed != 1 || err == nil && closed != 0 {
+			if closed := body.Closed(); err != nil && closed != 1 || err == nil && closed != 0 {
 				t.Errorf("error %v, body closed %d times", err, closed)
 			}
 		})
@@ -457,14 +426,105 @@ func TestHeadersThatRaceWithTheTimerLose(t *testing.T) {
 }
 
 type closeFunc struct {
-	*countingBody
+	*stub.Body
 
 	closing func()
 }
 
 func (c *closeFunc) Close() error {
 	c.closing()
-	return c.countingBody.Close()
+	return c.Body.Close()
+}
+
+// A gate is what a breaker says of attempts to come.
+type gate time.Duration
+
+func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
+
+func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		answer   func(*http.Request) (*http.Response, error)
+		refuses  time.Duration
+		attempts int
+	}{
+		"a response, refused for longer than the backoff": {status(503), 2*time.Second + 1, 1},
+		"a response, refused until the attempt":           {status(503), 2 * time.Second, 2},
+		"a response, not refused":                         {status(503), 0, 2},
+		"a hint, refused for longer":                      {status(503, "Retry-After", "1"), 3 * time.Second, 1},
+		"a hint that outlasts it":                         {status(503, "Retry-After", "3"), 3 * time.Second, 2},
+		"an error, refused for longer than the backoff":   {failure(io.EOF), 3 * time.Second, 1},
+		"an error, not refused":                           {failure(io.EOF), time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(func(req *http.Request) (*http.Response, error) {
+					call.From(req.Context()).Gate = gate(row.refuses)
+					return row.answer(req)
+				})
+				var report Report
+				start := time.Now()
+				resp, err := NewTransport(base, Config{Backoff: steady(2 * time.Second), MaxAttempts: 2}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
+				if err == nil {
+					readAll(t, resp)
+				}
+				if base.Calls() != row.attempts {
+					t.Fatalf("%d attempts, want %d", base.Calls(), row.attempts)
+				}
+				if row.attempts == 2 {
+					return
+				}
+				if report.Stopped != StopRejected || time.Since(start) != 0 {
+					t.Errorf("stopped for %q after %v", report.Stopped, time.Since(start))
+				}
+				if err != nil && err != io.EOF { //nolint:errorlint // the same value
+					t.Errorf("error %#v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
+	t.Parallel()
+	lost := errors.New("lost")
+	ended, cancel := context.WithCancelCause(context.Background())
+	unsafe := func(*http.Request) bool { return false }
+	once := WithMaxAttempts(context.Background(), 1)
+	for name, row := range map[string]struct {
+		ctx     context.Context
+		cfg     Config
+		answers []stub.Func
+		wrapped bool
+	}{
+		"not Safe":                  {once, Config{Safe: unsafe}, nil, false},
+		"one attempt":               {once, Config{}, nil, false},
+		"MaxAttempts 1":             {context.Background(), Config{MaxAttempts: 1}, nil, false},
+		"no budget":                 {context.Background(), Config{Budget: NewBudget(0, 0)}, nil, false},
+		"no time":                   {context.Background(), Config{MaxElapsed: time.Millisecond}, nil, false},
+		"a Policy that stops":       {context.Background(), Config{Policy: func(*Attempt) Decision { return Stop(StopPolicy) }}, nil, false},
+		"a context that ends":       {ended, Config{}, []stub.Func{func(*http.Request) (*http.Response, error) { cancel(io.ErrClosedPipe); return nil, lost }}, false},
+		"repeated":                  {context.Background(), Config{MaxAttempts: 2}, nil, true},
+		"one attempt after a pause": {once, Config{}, []stub.Func{reject(time.Second, true), failure(lost)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(failure(lost))
+				if row.answers != nil {
+					base = answers(row.answers...)
+				}
+				_, err := NewTransport(base, row.cfg).RoundTrip(keyed(row.ctx, t, nil))
+				if same := err == lost; same == row.wrapped || !errors.Is(err, lost) { //nolint:errorlint // the same value
+					t.Errorf("error %#v", err)
+				}
+				if _, wrapped := err.(*Error); wrapped != row.wrapped { //nolint:errorlint // as above
+					t.Errorf("error %#v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestWithMaxAttempts(t *testing.T) {
@@ -476,8 +536,8 @@ func TestWithMaxAttempts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if readAll(t, resp); base.calls != want {
-				t.Errorf("%d: %d requests, want %d", n, base.calls, want)
+			if readAll(t, resp); base.Calls() != want {
+				t.Errorf("%d: %d requests, want %d", n, base.Calls(), want)
 			}
 		})
 	}
@@ -489,7 +549,7 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 	for name, second := range map[string]func(*http.Request) (*http.Response, error){
 		"open":       reject(0, false),
 		"paused":     reject(time.Hour, true),
-		"never sent": failure(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
+		"never sent": unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -514,8 +574,8 @@ func TestAResponseIsKeptUntilTheNextAttemptIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(status(503), failure(io.EOF), reject(0, false))
 		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, rejected := fault.AsRejection(err); !rejected || base.calls != 3 {
-			t.Errorf("error %v after %d requests", err, base.calls)
+		if _, rejected := fault.AsRejection(err); !rejected || base.Calls() != 3 {
+			t.Errorf("error %v after %d requests", err, base.Calls())
 		}
 	})
 }
@@ -558,30 +618,30 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 	for _, safe := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var events []Event
-			base := answers(reject(3*time.Second, true), reject(time.Second, true), status(200))
+			pauses := []time.Duration{3 * time.Second, time.Second}
+			base := answers(status(200))
 			body := opaque([]byte("payload"))
 			req := keyed(t.Context(), t, body)
-			transport := NewTransport(base, Config{
+			transport := NewTransport(stub.Func(func(r *http.Request) (*http.Response, error) {
+				if len(pauses) == 0 {
+					return base.RoundTrip(r)
+				}
+				pause := pauses[0]
+				pauses = pauses[1:]
+				_ = r.Body.Close()
+				return nil, &rejection{pause, true}
+			}), Config{
 				MaxAttempts: 1, Safe: func(*http.Request) bool { return safe },
 				OnRetry: func(e Event) { events = append(events, e) },
 			})
 			start := time.Now()
-			// The script reads the body; a breaker only closes it.
-			transport.base = roundTripper(func(r *http.Request) (*http.Response, error) {
-				if base.calls < 2 {
-					base.calls++
-					_ = r.Body.Close()
-					return base.answers[base.calls-1](r)
-				}
-				return base.RoundTrip(r)
-			})
 			resp, err := transport.RoundTrip(req)
 			if err != nil {
 				t.Fatalf("safe %v: %v", safe, err)
 			}
 			readAll(t, resp)
-			if took := time.Since(start); took != 4*time.Second || string(base.bodies[0]) != "payload" || body.closed != 1 {
-				t.Errorf("safe %v: took %v, sent %q, closed %d times", safe, took, base.bodies[0], body.closed)
+			if took := time.Since(start); took != 4*time.Second || base.Payloads()[0] != "payload" || body.Closed() != 1 {
+				t.Errorf("safe %v: took %v, sent %q, closed %d times", safe, took, base.Payloads()[0], body.Closed())
 			}
 			if len(events) != 2 || events[0].DelaySource != "pause" || events[0].Attempt != 0 {
 				t.Errorf("events %+v", events)
@@ -589,10 +649,6 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 		})
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
 	t.Parallel()
@@ -606,8 +662,8 @@ func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
 			if err == nil {
 				readAll(t, resp)
 			}
-			if waited := time.Since(start) > 0; base.calls != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
-				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.calls, err, time.Since(start))
+			if waited := time.Since(start) > 0; base.Calls() != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
+				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.Calls(), err, time.Since(start))
 			}
 		})
 	}
@@ -633,27 +689,6 @@ func TestInspectMakesAFailureOfAResponse(t *testing.T) {
 	})
 }
 
-func TestABaseThatMisbehaves(t *testing.T) {
-	t.Parallel()
-	body := opaque(nil)
-	for name, row := range map[string]struct {
-		answer func(*http.Request) (*http.Response, error)
-		want   string
-	}{
-		"neither response nor error": {func(*http.Request) (*http.Response, error) { return nil, nil }, "neither"},
-		"response and error": {func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: body}, http.ErrSchemeMismatch
-		}, "HTTP"},
-	} {
-		if _, err := NewTransport(answers(row.answer), Config{}).RoundTrip(keyed(t.Context(), t, nil)); err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
-	if body.closed != 1 {
-		t.Errorf("the response's body was closed %d times", body.closed)
-	}
-}
-
 func TestBackoffStopEndsTheCall(t *testing.T) {
 	t.Parallel()
 	var report Report
@@ -663,18 +698,8 @@ func TestBackoffStopEndsTheCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if readAll(t, resp); base.calls != 1 || report.Stopped != StopPolicy {
-		t.Errorf("%d requests, stopped by %q", base.calls, report.Stopped)
-	}
-}
-
-func TestCloseIdleConnectionsReachesTheBase(t *testing.T) {
-	t.Parallel()
-	base := answers(status(200))
-	NewTransport(base, Config{}).CloseIdleConnections()
-	NewTransport(roundTripper(nil), Config{}).CloseIdleConnections()
-	if base.idle != 1 {
-		t.Errorf("called %d times", base.idle)
+	if readAll(t, resp); base.Calls() != 1 || report.Stopped != StopPolicy {
+		t.Errorf("%d requests, stopped by %q", base.Calls(), report.Stopped)
 	}
 }
 
@@ -690,8 +715,8 @@ func TestInvalidConfigFailsBeforeAnythingIsSent(t *testing.T) {
 		body := opaque(nil)
 		_, err := NewTransport(base, cfg).RoundTrip(keyed(t.Context(), t, body))
 		var invalid *ConfigError
-		if !errors.As(err, &invalid) || invalid.Field != field || !errors.As(cfg.Validate(), &invalid) || base.calls != 0 || body.closed != 1 {
-			t.Errorf("%s: error %v, %d requests, closed %d times", field, err, base.calls, body.closed)
+		if !errors.As(err, &invalid) || invalid.Field != field || !errors.As(cfg.Validate(), &invalid) || base.Calls() != 0 || body.Closed() != 1 {
+			t.Errorf("%s: error %v, %d requests, closed %d times", field, err, base.Calls(), body.Closed())
 		}
 	}
 	if err := (Config{}).Validate(); err != nil {
@@ -713,8 +738,8 @@ func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {
 			}
 			readAll(t, resp)
 		}
-		if base.calls != 3+2 || last.Stopped != StopBudget {
-			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.calls, last.Stopped)
+		if base.Calls() != 3+2 || last.Stopped != StopBudget {
+			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.Calls(), last.Stopped)
 		}
 	})
 }
@@ -779,8 +804,8 @@ func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 	req := keyed(t.Context(), t, body)
 	req.URL = nil
 	base := answers(status(200))
-	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.calls != 0 || body.closed != 1 {
-		t.Errorf("error %v, %d requests, closed %d times", err, base.calls, body.closed)
+	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 0 || body.Closed() != 1 {
+		t.Errorf("error %v, %d requests, closed %d times", err, base.Calls(), body.Closed())
 	}
 }
 

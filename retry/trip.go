@@ -7,15 +7,18 @@ import (
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A trip is one call on its way through its attempts.
 type trip struct {
 	t      *Transport
-	origin *http.Request   // the caller's, from which all attempts are made; it is req, or what req was made from
+	origin *http.Request   // the caller's, from which all attempts are made
 	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
 	call   *call.Call
-	first  *attempt // not made yet
+	owner  *call.Call // the call, if its Listener is this Transport's to tell; else nil
+	made   call.Call  // the call, if nobody else has made one
+	first  attempt
 	out    outgoing
 	safe   bool
 	start  time.Time
@@ -30,48 +33,48 @@ type trip struct {
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	open     *attempt      // neither given up nor returned yet
-	taken    bool          // the base has answered, and with it taken over a streamed body
+	answered bool          // the base has answered, and with it taken over a streamed body
 	goesOn   bool          // the caller has a response whose body is still to come
 }
 
-// begin takes over the request's body.
+// begin takes over the request and its body.
 func (c *trip) begin(req *http.Request) error {
+	c.join(req)
 	if err := c.t.refuses(req); err != nil {
 		return err
 	}
-	c.safe = c.t.cfg.Safe(req)
-	c.meet(req)
-	if err := c.out.prepare(c.ctx, req, c.first.sent, c.safe, c.t.cfg.MaxReplayBytes); err != nil {
+	// Safe may ask what the payload says, so one that is read for that is first.
+	wanted := c.owner != nil && c.owner.ReadsPayload
+	c.safe = !wanted && c.t.cfg.Safe(req)
+	if err := c.out.take(c.ctx, req, wanted || c.safe, c.t.cfg.MaxReplayBytes); err != nil {
 		return err
 	}
+	if wanted {
+		if c.out.way == buffered {
+			c.owner.Listener.Payload(c.out.payload.Bytes())
+		}
+		c.safe = c.t.cfg.Safe(req)
+	}
+	c.out.limitReplays(req, c.safe)
 	if c.out.tooLarge {
 		c.t.logTooLarge(c.ctx, c.call.Endpoint)
 	}
 	return nil
 }
 
-// meet finds the call that req belongs to and the request for its first
-// attempt, or makes what is missing in one allocation.
-func (c *trip) meet(req *http.Request) {
-	c.ctx, c.origin = req.Context(), req
-	c.call = call.From(c.ctx)
-	if c.call == nil {
-		made := new(struct {
-			call call.Call
-			ownAttempt
-		})
-		c.call = made.call.Init(c.ctx)
-		c.ctx, c.start = c.call, c.t.clock.Now()
-		c.first = made.init(c.ctx, req)
-		return
+// join finds the call that req belongs to, or makes one.
+func (c *trip) join(req *http.Request) {
+	c.ctx = req.Context()
+	if c.call = call.From(c.ctx); c.call == nil {
+		c.call = c.made.Init(c.ctx)
+		c.ctx = c.call
 	}
-	if sent := c.call.TakeFirst(req); sent != nil {
-		c.ctx, c.origin, c.start = c.call, sent.Origin, c.call.Start
-		c.first = &attempt{sent: sent}
-		return
+	if c.call.Claim() {
+		c.owner, c.start = c.call, c.call.Start
 	}
-	c.start = c.t.clock.Now()
-	c.first = new(ownAttempt).init(c.ctx, req)
+	if c.start.IsZero() {
+		c.start = c.t.clock.Now()
+	}
 }
 
 // refuses returns why a request is not even looked at.
@@ -111,31 +114,30 @@ func (c *trip) try() *attempt {
 
 // next returns the attempt to come.
 func (c *trip) next() *attempt {
-	a := c.first
-	if a == nil {
-		a = new(ownAttempt).init(c.ctx, c.origin)
+	a := &c.first
+	if a.Number > 0 {
+		a = new(attempt)
 	}
-	c.first = nil
+	a.init(c.ctx, c.origin)
 	a.Number, a.Safe = c.sent+1, c.safe
-	if !c.safe && c.t.cfg.Repeatable != nil {
+	if c.sent > 0 || c.t.cfg.AttemptTimeout > 0 || !c.safe && c.t.cfg.Repeatable != nil {
 		a.watch()
 	}
-	a.Request = &a.sent.HTTP
 	return a
 }
 
 // send puts the attempt on its way and looks at what came back.
 func (c *trip) send(a *attempt) {
-	if !c.out.attach(&a.sent.HTTP, &a.sent.Reader) {
-		a.Err = errStreamUsed
+	if a.Err = c.out.attach(&a.request, &a.space); a.Err != nil {
 		return
 	}
 	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
-	c.taken = a.Response != nil
+	c.answered = a.Response != nil
 	if a.Response != nil && c.t.cfg.Inspect != nil {
+		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)
 	}
-	a.NotSent = a.Response == nil && (notSent(a.Err) || a.reach.nowhere())
+	a.NotSent = a.Response == nil && (rejectionOf(a.Err) != nil || a.reach.nowhere())
 }
 
 // plan decides what follows an attempt: a wait, or none and the reason for it.
@@ -167,6 +169,9 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
 		return wait{}, stopped
 	}
+	if c.refusedAfter(next) {
+		return wait{}, StopRejected
+	}
 	cost := float64(retryCost)
 	if next.source == fromHint && a.Response != nil && a.Response.StatusCode == http.StatusTooManyRequests {
 		cost = hintedCost
@@ -178,14 +183,20 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	return next, NotRetryable
 }
 
+// refusedAfter reports whether the breaker below would still refuse after the
+// wait: the failure may have opened it.
+func (c *trip) refusedAfter(next wait) bool {
+	return c.call.Gate != nil && c.call.Gate.RefusesFor() > next.Duration
+}
+
 // mayRepeat reports whether the request may be sent again, and can be.
 func (c *trip) mayRepeat(a *attempt) bool {
 	if c.safe {
-		return c.out.replayable
+		return c.out.replayable()
 	}
 	repeatable := c.t.cfg.Repeatable
 	// Once connected, net/http may begin to read a streamed body at any time.
-	return repeatable != nil && (c.out.replayable || a.NotSent && c.out.unread()) && repeatable(&a.Attempt)
+	return repeatable != nil && (c.out.replayable() || a.NotSent && c.out.sendable()) && repeatable(&a.Attempt)
 }
 
 // planPause decides what follows a rejection: nothing was sent, so that a
@@ -195,7 +206,7 @@ func (c *trip) planPause(a *attempt) (wait, Reason) {
 	if !ok {
 		return wait{}, c.afterFailure(StopRejected)
 	}
-	if c.out.usedUp() {
+	if !c.out.sendable() {
 		return wait{}, c.afterFailure(StopNotReplayable)
 	}
 	next := wait{pause, fromPause}
@@ -249,7 +260,7 @@ func (c *trip) pay(tokens float64) {
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
 	if a.Response != nil {
-		c.kept = keep(a.Response, a.cancel)
+		c.kept = keep(a.Response, &a.ctx)
 	} else {
 		a.cancel(errGivenUp)
 	}
@@ -284,8 +295,7 @@ func (c *trip) sleep(d time.Duration) error {
 		select {
 		case <-c.ctx.Done():
 		case <-c.origin.Cancel: //nolint:staticcheck // as above
-		case <-c.kept.done:
-		case <-c.kept.over:
+		case <-c.kept.drained:
 		}
 	}
 	if c.ctx.Err() != nil {
@@ -301,18 +311,17 @@ func (c *trip) sleep(d time.Duration) error {
 // response kept from the one before if the last was never sent.
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	response := a.Response
-	if response != nil {
-		c.goesOn = a.deliver(c.out.source)
-	} else {
+	if response == nil {
 		a.cancel(nil)
 		if a.NotSent && (a.rejection != nil || c.ctx.Err() == nil) {
 			response = c.kept.take()
 		}
 	}
 	if response == nil {
-		err := c.failure(a, stopped)
+		err := c.failure(a)
 		c.over(err, stopped)
 		c.open = nil
+		c.owner.End(0, err)
 		return nil, err
 	}
 	response.Request = c.origin
@@ -321,26 +330,31 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 		outcome = statusError(response.StatusCode)
 	}
 	c.over(outcome, stopped)
+	c.goesOn = a.deliver(response, c.owner)
 	c.open = nil
 	return response, nil
 }
 
-// failure returns the error of a call that has no response. One that is not
-// retried is returned as it is.
-func (c *trip) failure(a *attempt, stopped Reason) error {
-	if a.rejection == nil && c.ctx.Err() != nil {
-		return c.ended(a.Err, context.Cause(c.ctx))
-	}
-	if stopped == NotRetryable && c.sent <= 1 {
+// failure returns the error of a call that has no response. A call that did
+// nothing that the base would not have done alone has the error of the base.
+func (c *trip) failure(a *attempt) error {
+	switch {
+	case c.sent <= 1 && !c.hasWaited():
 		return a.Err
+	case a.rejection == nil && c.ctx.Err() != nil:
+		return c.ended(a.Err, context.Cause(c.ctx))
+	default:
+		return &Error{Attempts: c.sent, Err: a.Err}
 	}
-	return &Error{Attempts: c.sent, Err: a.Err}
 }
+
+func (c *trip) hasWaited() bool { return c.last.source != "" }
 
 // abandon ends the call because its context ended during a wait.
 func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 	err := c.ended(a.failure(), cause)
 	c.over(err, NotRetryable)
+	c.owner.End(0, err)
 	return nil, err
 }
 
@@ -350,15 +364,31 @@ func (c *trip) ended(last, cause error) error {
 
 // over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
+	c.call.GaveUp = c.sent > 1 || c.retries() && isGivingUp(stopped)
 	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.ctx) {
 		c.record(failure, stopped)
 	}
 	if r := reportOf(c.ctx); r != nil {
 		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
-		if c.sent <= 1 && c.waited == 0 {
+		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}
 	}
+}
+
+// retries reports whether the call is one of those that are sent again at all.
+func (c *trip) retries() bool {
+	return c.maxAttempts() > 1 && (c.safe || c.t.cfg.Repeatable != nil)
+}
+
+// isGivingUp reports whether a reason to stop holds for whoever else repeats the
+// call now: in vain, or to the harm of others.
+func isGivingUp(stopped Reason) bool {
+	switch stopped {
+	case StopBudget, StopDeadline, StopHintTooLong, StopRejected, StopServerSaysNo:
+		return true
+	}
+	return false
 }
 
 // record measures and logs how the call ended.
@@ -378,12 +408,15 @@ func (c *trip) record(failure error, stopped Reason) {
 // base or of a function of the Config, of the attempt under way. A body that was
 // not even taken over is closed.
 func (c *trip) release() {
-	if c.out.source == nil {
-		closeBody(c.origin)
+	if !c.goesOn {
+		defer c.owner.End(0, errPanicked) // of a call that has ended already nobody is told
+	}
+	if !c.out.taken {
+		roundtrip.CloseBody(c.origin)
 		return
 	}
 	defer c.returnReserved() // also if what is dropped panics
-	defer c.out.release(c.taken, c.goesOn)
+	defer c.out.release(c.answered)
 	if c.open != nil {
 		c.open.drop()
 	}

@@ -98,8 +98,9 @@ func TestUsedUpQuotaIsAskedForOnce(t *testing.T) {
 		if err := askRetrying(t.Context(), s.provider.URL, s.client); !errors.As(err, &status) {
 			t.Fatal(err)
 		}
-		if status.Code != "insufficient_quota" || `{"error":`+status.RawJSON()+`}` != string(quota.Body) {
-			t.Errorf("code %q in %s, want %s", status.Code, status.RawJSON(), quota.Body)
+		const body = `{"message":"You exceeded your current quota.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}`
+		if status.Code != "insufficient_quota" || status.RawJSON() != body {
+			t.Errorf("code %q in %s, want %s", status.Code, status.RawJSON(), body)
 		}
 		if got := s.counts(t); got != mistake {
 			t.Errorf("%+v, want %+v", got, mistake)
@@ -135,7 +136,7 @@ func TestSDKDoesNotRetryAnOpenCircuit(t *testing.T) {
 			t.Errorf("%v with code %q, want %q", err, status.Code, code)
 		}
 	}
-	if got := s.chain.Snapshot()[0].Totals.Rejected; got != 1 || s.provider.Count(openaitest.Chat) != 1 {
+	if got := s.chain.Snapshot().Breakers[0].Totals.Rejected; got != 1 || s.provider.Count(openaitest.Chat) != 1 {
 		t.Errorf("%d rejections, %d requests", got, s.provider.Count(openaitest.Chat))
 	}
 }

@@ -138,7 +138,6 @@ var instruments = func() map[string]string {
 		"retrip_breaker_state":                                name + "retrip_breaker_state",
 		"retrip_breaker_transitions_total":                    name + "retrip_breaker_from retrip_breaker_to",
 		"retrip_breaker_calls_total":                          name + "retrip_breaker_outcome",
-		"retrip_breaker_paused_seconds":                       name,
 		"retrip_breaker_consecutive_failures":                 name,
 	}
 }()

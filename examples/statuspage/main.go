@@ -1,6 +1,6 @@
 // Statuspage shows all breakers of a Transport on a page that can be read on a
 // phone, and as JSON: their states, since when, what they counted, when they
-// will be probed, and the last transitions.
+// will be probed, the rate limits that are exhausted, and the last transitions.
 //
 //	go run -C examples ./statuspage
 //

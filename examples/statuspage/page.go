@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	retrip "github.com/retrip-go/retrip/openai"
 )
 
 // A Change is one transition of one breaker, as the page shows it.
@@ -59,9 +60,9 @@ func (c *Changes) Last() []Change {
 	return last
 }
 
-// A handler serves the breakers.
+// A handler serves the breakers, and the rate limits that are exhausted.
 type handler struct {
-	snapshot func() []breaker.Snapshot
+	snapshot func() retrip.Snapshot
 	changes  *Changes
 	now      func() time.Time
 }
@@ -69,7 +70,7 @@ type handler struct {
 // NewHandler returns a handler of / and /breakers.json; to have it elsewhere,
 // put http.StripPrefix around it. snapshot is a Transport's method, or a
 // function that puts those of several together. It asks nobody who they are.
-func NewHandler(snapshot func() []breaker.Snapshot, changes *Changes) http.Handler {
+func NewHandler(snapshot func() retrip.Snapshot, changes *Changes) http.Handler {
 	h := &handler{snapshot: snapshot, changes: changes, now: time.Now}
 	return h.routes()
 }
@@ -115,17 +116,13 @@ func prefersJSON(accept []string) bool {
 
 // A report is the page as JSON.
 type report struct {
-	At          time.Time          `json:"at"`
-	Breakers    []breaker.Snapshot `json:"breakers"`
-	Transitions []Change           `json:"transitions"`
+	At time.Time `json:"at"`
+	retrip.Snapshot
+	Transitions []Change `json:"transitions"`
 }
 
 func (h *handler) report() report {
-	r := report{At: h.now(), Breakers: h.snapshot(), Transitions: h.changes.Last()}
-	if r.Breakers == nil {
-		r.Breakers = []breaker.Snapshot{} // a list in JSON too
-	}
-	return r
+	return report{At: h.now(), Snapshot: h.snapshot(), Transitions: h.changes.Last()}
 }
 
 func (h *handler) json(w http.ResponseWriter, _ *http.Request) {
@@ -166,6 +163,7 @@ type view struct {
 	Summary string
 	At      time.Time
 	Cards   []card
+	Limits  []limit
 	Changes []Change
 	Kept    int
 }
@@ -174,13 +172,15 @@ type view struct {
 type card struct {
 	breaker.Snapshot
 
-	Class  string // the state; "paused" is one, too
-	Label  string // Class in words
+	Class  string // the state
 	Words  string // State in words
 	Age    string // since the state began
 	Next   string // what happens next
 	Window bool   // Successes and Failures are known
 }
+
+// A limit shows a rate limit that is exhausted.
+type limit struct{ Key, Next string }
 
 func newView(r report) view {
 	v := view{At: r.At.UTC(), Changes: r.Transitions, Kept: keptChanges}
@@ -189,49 +189,42 @@ func newView(r report) view {
 	}
 	// What is wrong comes first: a phone shows two of them.
 	slices.SortStableFunc(v.Cards, func(a, b card) int { return slices.Index(worst, a.Class) - slices.Index(worst, b.Class) })
-	v.Summary = summary(v.Cards)
+	for _, p := range r.Pacing {
+		v.Limits = append(v.Limits, limit{p.Key, "for another " + remains(p.PausedUntil, r.At)})
+	}
+	v.Summary = summary(v)
 	return v
 }
 
-var worst = []string{"open", "half_open", "paused", "closed"}
+var worst = []string{"open", "half_open", "closed"}
 
 func newCard(s breaker.Snapshot, now time.Time) card {
 	c := card{
 		Snapshot: s, Class: s.State.String(), Words: words(s.State), Window: s.State == breaker.Closed,
 		Age: max(now.Sub(s.Since), 0).Truncate(time.Second).String(),
 	}
-	pause := remains(s.PausedUntil, now)
 	switch {
 	case s.State == breaker.Open:
 		c.Next = "probes in " + remains(s.ProbeAt, now)
 	case s.State == breaker.HalfOpen && s.Probes > 0:
 		c.Next = fmt.Sprintf("probes under way: %d", s.Probes)
-	case s.State == breaker.HalfOpen && pause == "":
+	case s.State == breaker.HalfOpen:
 		c.Next = "the next request is a probe"
-	case pause != "":
-		c.Class = "paused"
 	}
-	if pause != "" {
-		c.Next = strings.TrimPrefix(c.Next+", rate limited for another "+pause, ", ")
-	}
-	c.Label = strings.ReplaceAll(c.Class, "_", " ")
 	return c
 }
 
-// remains returns how long it is until t, at least a second; "" if t is zero.
+// remains returns how long it is until t, at least a second.
 func remains(t, now time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
 	return (max(t.Sub(now), 1) + time.Second - 1).Truncate(time.Second).String()
 }
 
-func summary(cards []card) string {
-	if len(cards) == 0 {
+func summary(v view) string {
+	if len(v.Cards) == 0 {
 		return "no requests yet"
 	}
 	count := map[string]int{}
-	for _, c := range cards {
+	for _, c := range v.Cards {
 		count[c.Class]++
 	}
 	var parts []string
@@ -240,5 +233,9 @@ func summary(cards []card) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(class, "_", " ")))
 		}
 	}
-	return strings.Join(parts, ", ")
+	text := strings.Join(parts, ", ")
+	if n := len(v.Limits); n > 0 {
+		text += fmt.Sprintf("; rate limits: %d", n)
+	}
+	return text
 }

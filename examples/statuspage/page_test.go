@@ -42,8 +42,8 @@ func bodyOf(t *testing.T, resp *http.Response) string {
 }
 
 // fixed serves what is given, at noon.
-func fixed(snapshots []breaker.Snapshot, changes ...breaker.StateChange) http.Handler {
-	h := &handler{snapshot: func() []breaker.Snapshot { return snapshots }, changes: new(Changes), now: func() time.Time { return noon }}
+func fixed(s retrip.Snapshot, changes ...breaker.StateChange) http.Handler {
+	h := &handler{snapshot: func() retrip.Snapshot { return s }, changes: new(Changes), now: func() time.Time { return noon }}
 	for _, c := range changes {
 		h.changes.Add(c)
 	}
@@ -110,20 +110,18 @@ func texts(all []element, name, class string) []string {
 
 func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 	t.Parallel()
-	h := fixed([]breaker.Snapshot{
+	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{
 		{
 			Key: "https://a closed", Since: noon.Add(-90 * time.Second), Successes: 70, Failures: 3, ConsecutiveFailures: 2,
 			Totals: breaker.Totals{Success: 700, Failure: 30},
 		},
-		{Key: "https://b paused", Since: noon.Add(-time.Hour), PausedUntil: noon.Add(2500 * time.Millisecond)},
 		{
 			Key: "https://c open", State: breaker.Open, Since: noon.Add(-12 * time.Second), ProbeAt: noon.Add(18 * time.Second), Seq: 1,
-			Totals: breaker.Totals{Success: 1, Failure: 5, Ignored: 4, Rejected: 3, Paused: 2, Stale: 6},
+			Totals: breaker.Totals{Success: 1, Failure: 5, Ignored: 4, Rejected: 3, Stale: 6},
 		},
 		{Key: "https://d waiting", State: breaker.HalfOpen, Since: noon},
 		{Key: "https://e probing", State: breaker.HalfOpen, Since: noon, Probes: 1},
-		{Key: "https://f both", State: breaker.HalfOpen, Since: noon, Probes: 1, PausedUntil: noon.Add(time.Second)},
-	}, breaker.StateChange{
+	}, Pacing: []retrip.PacingSnapshot{{Key: "https://b limited", PausedUntil: noon.Add(2500 * time.Millisecond)}}}, breaker.StateChange{
 		Key: "https://c open", From: breaker.Closed, To: breaker.Open, At: noon.Add(-12 * time.Second), Seq: 1, Reason: "failures_in_a_row",
 	}, breaker.StateChange{
 		Key: "https://e probing", From: breaker.Open, To: breaker.HalfOpen, At: noon, Seq: 2, Reason: "open_duration_over",
@@ -144,14 +142,13 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 		name, class string
 		texts       []string
 	}{
-		{"h1", "", []string{"Circuit breakers: 1 open, 3 half open, 1 paused, 1 closed"}},
+		{"h1", "", []string{"Circuit breakers: 1 open, 2 half open, 1 closed; rate limits: 1"}},
 		{"article", "", []string{
-			"https://c open open · probes in 18s open since 11:59:48, for 12s in all 1 succeeded, 5 failed, 4 ignored, 3 rejected, 2 held back, 6 too late",
+			"https://c open open · probes in 18s open since 11:59:48, for 12s in all 1 succeeded, 5 failed, 4 ignored, 3 rejected, 6 too late",
 			"https://d waiting half open · the next request is a probe half open since 12:00:00, for 0s in all 0 succeeded, 0 failed",
 			"https://e probing half open · probes under way: 1 half open since 12:00:00, for 0s in all 0 succeeded, 0 failed",
-			"https://f both half open · probes under way: 1, rate limited for another 1s half open since 12:00:00, for 0s in all 0 succeeded, 0 failed",
-			"https://b paused paused · rate limited for another 3s closed since 11:00:00, for 1h0m0s lately 0 succeeded, 0 failed in all 0 succeeded, 0 failed",
 			"https://a closed closed closed since 11:58:30, for 1m30s lately 70 succeeded, 3 failed, 2 in a row in all 700 succeeded, 30 failed",
+			"https://b limited rate limited · for another 3s",
 		}},
 		{"li", "", []string{
 			"12:00:00 open → half open open_duration_over https://e probing",
@@ -166,12 +163,12 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 
 func TestPageWithoutBreakers(t *testing.T) {
 	t.Parallel()
-	h := fixed(nil)
+	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []retrip.PacingSnapshot{}})
 	page := elements(t, bodyOf(t, get(t, h, http.MethodGet, "/", "")))
 	if got := texts(page, "h1", ""); !slices.Equal(got, []string{"Circuit breakers: no requests yet"}) {
 		t.Error(got)
 	}
-	want := `{"at":"2026-01-02T12:00:00Z","breakers":[],"transitions":[]}`
+	want := `{"at":"2026-01-02T12:00:00Z","breakers":[],"pacing":[],"transitions":[]}`
 	if got := strings.Join(strings.Fields(bodyOf(t, get(t, h, http.MethodGet, "/breakers.json", ""))), ""); got != want {
 		t.Errorf("%s\nbut want\n%s", got, want)
 	}
@@ -183,7 +180,8 @@ func TestJSON(t *testing.T) {
 		Key: "https://a m", State: breaker.Open, Since: noon.Add(-time.Second), Seq: 1, ProbeAt: noon.Add(time.Second),
 		Totals: breaker.Totals{Success: 1, Failure: 5, Rejected: 3},
 	}
-	h := fixed([]breaker.Snapshot{snapshot}, breaker.StateChange{
+	limit := retrip.PacingSnapshot{Key: "https://a n", PausedUntil: noon.Add(time.Second)}
+	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{snapshot}, Pacing: []retrip.PacingSnapshot{limit}}, breaker.StateChange{
 		Key: "https://a m", From: breaker.Closed, To: breaker.Open, At: noon.Add(-time.Second), Seq: 1, Reason: "failure_ratio",
 	})
 	const want = `{
@@ -204,9 +202,14 @@ func TestJSON(t *testing.T) {
         "failure": 5,
         "ignored": 0,
         "stale": 0,
-        "rejected": 3,
-        "paused": 0
+        "rejected": 3
       }
+    }
+  ],
+  "pacing": [
+    {
+      "key": "https://a n",
+      "paused_until": "2026-01-02T12:00:01Z"
     }
   ],
   "transitions": [
@@ -258,7 +261,7 @@ func TestAccept(t *testing.T) {
 
 func TestOnlyThePageAndItsJSONAndOnlyToRead(t *testing.T) {
 	t.Parallel()
-	h := fixed(nil)
+	h := fixed(retrip.Snapshot{})
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -323,7 +326,7 @@ func TestHostileModels(t *testing.T) {
 	}
 	shown := texts(all, "bdi", "")
 	for _, model := range models {
-		key := strings.TrimSuffix(provider.URL, "/v1") + " " + model
+		key := strings.TrimSuffix(provider.URL, "/v1") + " chat " + model
 		if n := len(slices.DeleteFunc(slices.Clone(shown), func(s string) bool { return s != key })); n != 2 {
 			t.Errorf("%q is shown %d times, not as a breaker and as a transition, in %q", key, n, shown)
 		}

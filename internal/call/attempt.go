@@ -2,42 +2,24 @@ package call
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/retrip-go/retrip/internal/payload"
 )
-
-// A Request is one physical request with all that it is made of, in one
-// allocation.
-type Request struct {
-	Attempt Attempt       // the context
-	HTTP    http.Request  // what is sent
-	Origin  *http.Request // what HTTP was made from: a base may change HTTP, though it should not
-	Reader  payload.Reader
-	Source  payload.Source // what the whole call sends, in its first Request only; filled before, if HTTP's Body is Reader
-}
-
-// Init makes r a request like origin, whose context is an Attempt below parent.
-func (r *Request) Init(parent context.Context, origin *http.Request) {
-	r.Attempt.Init(parent)
-	r.Origin = origin
-	r.HTTP = *origin.WithContext(&r.Attempt) //nolint:contextcheck // an Attempt inherits from its parent
-}
 
 // An Attempt is the context of one attempt. Whoever has to end the attempt
 // early, because a time limit of ours is over or its body is given up, does
 // it through Cancel. A context that can be canceled is only made when somebody
 // asks for its end: net/http does, others may not.
 type Attempt struct {
-	parent context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
+	parent     context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
+	detachable bool
 
 	state  atomic.Uint32
 	mu     sync.Mutex
 	own    context.Context //nolint:containedctx // made late; it carries the cancellation
 	cancel context.CancelCauseFunc
+	unlink func() bool // of a detachable one: from then on own does not end with parent
 }
 
 // The states of an Attempt.
@@ -50,6 +32,9 @@ const (
 // Init makes a an Attempt below parent.
 func (a *Attempt) Init(parent context.Context) { a.parent = parent }
 
+// InitDetachable is Init for an attempt that asks for the connection itself.
+func (a *Attempt) InitDetachable(parent context.Context) { a.parent, a.detachable = parent, true }
+
 // Cancel ends the attempt with a cause. Only the first call counts.
 func (a *Attempt) Cancel(cause error) {
 	if cause == nil && a.state.CompareAndSwap(untouched, canceled) || a.state.Load() == canceled {
@@ -57,6 +42,18 @@ func (a *Attempt) Cancel(cause error) {
 	}
 	a.cancelable()
 	a.cancel(cause)
+}
+
+// Detach says that the attempt's connection belongs to the caller, who closes
+// it: it goes on, and nothing of the attempt stays in the parent. An attempt
+// that did not ask for the connection has nobody who could, so that it ends.
+func (a *Attempt) Detach() {
+	if !a.detachable {
+		a.Cancel(nil)
+		return
+	}
+	a.cancelable()
+	a.unlink()
 }
 
 // Deadline returns that of the call.
@@ -100,12 +97,29 @@ func (a *Attempt) cancelable() context.Context {
 	if a.state.Load() == made {
 		return a.own
 	}
-	a.own, a.cancel = context.WithCancelCause(a.parent)
+	a.makeOwn()
 	if !a.state.CompareAndSwap(untouched, made) {
 		a.cancel(nil)
 		a.state.Store(made)
 	}
 	return a.own
+}
+
+// makeOwn makes a child of the parent; or, as those stay in the parent until
+// they end, what ends with it by a link that can be undone.
+func (a *Attempt) makeOwn() {
+	if !a.detachable {
+		a.own, a.cancel = context.WithCancelCause(a.parent)
+		return
+	}
+	parent := a.parent
+	own, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	unlink := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
+	a.own, a.unlink = own, unlink
+	a.cancel = func(cause error) {
+		unlink()
+		cancel(cause)
+	}
 }
 
 // AttemptFrom returns the innermost Attempt of ctx, or nil.

@@ -4,23 +4,26 @@ package call
 
 import (
 	"context"
-	"net/http"
 	"sync/atomic"
 	"time"
 )
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun, First and Gate are set before the first attempt and
-// then only read.
+// fields but Answer, CountedRun, Gate and GaveUp are set before the first attempt
+// and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
 	// Subject is what the call is about.
 	Subject
 
-	Start  time.Time // set with First
+	Start  time.Time // when the call began; zero if its maker does not say
 	Stream bool      // the caller asked for a stream
+
+	// Choices is how many answers the payload asks for side by side; 0 if it
+	// does not say.
+	Choices int
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
@@ -29,9 +32,13 @@ type Call struct {
 	// wants to know what its answer says of itself.
 	Measured bool
 
-	// First is the first attempt's request, if the layer that made the call has
-	// made it as well. The retry layer takes it.
-	First *Request
+	// Listener hears of the call from the retry layer that claims it. Nil:
+	// nobody listens.
+	Listener Listener
+
+	// ReadsPayload says that the Listener is to be told of the payload. It is
+	// buffered for that, even if the call is one that can't be repeated.
+	ReadsPayload bool
 
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
@@ -48,9 +55,17 @@ type Call struct {
 		RefusesFor() time.Duration
 	}
 
+	// GaveUp says, once retry has returned, that it has repeated the call, or
+	// would have but for what holds for any repetition: it would come too early or
+	// too late, be one too many, or be refused as well.
+	GaveUp bool
+
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
 	CountedRun atomic.Uint64
+
+	claimed atomic.Bool
+	ended   atomic.Bool
 }
 
 // A Subject is what a call is about, besides the server: calls with the same
@@ -61,20 +76,37 @@ type Subject struct {
 	Target   string // the name of the target that the attempt goes to; "" if there are none
 }
 
+// A Listener hears of one call what only the layer that makes its attempts
+// knows.
+type Listener interface {
+	// Payload is told what the call sends, before the first attempt and before
+	// anybody is asked whether the call may be repeated. Nobody may write to
+	// payload. One that is too large to be buffered is not told of.
+	Payload(payload []byte)
+
+	// Over is told, once, that the call is over: its last byte was read, it
+	// failed, or nobody wants more of it. A status of 0 says that there is no
+	// response. It may be called by whoever reads or closes the response's body.
+	Over(status int, err error)
+}
+
 // Init makes c a Call over the caller's context and returns it.
 func (c *Call) Init(ctx context.Context) *Call {
 	c.Context = ctx
 	return c
 }
 
-// TakeFirst returns First, once, if req is what it sends; else nil.
-func (c *Call) TakeFirst(req *http.Request) *Request {
-	first := c.First
-	if first == nil || &first.HTTP != req {
-		return nil
+// Claim reports whether whoever calls it is the first to do so: the retry layer
+// that the call was made for, which tells the Listener. One further below, or
+// one that a function of the Config calls in the context of the call, is not.
+func (c *Call) Claim() bool { return !c.claimed.Swap(true) }
+
+// End tells the Listener that the call is over, the first time it is called.
+// A nil Call has none.
+func (c *Call) End(status int, err error) {
+	if c != nil && c.Listener != nil && !c.ended.Swap(true) {
+		c.Listener.Over(status, err)
 	}
-	c.First = nil
-	return first
 }
 
 type callKey struct{}

@@ -3,7 +3,6 @@ package call
 import (
 	"context"
 	"errors"
-	"net/http"
 	"runtime"
 	"sync"
 	"testing"
@@ -166,20 +165,113 @@ func TestWhatIsDerivedFromAnAttemptEndsWithIt(t *testing.T) {
 	}
 }
 
-func TestACallGivesItsFirstRequestAwayOnce(t *testing.T) {
+type listener struct{ statuses []int }
+
+func (l *listener) Payload([]byte) {}
+
+func (l *listener) Over(status int, _ error) { l.statuses = append(l.statuses, status) }
+
+func TestTheEndOfACallIsToldOnce(t *testing.T) {
 	t.Parallel()
-	origin, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example.com", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
+	l := new(listener)
+	c := &Call{Listener: l}
+	c.End(200, nil)
+	c.End(0, errors.New("too late"))
+	if len(l.statuses) != 1 || l.statuses[0] != 200 {
+		t.Errorf("told %v", l.statuses)
 	}
+	new(Call).End(200, nil)
+	(*Call)(nil).End(200, nil)
+}
+
+func TestACallIsClaimedOnce(t *testing.T) {
+	t.Parallel()
 	var c Call
-	first := new(Request)
-	first.Init(c.Init(t.Context()), origin)
-	c.First = first
-	if c.TakeFirst(origin) != nil {
-		t.Error("it was given away for another request")
+	if !c.Claim() || c.Claim() {
+		t.Error("not once")
 	}
-	if From(first.HTTP.Context()) != &c || c.TakeFirst(&first.HTTP) != first || c.TakeFirst(&first.HTTP) != nil {
-		t.Error("it was not given away once")
+}
+
+// kept is a parent that knows what stays in it. It has a Done of its own, or
+// else package context would go past it.
+type kept struct {
+	context.Context
+
+	done     chan struct{}
+	children int
+}
+
+func (k *kept) Done() <-chan struct{} { return k.done }
+
+func (k *kept) AfterFunc(f func()) func() bool {
+	k.children++
+	stop := context.AfterFunc(k.Context, f)
+	return func() bool {
+		k.children--
+		return stop()
+	}
+}
+
+func TestADetachedAttemptGoesOnAndLeavesNothingInItsParent(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("the caller's cause")
+	for name, row := range map[string]struct {
+		ask        bool
+		detachable bool
+		goesOn     bool
+	}{
+		"that somebody waits for":      {true, true, true},
+		"that nobody waited for":       {false, true, true},
+		"that did not ask to be":       {true, false, false},
+		"that nobody asked about, nor": {false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			parent, a := &kept{Context: ctx, done: make(chan struct{})}, new(Attempt)
+			if a.Init(parent); row.detachable {
+				a.InitDetachable(parent)
+			}
+			if row.ask {
+				_ = a.Done()
+			}
+			a.Detach()
+			if parent.children != 0 || (a.Err() == nil) != row.goesOn {
+				t.Errorf("%d children, ended with %v", parent.children, a.Err())
+			}
+			cancel(cause)
+			if (a.Err() == nil) != row.goesOn {
+				t.Errorf("after its parent it ended with %v", a.Err())
+			}
+		})
+	}
+}
+
+func TestADetachableAttemptEndsAsOthersDo(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("the cause")
+	for name, end := range map[string]func(a *Attempt, parent context.CancelCauseFunc){
+		"with its parent":   func(_ *Attempt, parent context.CancelCauseFunc) { parent(cause) },
+		"when it is ended":  func(a *Attempt, _ context.CancelCauseFunc) { a.Cancel(cause) },
+		"ended, then asked": func(a *Attempt, _ context.CancelCauseFunc) { a.Cancel(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			parent, a := &kept{Context: ctx, done: make(chan struct{})}, new(Attempt)
+			a.InitDetachable(parent)
+			if name != "ended, then asked" {
+				_ = a.Done()
+			}
+			end(a, cancel)
+			<-a.Done()
+			if got := context.Cause(a); name != "ended, then asked" && !errors.Is(got, cause) || a.Err() == nil {
+				t.Errorf("ended with %v, %v", a.Err(), got)
+			}
+			if name != "with its parent" && parent.children != 0 {
+				t.Errorf("%d children are left", parent.children)
+			}
+		})
 	}
 }

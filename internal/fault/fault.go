@@ -17,6 +17,7 @@ const (
 	Timeout         = "timeout"
 	Canceled        = "canceled"
 	CircuitOpen     = "circuit_open"
+	RateLimited     = "rate_limited" // refused before it was sent
 	ConnectionError = "connection_error"
 	StreamError     = "stream_error"
 	Truncated       = "truncated"
@@ -28,9 +29,19 @@ const (
 type TimeLimitError struct {
 	Limit string // the Config field that set it, as "retry: AttemptTimeout"
 	After time.Duration
+
+	// Queued says that the request was still waiting for a place in the
+	// connection pool: the server knows nothing of it.
+	Queued bool
 }
 
-func (e *TimeLimitError) Error() string { return e.Limit + " of " + e.After.String() + " is over" }
+func (e *TimeLimitError) Error() string {
+	text := e.Limit + " of " + e.After.String() + " is over"
+	if e.Queued {
+		text += ", while the request waited for a connection: allow more of them (http.Transport.MaxConnsPerHost) or make fewer calls at a time"
+	}
+	return text
+}
 
 // Timeout makes a TimeLimitError a timeout for net.Error and url.Error.
 func (e *TimeLimitError) Timeout() bool { return true }
@@ -68,7 +79,7 @@ func (e *endedError) ErrorType() string {
 	return Canceled
 }
 
-// A Rejection is an error of a breaker: the attempt was never sent.
+// A Rejection is an error of a layer that refused an attempt: it was never sent.
 type Rejection interface {
 	error
 	// Paused reports whether waiting helps, and how long: a rate limit's

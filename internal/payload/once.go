@@ -3,19 +3,21 @@ package payload
 import (
 	"io"
 	"sync"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A Once is the body of a request that is not buffered: it is sent once, but
-// may be offered several times as long as nobody has read of it. Its Close
-// counts only after a Read or once it is final, so that a layer that refuses
-// an attempt, and closes its body as it must, doesn't end the call.
+// A Once is the body of a request that is not kept: it is sent once, but may be
+// offered several times as long as nobody has read of it. Its Close counts only
+// after a Read or once it is final, so that a layer that refuses an attempt,
+// and closes its body as it must, doesn't end the call.
 type Once struct {
-	mu        sync.Mutex
-	body      io.ReadCloser
-	read      bool
-	final     bool
-	wantClose bool
-	closed    bool
+	mu     sync.Mutex
+	body   io.ReadCloser
+	read   bool
+	final  bool
+	shut   bool // there was a Close
+	closed bool // body was closed
 }
 
 // NewOnce returns a Once over body.
@@ -23,7 +25,7 @@ func NewOnce(body io.ReadCloser) *Once { return &Once{body: body} }
 
 func (o *Once) Read(p []byte) (int, error) {
 	o.mu.Lock()
-	if o.wantClose {
+	if o.shut {
 		o.mu.Unlock()
 		return 0, errReadAfterClose
 	}
@@ -34,9 +36,19 @@ func (o *Once) Read(p []byte) (int, error) {
 
 // Close closes the body, or notes that it is to be closed in the end.
 func (o *Once) Close() error {
+	return o.settle(func() { o.shut = true })
+}
+
+// Final says that no attempt follows: a Close asked for before takes effect.
+func (o *Once) Final() {
+	_ = o.settle(func() { o.final = true })
+}
+
+// settle notes something and then closes the body, if it is time.
+func (o *Once) settle(note func()) error {
 	o.mu.Lock()
-	o.wantClose = true
-	now := (o.read || o.final) && !o.closed
+	note()
+	now := o.shut && (o.read || o.final) && !o.closed
 	o.closed = o.closed || now
 	o.mu.Unlock()
 	if now {
@@ -52,6 +64,10 @@ func (o *Once) Unread() bool {
 	return !o.read
 }
 
+// Failed reports whether the body, and not the server, ended the attempt that
+// sent it.
+func (o *Once) Failed() bool { return roundtrip.BodyFailed(o.body) }
+
 // Again makes the body ready for another attempt, if nothing was read of it.
 func (o *Once) Again() bool {
 	o.mu.Lock()
@@ -59,18 +75,6 @@ func (o *Once) Again() bool {
 	if o.read {
 		return false
 	}
-	o.wantClose = false
+	o.shut = false
 	return true
-}
-
-// Final says that no attempt follows: a Close asked for before takes effect.
-func (o *Once) Final() {
-	o.mu.Lock()
-	o.final = true
-	now := o.wantClose && !o.closed
-	o.closed = o.closed || now
-	o.mu.Unlock()
-	if now {
-		_ = o.body.Close()
-	}
 }

@@ -15,7 +15,9 @@ var bom = []byte("\ufeff")
 // is not safe for concurrent use.
 //
 // An event is reported at the line end that completes it, without waiting for
-// what follows. The fields id and retry are passed over.
+// what follows. The fields id and retry are passed over. A field named error,
+// which the standard does not know and llama.cpp sends, stands for an event of
+// that name.
 type Scanner struct {
 	fed    []byte // as handed to Feed; nil once it is used up
 	pos    int    // start in fed of what Next has not looked at
@@ -174,8 +176,14 @@ func (s *Scanner) field(line []byte, tooLong bool) {
 			value = nil
 		}
 		s.name, s.nameKept = value, false
+	} else if value, ok := fieldValue(line, "error"); ok {
+		s.name, s.nameKept = errorName, false
+		s.addData(value, tooLong)
 	}
 }
+
+// errorName is the name of an event that an error field makes.
+var errorName = []byte("error")
 
 func fieldValue(line []byte, name string) (value []byte, ok bool) {
 	if len(line) < len(name) || string(line[:len(name)]) != name {

@@ -1,0 +1,42 @@
+package json
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// Text returns the string that a JSON string stands for, always valid UTF-8; ""
+// if value is none, or is cut.
+func Text(value []byte) string {
+	last := len(value) - 1
+	if last < 1 || value[0] != '"' || value[last] != '"' {
+		return ""
+	}
+	if inner := value[1:last]; bytes.IndexByte(inner, '\\') < 0 {
+		return strings.ToValidUTF8(string(inner), "\uFFFD")
+	}
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// MaxCount bounds what Count believes.
+const MaxCount = 1 << 40
+
+// Count returns the number that digits stand for, and nothing else; false if
+// value has anything else in it, or if that is above MaxCount.
+func Count(value []byte) (int64, bool) {
+	var n int64
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n = n*10 + int64(c-'0'); n > MaxCount {
+			return 0, false
+		}
+	}
+	return n, len(value) > 0
+}

@@ -1,0 +1,214 @@
+package openai
+
+import (
+	"bytes"
+
+	"github.com/retrip-go/retrip/internal/json"
+)
+
+// chatFormat is that of chat and completions: chunks with choices, then
+// [DONE]. See https://platform.openai.com/docs/api-reference/chat-streaming.
+var chatFormat = &format{judged: true, events: func() eventReader { return new(chunk) }}
+
+var doneMark = []byte("[DONE]")
+
+// A chunk reads the events of chat and completions, one after the other. It is
+// kept with its stream so that reading allocates nothing.
+type chunk struct {
+	stream *stream
+	walk   walk
+	error  inBandError
+
+	choices bool // there is a member of that name, which makes it a chunk
+	brings  bool // something is generated
+
+	// The choice that is being read.
+	bit    uint64 // 0 outside of a choice
+	ends   bool
+	filled bool
+
+	last template // an event that fits it brings something, and changes nothing else
+}
+
+// event reads one event. Some servers part their chunks by one line end only,
+// so that several values come in one event.
+func (c *chunk) event(s *stream, _, data []byte) meaning {
+	if c.last.fits(data) {
+		return content
+	}
+	all := opener
+	for len(data) > 0 {
+		var m meaning
+		m, data = c.value(s, data)
+		if all = max(all, m); m == failed || m == corrupt {
+			return m
+		}
+	}
+	return all
+}
+
+// named knows nothing: the events of this format have no names.
+func (c *chunk) named([]byte) meaning { return content }
+
+// value reads the first value in data, and returns what follows it.
+func (c *chunk) value(s *stream, data []byte) (m meaning, rest []byte) {
+	if after, ok := bytes.CutPrefix(data, doneMark); ok {
+		return terminal, trimSpace(after)
+	}
+	if data[0] != '{' {
+		return content, nil // of no shape that is known
+	}
+	return c.object(s, data)
+}
+
+// object reads the object that data begins with.
+func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
+	open, finished := s.open, s.finished
+	*c = chunk{stream: s, last: c.last}
+	c.last.begin()
+	c.walk.feed(data, c)
+	c.endChoice()
+	whole, rest := c.walk.scan.Whole(), trimSpace(c.walk.scan.Rest())
+	m = c.meaning(whole)
+	if m == content && c.choices && len(rest) == 0 {
+		c.last.end(data)
+	} else {
+		c.last.begin()
+	}
+	if m == failed || m == corrupt {
+		// OpenRouter ends the choice beside the error, which completes nothing.
+		s.open, s.finished = open, finished
+	}
+	s.known = s.known || c.choices && whole
+	return m, rest
+}
+
+func (c *chunk) meaning(whole bool) meaning {
+	e, isError := c.error.failed(c.brings)
+	switch {
+	case !whole:
+		return corrupt
+	case isError:
+		c.stream.error = e
+		return failed
+	case c.brings, !c.choices:
+		return content
+	}
+	return opener
+}
+
+// visit reads what stands in a place of the chunk.
+func (c *chunk) visit(in place, s *json.Scanner) place {
+	switch in {
+	case inTop:
+		return c.top(s)
+	case inUsage:
+		c.stream.facts.usage.member(s)
+	case inChoices:
+		c.endChoice()
+		if s.Kind() == json.Object {
+			c.bit = 1
+			return inChoice
+		}
+	case inChoice:
+		return c.choice(s)
+	case inDelta:
+		return c.delta(s)
+	case inContent:
+		c.brings = true
+	default:
+		return c.error.visit(in, s)
+	}
+	return nowhere
+}
+
+func (c *chunk) top(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "choices":
+		c.choices = true
+		if s.Kind() == json.Array {
+			return inChoices
+		}
+	case "model", "usage":
+		return c.stream.facts.top(s)
+	case "prompt_progress": // llama.cpp is reading a long prompt
+		if isContainer(s) {
+			return inContent
+		}
+	case "error", "error_type", "object", "type", "code":
+		return c.error.top(s)
+	default:
+		if c.choices {
+			c.last.leave(s) // as the padding of OpenAI's events
+		}
+	}
+	return nowhere
+}
+
+// choice reads one member of a choice. A finish_reason that is null or empty
+// ends nothing: some servers send one with every chunk.
+func (c *chunk) choice(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "index":
+		c.bit = choiceBit(s.Value())
+	case "finish_reason":
+		c.ends = !isNothing(s.Value())
+		return c.error.choice(s)
+	case "error":
+		return c.error.choice(s)
+	case "delta", "message":
+		if s.Kind() == json.Object {
+			return inDelta
+		}
+	case "text":
+		c.fill(s)
+	}
+	return nowhere
+}
+
+// delta reads one member of a delta. Whatever a provider adds to it is
+// generated, but for a role.
+func (c *chunk) delta(s *json.Scanner) place {
+	switch {
+	case string(s.Key()) == "role":
+	case isContainer(s):
+		return inContent // unless it is empty
+	default:
+		c.fill(s)
+	}
+	return nowhere
+}
+
+// fill notes what a scalar brings.
+func (c *chunk) fill(s *json.Scanner) {
+	if !isNothing(s.Value()) {
+		c.filled = true
+		c.last.leave(s)
+	}
+}
+
+// endChoice notes what the choice that was read does to the stream. Its end
+// brings something, too: an answer may consist of nothing else.
+func (c *chunk) endChoice() {
+	s := c.stream
+	switch {
+	case c.bit == 0:
+		return
+	case c.ends:
+		s.open &^= c.bit
+		s.finished |= c.bit
+	case s.finished&c.bit == 0:
+		s.open |= c.bit
+	}
+	c.brings = c.brings || c.filled || c.ends
+	c.bit, c.ends, c.filled = 0, false, false
+}
+
+// choiceBit returns the bit of a choice's index.
+func choiceBit(index []byte) uint64 {
+	n, ok := json.Count(index)
+	if !ok {
+		n = 63
+	}
+	return 1 << min(n, 63)
+}

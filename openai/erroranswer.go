@@ -1,0 +1,70 @@
+package openai
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/json"
+	"github.com/retrip-go/retrip/internal/prefetch"
+	"github.com/retrip-go/retrip/internal/roundtrip"
+)
+
+const (
+	// maxErrorBytes is how much of an error's body is read.
+	maxErrorBytes = 8 << 10
+
+	// maxErrorWait bounds the wait for an error's body: it is read for its code
+	// only, which most errors don't need.
+	maxErrorWait = 250 * time.Millisecond
+)
+
+// An errorAnswer is what came with an error status. Its body is looked into
+// once, by the first layer that asks what the attempt is worth, and is put back
+// so that it can be read from its first byte.
+type errorAnswer struct {
+	response *http.Response
+	attempt  prefetch.Canceler
+
+	looked bool
+	worth  verdict
+}
+
+// verdict returns what the attempt is worth.
+func (e *errorAnswer) verdict() verdict {
+	if !e.looked {
+		e.looked = true
+		e.worth = errorVerdict(e.response.StatusCode, e.codes())
+	}
+	return e.worth
+}
+
+// codes returns the codes in the body, if they could change anything.
+func (e *errorAnswer) codes() apiError {
+	if !worthPeeking(e.response) {
+		return apiError{}
+	}
+	body := prefetch.New(e.response.Body, e.attempt)
+	e.response.Body = body
+	var peeked errorBody
+	_ = body.Fill(maxErrorBytes, e.response.ContentLength, maxErrorWait, peeked.add) // its end is its reader's to see
+	return readErrorBody(body.Prefetched())
+}
+
+// worthPeeking reports whether a code in the body could change anything: only
+// where another attempt would follow otherwise.
+func worthPeeking(response *http.Response) bool {
+	return (statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
+		response.Body != nil && response.Body != http.NoBody && !roundtrip.IsCompressed(response.Header)
+}
+
+// An errorBody finds the end of the JSON value that a body is.
+type errorBody struct{ scan json.Scanner }
+
+// add looks at the next bytes, and reports whether nothing that follows them is
+// of interest: the value has ended, or can't be one.
+func (b *errorBody) add(p []byte) bool {
+	b.scan.Feed(p)
+	for b.scan.Next() {
+	}
+	return b.scan.Whole() || b.scan.Malformed()
+}

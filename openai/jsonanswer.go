@@ -1,0 +1,106 @@
+package openai
+
+import "github.com/retrip-go/retrip/internal/json"
+
+// A jsonAnswer follows an answer that is one JSON value, as it passes. All
+// formats are read alike: content, usage and errors stand in the same few
+// places. The zero value is ready for use.
+type jsonAnswer struct {
+	walk   walk
+	facts  facts
+	error  inBandError
+	filled bool // there is content
+}
+
+// feed looks at the next bytes.
+func (a *jsonAnswer) feed(p []byte) { a.walk.feed(p, a) }
+
+// end says that no more bytes come.
+func (a *jsonAnswer) end() { a.walk.end(a) }
+
+// whole reports whether the value is complete.
+func (a *jsonAnswer) whole() bool { return a.walk.scan.Whole() }
+
+// over reports whether nothing that follows belongs to the answer: it is
+// complete, or can no longer become a value.
+func (a *jsonAnswer) over() bool { return a.whole() || a.walk.scan.Malformed() }
+
+// failed returns the error that the answer is, if it is one.
+func (a *jsonAnswer) failed() (apiError, bool) { return a.error.failed(a.filled) }
+
+// visit reads what stands in a place of the answer.
+func (a *jsonAnswer) visit(in place, s *json.Scanner) place {
+	switch in {
+	case inTop:
+		return a.top(s)
+	case inUsage:
+		a.facts.usage.member(s)
+	case inContent:
+		a.filled = true
+	case inChoices:
+		a.filled = true
+		if s.Kind() == json.Object {
+			return inChoice
+		}
+	case inChoice:
+		return a.error.choice(s)
+	default:
+		return a.error.visit(in, s)
+	}
+	return nowhere
+}
+
+// top reads a member at the top level.
+func (a *jsonAnswer) top(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "choices":
+		if s.Kind() == json.Array {
+			return inChoices
+		}
+	case "data", "output", "content", "results":
+		if isContainer(s) {
+			return inContent
+		}
+		a.filled = a.filled || !isNothing(s.Value())
+	case "model", "usage":
+		return a.facts.top(s)
+	default:
+		return a.error.top(s)
+	}
+	return nowhere
+}
+
+// An inBandError is the error inside a 2xx: at the top level of its JSON, or in
+// a choice, where some gateways put it.
+type inBandError struct {
+	errorReader
+
+	inChoice bool // an error object stands in a choice
+	finished bool // a choice has the finish_reason "error"
+}
+
+// choice reads one member of a choice, and names the place inside it.
+func (e *inBandError) choice(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "finish_reason":
+		e.finished = e.finished || string(s.Value()) == `"error"`
+	case "error":
+		inner := e.begin(s)
+		e.inChoice = e.inChoice || inner != nowhere
+		return inner
+	}
+	return nowhere
+}
+
+// failed returns the error. One beside content is a gateway's remark on a good
+// answer, and no failure; one inside a choice always is.
+func (e *inBandError) failed(besideContent bool) (apiError, bool) {
+	found, ok := e.found()
+	switch {
+	case e.finished:
+		return found, true
+	case besideContent && !e.inChoice:
+		return apiError{}, false
+	}
+	return found, ok
+}

@@ -1,0 +1,106 @@
+package openai
+
+import "github.com/retrip-go/retrip/internal/json"
+
+// messagesFormat is that of Anthropic's Messages: events with a type, that end
+// with message_stop. See https://docs.anthropic.com/en/api/messages-streaming.
+var messagesFormat = &format{judged: true, events: func() eventReader { return new(messageEvent) }}
+
+// A messageEvent reads the events of the Messages API, one after the other.
+type messageEvent struct {
+	walk  walk
+	facts *facts
+	error errorReader
+
+	typ    meaning
+	typed  bool // its type is one that this format knows
+	filled bool // its block or delta has something in it
+}
+
+func (e *messageEvent) event(s *stream, _, data []byte) meaning {
+	if data[0] != '{' {
+		return content // of no shape that is known
+	}
+	*e = messageEvent{facts: &s.facts, typ: content}
+	e.walk.feed(data, e)
+	if !e.walk.scan.Whole() {
+		return corrupt
+	}
+	s.known = s.known || e.typed
+	found, isError := e.error.found()
+	switch {
+	case isError:
+		s.error = found
+		return failed
+	case e.typed && e.typ == content && !e.filled:
+		return opener
+	}
+	return e.typ
+}
+
+func (e *messageEvent) named(name []byte) meaning {
+	m, _ := messageMeaning(name)
+	return m
+}
+
+// messageMeaning is what the type of an event says, and whether it is known.
+// Blocks and deltas are content if there is something in them.
+func messageMeaning(typ []byte) (m meaning, known bool) {
+	switch string(typ) {
+	case "message_start", "ping", "content_block_stop":
+		return opener, true
+	case "content_block_start", "content_block_delta", "message_delta":
+		return content, true
+	case "message_stop":
+		return terminal, true
+	case "error":
+		return failed, true
+	}
+	return content, false
+}
+
+// visit reads what stands in a place of the event.
+func (e *messageEvent) visit(in place, s *json.Scanner) place {
+	switch in {
+	case inTop:
+		return e.top(s)
+	case inResponse:
+		return e.facts.top(s)
+	case inUsage:
+		e.facts.usage.member(s)
+	case inBlock:
+		if string(s.Key()) == "type" {
+			return nowhere
+		}
+		if isContainer(s) {
+			return inContent // unless it is empty
+		}
+		e.filled = e.filled || !isNothing(s.Value())
+	case inContent:
+		e.filled = true
+	default:
+		return e.error.visit(in, s)
+	}
+	return nowhere
+}
+
+func (e *messageEvent) top(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "type":
+		e.typ, e.typed = messageMeaning(unquoted(s.Value()))
+		return e.error.top(s)
+	case "message": // of message_start
+		if s.Kind() == json.Object {
+			return inResponse
+		}
+	case "content_block", "delta":
+		if s.Kind() == json.Object {
+			return inBlock
+		}
+	case "usage": // of message_delta
+		return e.facts.top(s)
+	case "error":
+		return e.error.top(s)
+	}
+	return nowhere
+}

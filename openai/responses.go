@@ -1,0 +1,100 @@
+package openai
+
+import "github.com/retrip-go/retrip/internal/json"
+
+// responsesFormat is that of responses: events with a type, of which the last
+// carries the answer. See
+// https://platform.openai.com/docs/api-reference/responses-streaming.
+var responsesFormat = &format{judged: true, tells: true, events: func() eventReader { return new(responseEvent) }}
+
+// A responseEvent reads the events of the Responses API, one after the other.
+type responseEvent struct {
+	walk  walk
+	facts *facts
+	error errorReader
+
+	typed    bool
+	meaning  meaning // of the type
+	runFails bool    // the response inside has the status "failed"
+}
+
+func (e *responseEvent) event(s *stream, _, data []byte) meaning {
+	if data[0] != '{' {
+		return content // of no shape that is known
+	}
+	*e = responseEvent{facts: &s.facts, meaning: content}
+	e.walk.feed(data, e)
+	if !e.walk.scan.Whole() {
+		return corrupt
+	}
+	s.known = s.known || e.typed
+	found, isError := e.error.found()
+	m := e.meaning
+	if !e.typed && isError || m == terminal && e.runFails {
+		m = failed
+	}
+	if m == failed {
+		s.error = found
+	}
+	return m
+}
+
+func (e *responseEvent) named(name []byte) meaning { return responseMeaning(name) }
+
+// responseMeaning is what the type of an event says. Errors of the tools that
+// a running response uses are content.
+func responseMeaning(typ []byte) meaning {
+	switch string(typ) {
+	case "response.created", "response.queued", "response.in_progress", "ping", "keepalive":
+		return opener
+	case "response.completed", "response.incomplete", "response.cancelled", "response.done":
+		return terminal
+	case "response.failed", "error":
+		return failed
+	}
+	return content
+}
+
+// visit reads what stands in a place of the event.
+func (e *responseEvent) visit(in place, s *json.Scanner) place {
+	switch in {
+	case inTop:
+		switch string(s.Key()) {
+		case "type":
+			e.typed = true
+			e.meaning = responseMeaning(unquoted(s.Value()))
+		case "response":
+			if s.Kind() == json.Object {
+				return inResponse
+			}
+			return nowhere
+		}
+		return e.error.top(s)
+	case inResponse:
+		return e.response(s)
+	case inUsage:
+		e.facts.usage.member(s)
+	default:
+		return e.error.visit(in, s)
+	}
+	return nowhere
+}
+
+// response reads a member of the response that an event carries.
+func (e *responseEvent) response(s *json.Scanner) place {
+	switch string(s.Key()) {
+	case "status":
+		e.runFails = string(s.Value()) == `"failed"`
+	case "error":
+		return e.error.begin(s)
+	}
+	return e.facts.top(s)
+}
+
+// unquoted returns what stands between the quotes of a string without escapes.
+func unquoted(value []byte) []byte {
+	if len(value) < 2 || value[0] != '"' {
+		return nil
+	}
+	return value[1 : len(value)-1]
+}

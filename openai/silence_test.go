@@ -1,0 +1,129 @@
+package openai_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/stub"
+	"github.com/retrip-go/retrip/openai"
+)
+
+// silent is a base that takes a request and never answers.
+func silent(req *http.Request) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, context.Cause(req.Context())
+}
+
+// wantTimeout fails the test unless err is a timeout of the named field.
+func wantTimeout(t *testing.T, err error, field string) {
+	t.Helper()
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() || !strings.Contains(err.Error(), field) {
+		t.Errorf("ended with %v, want a timeout of %s", err, field)
+	}
+}
+
+func TestASilentProviderIsNotWaitedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	pings := make([]part, 2000)
+	for i := range pings {
+		pings[i] = part{time.Second, ": ping\n\n"}
+	}
+	for name, row := range map[string]struct {
+		base stub.Func
+		cfg  openai.Config
+		want time.Duration
+	}{
+		"before its headers":          {silent, openai.Config{}, openai.DefaultFirstEventTimeout},
+		"a stream of pings":           {timed(pings...), openai.Config{}, openai.DefaultFirstEventTimeout},
+		"a stream of pings, Whole":    {timed(pings...), openai.Config{Delivery: openai.Whole}, openai.DefaultFirstEventTimeout},
+		"a limit of the caller's own": {silent, openai.Config{FirstEventTimeout: time.Minute}, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				base := stub.Func(func(req *http.Request) (*http.Response, error) {
+					sent++
+					return row.base(req)
+				})
+				start := time.Now()
+				resp, err := openai.NewTransport(base, row.cfg).RoundTrip(chatRequest(context.Background(), t)) //nolint:usetesting // a context that ends by nothing
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+				wantTimeout(t, err, "FirstEventTimeout")
+				if took := time.Since(start); took != row.want || sent != 1 {
+					t.Errorf("ended after %v and %d requests, want %v and 1", took, sent, row.want)
+				}
+			})
+		})
+	}
+}
+
+// The time in which the provider does not have the whole request is not the
+// provider's silence.
+func TestFirstEventTimeoutBeginsWhenTheRequestIsWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := stub.Func(func(req *http.Request) (*http.Response, error) {
+			trace := httptrace.ContextClientTrace(req.Context())
+			trace.GetConn("x")
+			time.Sleep(time.Hour) // a place in the pool, an upload
+			trace.WroteRequest(httptrace.WroteRequestInfo{})
+			return silent(req)
+		})
+		start := time.Now()
+		_, err := openai.NewTransport(base, openai.Config{FirstEventTimeout: time.Minute}).RoundTrip(chatRequest(t.Context(), t))
+		wantTimeout(t, err, "FirstEventTimeout")
+		if took := time.Since(start); took != time.Hour+time.Minute {
+			t.Errorf("ended after %v", took)
+		}
+	})
+}
+
+// What bounds itself, or can't be judged, is left alone.
+func TestNobodyIsHurriedWhoHasALimitOrNoFormat(t *testing.T) {
+	t.Parallel()
+	slow := timed(part{0, "a"}, part{time.Hour, "b"})
+	for name, row := range map[string]struct {
+		method, path string
+		base         stub.Func
+		deadline     time.Duration
+		want         time.Duration
+	}{
+		"a call with a deadline":    {http.MethodPost, "/v1/chat/completions", silent, 20 * time.Minute, 20 * time.Minute},
+		"a batch's file":            {http.MethodGet, "/v1/files/f/content", slow, 0, time.Hour},
+		"an endpoint without a row": {http.MethodPost, "/v1/generate", slow, 0, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx := context.Background() //nolint:usetesting // a context that ends by nothing
+				if row.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, row.deadline)
+					defer cancel()
+				}
+				start := time.Now()
+				resp, err := openai.NewTransport(row.base, openai.Config{}).RoundTrip(request(t, ctx, row.method, "http://x"+row.path, streamed))
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+				if took := time.Since(start); took != row.want || (err != nil) != (row.deadline > 0) || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("ended after %v with %v", took, err)
+				}
+			})
+		})
+	}
+}

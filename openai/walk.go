@@ -1,0 +1,93 @@
+package openai
+
+import (
+	"strings"
+
+	"github.com/retrip-go/retrip/internal/json"
+)
+
+// A place is a container in JSON whose members matter to somebody.
+type place uint8
+
+const (
+	nowhere place = iota // its members do not matter, so it is passed over
+	outside              // around the outermost value
+
+	// The places below belong to one visitor or another.
+	inTop
+	inList
+	inError
+	inErrorMember
+	inInnerError
+	inResponse
+	inUsage
+	inContent
+	inChoices
+	inChoice
+	inDelta
+	inBlock
+)
+
+// A visitor reads the values in the places that it names.
+type visitor interface {
+	// visit looks at the value that s reports, which stands in a place. It
+	// names the place inside that value if its members matter, else nowhere.
+	visit(in place, s *json.Scanner) place
+}
+
+// A walk goes through one JSON value, which may come in pieces, and enters
+// only what its visitor asks for. The zero value is ready for use.
+type walk struct {
+	scan json.Scanner
+	in   [8]place // the places entered, from the outermost value on
+}
+
+// feed goes on through the next bytes of the value.
+func (w *walk) feed(p []byte, v visitor) {
+	w.scan.Feed(p)
+	w.run(v)
+}
+
+// end says that no more bytes come, which is the end of a bare number.
+func (w *walk) end(v visitor) {
+	w.scan.End()
+	w.run(v)
+}
+
+func (w *walk) run(v visitor) {
+	for w.scan.Next() {
+		depth, in := w.scan.Depth(), outside
+		if depth > 0 {
+			in = w.in[depth-1]
+		}
+		inner := v.visit(in, &w.scan)
+		if inner != nowhere && depth < len(w.in) {
+			w.in[depth] = inner
+			w.scan.Enter()
+		}
+	}
+}
+
+// walkAll goes through one value that is there from its beginning. It returns
+// what stands behind the value.
+func walkAll(data []byte, v visitor) (whole bool, rest []byte) {
+	var w walk
+	w.feed(data, v)
+	rest = w.scan.Rest()
+	w.end(v)
+	return w.scan.Whole(), rest
+}
+
+// isContainer reports whether the value has members, or could have.
+func isContainer(s *json.Scanner) bool {
+	return s.Kind() == json.Object || s.Kind() == json.Array
+}
+
+// isNothing reports whether a scalar brings nothing: null, false, 0 or "".
+func isNothing(value []byte) bool {
+	switch string(value) {
+	case "null", "false", `""`:
+		return true
+	}
+	return strings.Trim(string(value), "-0.") == ""
+}
