@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"container/heap"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,12 +27,8 @@ func (k key) String() string {
 	if k.scheme != "" {
 		name = k.scheme + "://" + k.host
 	}
-	for _, part := range []string{k.Endpoint, k.Model, k.Target} {
-		if part != "" {
-			name += " " + part
-		}
-	}
-	return strings.ToValidUTF8(name, "\uFFFD")
+	parts := slices.DeleteFunc([]string{name, k.Endpoint, k.Model, k.Target}, func(part string) bool { return part == "" })
+	return strings.ToValidUTF8(strings.Join(parts, " "), "\uFFFD")
 }
 
 // canonical returns the key with scheme and host in lower case, and a short model.
@@ -198,13 +195,13 @@ func (r *ranking) oldest() *keyed {
 }
 
 // Len implements heap.Interface.
-func (r ranking) Len() int { return len(r) }
+func (r *ranking) Len() int { return len(*r) }
 
 // Less implements heap.Interface.
-func (r ranking) Less(i, j int) bool { return r[i].rank < r[j].rank }
+func (r *ranking) Less(i, j int) bool { return (*r)[i].rank < (*r)[j].rank }
 
 // Swap implements heap.Interface.
-func (r ranking) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
+func (r *ranking) Swap(i, j int) { (*r)[i], (*r)[j] = (*r)[j], (*r)[i] }
 
 // Push implements heap.Interface.
 func (r *ranking) Push(e any) { *r = append(*r, e.(*keyed)) }

@@ -65,7 +65,7 @@ func TestTheRetriesOfCallsThatFailedTogetherAreNoRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{})
 		calls := make([]call.Call, 10)
-		send := func(i int) { use(t, tr, calls[i].Init(t.Context()), key) }
+		send := func(i int) { use(calls[i].Init(t.Context()), t, tr, key) }
 		for i := range calls {
 			send(i)
 		}
@@ -77,7 +77,7 @@ func TestTheRetriesOfCallsThatFailedTogetherAreNoRow(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		for range 4 {
-			use(t, tr, t.Context(), key)
+			use(t.Context(), t, tr, key)
 			time.Sleep(apart)
 		}
 		wantState(t, tr.Breaker(key), breaker.Open)
@@ -249,12 +249,12 @@ func TestAHintOfAMillisecondDoesNotSwitchTheBreakerOff(t *testing.T) {
 func TestTheStepDoublesWithEachFailedProbe(t *testing.T) {
 	for name, test := range map[string]struct {
 		longest time.Duration
-		want    []time.Duration
+		want    []int
 	}{
-		"by default":              {0, []time.Duration{5, 10, 20, 30, 30}},
-		"below the first step":    {2 * time.Second, []time.Duration{2, 2, 2}},
-		"above all":               {10 * time.Minute, []time.Duration{5, 10, 20, 40, 80, 120, 120}},
-		"as long as the first is": {5 * time.Second, []time.Duration{5, 5}},
+		"by default":              {0, []int{5, 10, 20, 30, 30}},
+		"below the first step":    {2 * time.Second, []int{2, 2, 2}},
+		"above all":               {10 * time.Minute, []int{5, 10, 20, 40, 80, 120, 120}},
+		"as long as the first is": {5 * time.Second, []int{5, 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, breaker.Config{OpenDuration: test.longest}, func(t *testing.T, b *breaker.Breaker) {
@@ -262,8 +262,8 @@ func TestTheStepDoublesWithEachFailedProbe(t *testing.T) {
 				time.Sleep(apart)
 				for _, seconds := range test.want {
 					fail(t, b, 1)
-					wantOpenFor(t, b, seconds*time.Second)
-					time.Sleep(seconds * time.Second)
+					wantOpenFor(t, b, time.Duration(seconds)*time.Second)
+					time.Sleep(time.Duration(seconds) * time.Second)
 				}
 			})
 		})
@@ -484,12 +484,12 @@ func TestAFailedProbesTimeLimitLengthensThePlaces(t *testing.T) {
 		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return nil, &fault.TimeLimitError{After: 50 * time.Second}
 		}), breaker.Config{FailureThreshold: -1})
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		b := tr.Breaker(key)
 		b.Reset() // forgets the row
 		b.Trip()
 		time.Sleep(30 * time.Second)
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		time.Sleep(10 * time.Second)
 		admit(t, b)
 		wantOpenFor(t, b, 50*time.Second)
@@ -622,7 +622,7 @@ func TestLongCallsOfAProviderThatIsWellAgainAreHardlyRefused(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		start, refusedOrFailed := time.Now(), 0
 		for range 125 {
-			var p = new(breaker.Permit)
+			p := new(breaker.Permit)
 			switch err := b.Allow(p); {
 			case err != nil:
 				refusedOrFailed++
