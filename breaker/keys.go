@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"container/heap"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,12 +22,16 @@ type key struct {
 
 // String returns the name, as "https://api.openai.com chat gpt-4o".
 func (k key) String() string {
-	name := k.host
+	name := []string{k.host}
 	if k.scheme != "" {
-		name = k.scheme + "://" + k.host
+		name[0] = k.scheme + "://" + k.host
 	}
-	parts := slices.DeleteFunc([]string{name, k.Endpoint, k.Model, k.Target}, func(part string) bool { return part == "" })
-	return strings.ToValidUTF8(strings.Join(parts, " "), "\uFFFD")
+	for _, part := range []string{k.Endpoint, k.Model, k.Target} {
+		if part != "" {
+			name = append(name, part)
+		}
+	}
+	return strings.ToValidUTF8(strings.Join(name, " "), "\uFFFD")
 }
 
 // canonical returns the key with scheme and host in lower case, and a short model.

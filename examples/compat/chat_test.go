@@ -26,12 +26,13 @@ import (
 // error it returns the text that came before.
 type sdk struct {
 	name         string
+	blind        bool // to what follows a JSON value
 	chat, stream func(ctx context.Context, url string, client *http.Client) (string, error)
 }
 
 var sdks = [2]sdk{
-	{"openai-go", chatOpenAI, streamOpenAI},
-	{"sashabaranov", chatSashabaranov, streamSashabaranov},
+	{"openai-go", false, chatOpenAI, streamOpenAI},
+	{"sashabaranov", true, chatSashabaranov, streamSashabaranov},
 }
 
 func newOpenAI(url string, client *http.Client, options ...option.RequestOption) openai.Client {

@@ -160,7 +160,7 @@ var uses = []use{
 }
 
 func rawJSON(answer interface{ RawJSON() string }, err error) (any, error) {
-	if err != nil {
+	if err != nil || reflect.ValueOf(answer).IsNil() { // as an SDK makes it of a 204
 		return nil, err
 	}
 	return answer.RawJSON(), nil
