@@ -99,7 +99,7 @@ func TestFaultsOfMessages(t *testing.T) {
 		{"cut after the openers", stream, ok.CutAfter(3), retryable, "unexpected EOF"},
 		{"ends after the openers", stream, ok.EndAfter(3), retryable, "ErrTruncated"},
 		{"ends after content", stream, ok.EndAfter(5), onlyWhole, "ErrTruncated"},
-		{"stalls after content", stream, ok.StallAfter(5), onlyWhole, "ErrStalled"},
+		{"stall after content", stream, ok.StallAfter(5), onlyWhole, "ErrStalled"},
 		{"ends before message_stop", stream, ok.EndAfter(12), onlyWhole, "ErrTruncated"},
 		{"compressed", stream, openaitest.Answer{Gzip: true}, everywhere(fine), "no error"},
 	} {
@@ -107,7 +107,9 @@ func TestFaultsOfMessages(t *testing.T) {
 			u, delivery := messageUses[row.use], retrip.Delivery(delivery)
 			t.Run(u.name+"/"+row.fault+"/"+delivery.String(), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, retrip.Config{Delivery: delivery, IdleTimeout: silence})
+				cfg := retrip.Config{Delivery: delivery}
+				limitSilence(&cfg, row.fault)
+				s := newScene(t, cfg)
 				want := u.outcome(t, s.provider.URL, s.plain)
 				before := s.provider.Count(openaitest.Messages)
 				s.provider.Script(openaitest.Messages, row.answer)
