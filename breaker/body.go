@@ -1,12 +1,13 @@
 package breaker
 
 import (
-	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A body is a response body that settles the permit of its request. Close may

@@ -175,12 +175,16 @@ func (b *Breaker) time(at int64) time.Time { return b.start.Add(time.Duration(at
 // all returns the number of successes.
 func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
 
+// tally returns the successes so far.
+func (b *Breaker) tally() tally {
+	plain := b.plain.Load()
+	return tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+}
+
 // lock locks the machine, for what happens now.
 func (b *Breaker) lock() (now int64, t tally) {
 	b.mu.Lock()
-	now = b.now()
-	plain := b.plain.Load()
-	t = tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+	now, t = b.now(), b.tally()
 	b.m.roll(now, b.seen.Swap(t.all))
 	return now, t
 }
@@ -327,7 +331,7 @@ func (b *Breaker) tellOne(c change) {
 func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.m.idle(b.now())
+	return b.m.idle(b.now(), b.tally())
 }
 
 // A gate tells package retry what a Breaker would say.

@@ -41,7 +41,7 @@ func fail(t testing.TB, b *breaker.Breaker, n int) {
 }
 
 // apart is the time between two failures that both count in a row of five.
-const apart = 500 * time.Millisecond
+const apart = 250 * time.Millisecond
 
 // failApart lets n requests fail, of which each counts in a row of five.
 func failApart(t testing.TB, b *breaker.Breaker, n int) {
@@ -100,28 +100,28 @@ func TestOpening(t *testing.T) {
 		steps []step
 		want  breaker.State
 	}{
-		"four failures in a row":         {steps: []step{{"ffff", 500 * ms}}, want: breaker.Closed},
-		"five failures in a row":         {steps: []step{{"fffff", 500 * ms}}, want: breaker.Open},
-		"a success ends a row":           {steps: []step{{"ffffsffff", 500 * ms}}, want: breaker.Closed},
-		"what is ignored does not":       {steps: []step{{"fifififif", 500 * ms}}, want: breaker.Open},
-		"what is ignored is no outcome":  {steps: []step{{"iiiiiiiiiiiiiiiiiiiiiiiii", 0}, {"fffff", 500 * ms}}, want: breaker.Open},
-		"just under two seconds":         {steps: []step{{"fffff", 499 * ms}}, want: breaker.Closed},
-		"many in just under two seconds": {steps: []step{{strings.Repeat("f", 2000), ms}}, want: breaker.Closed},
-		"many in two seconds":            {steps: []step{{strings.Repeat("f", 2001), ms}}, want: breaker.Open},
-		"a threshold of one":             {cfg: breaker.Config{FailureThreshold: 1}, steps: []step{{"f", 0}}, want: breaker.Open},
-		"a threshold of two":             {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 2000 * ms}}, want: breaker.Open},
-		"a threshold of two, too early":  {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 1999 * ms}}, want: breaker.Closed},
-		"threshold off":                  {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"ffffffffff", 500 * ms}}, want: breaker.Closed},
-		"busy: five over two seconds":    {steps: []step{{strings.Repeat("s", 20), 0}, {"fffff", 500 * ms}}, want: breaker.Open},
-		"half fail":                      {steps: []step{{strings.Repeat("sf", 25), 100 * ms}}, want: breaker.Open},
-		"half fail, too few outcomes":    {steps: []step{{strings.Repeat("sf", 9), 400 * ms}}, want: breaker.Closed},
-		"half fail, but not for long":    {steps: []step{{strings.Repeat("sf", 10), 100 * ms}, {strings.Repeat("sf", 9), 100 * ms}}, want: breaker.Closed},
-		"half fail in an instant":        {steps: []step{{strings.Repeat("sf", 100), 0}}, want: breaker.Closed},
-		"less than half fail":            {steps: []step{{"ss" + strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
-		"a lower ratio":                  {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssss", 0}, {strings.Repeat("sf", 7), 300 * ms}}, want: breaker.Open},
-		"exactly a ratio":                {cfg: breaker.Config{FailureThreshold: -1, FailureRatio: 0.28, MinRequests: 25}, steps: []step{{strings.Repeat("s", 18), 0}, {"fffffff", 100 * ms}, {strings.Repeat("ssf", 6), 300 * ms}}, want: breaker.Open},
-		"ratio off":                      {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
-		"the ratio forgets":              {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssss", 0}, {"f", 0}}, want: breaker.Closed},
+		"four failures in a row":        {steps: []step{{"ffff", 250 * ms}}, want: breaker.Closed},
+		"five failures in a row":        {steps: []step{{"fffff", 250 * ms}}, want: breaker.Open},
+		"a success ends a row":          {steps: []step{{"ffffsffff", 250 * ms}}, want: breaker.Closed},
+		"what is ignored does not":      {steps: []step{{"fifififif", 250 * ms}}, want: breaker.Open},
+		"what is ignored is no outcome": {steps: []step{{"iiiiiiiiiiiiiiiiiiiiiiiii", 0}, {"fffff", 250 * ms}}, want: breaker.Open},
+		"just under a second":           {steps: []step{{"fffff", 249 * ms}}, want: breaker.Closed},
+		"many in just under a second":   {steps: []step{{strings.Repeat("f", 1000), ms}}, want: breaker.Closed},
+		"many in a second":              {steps: []step{{strings.Repeat("f", 1001), ms}}, want: breaker.Open},
+		"a threshold of one":            {cfg: breaker.Config{FailureThreshold: 1}, steps: []step{{"f", 0}}, want: breaker.Open},
+		"a threshold of two":            {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 1000 * ms}}, want: breaker.Open},
+		"a threshold of two, too early": {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 999 * ms}}, want: breaker.Closed},
+		"threshold off":                 {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"ffffffffff", 250 * ms}}, want: breaker.Closed},
+		"busy: five over a second":      {steps: []step{{strings.Repeat("s", 20), 0}, {"fffff", 250 * ms}}, want: breaker.Open},
+		"half fail":                     {steps: []step{{strings.Repeat("sf", 25), 100 * ms}}, want: breaker.Open},
+		"half fail, too few outcomes":   {steps: []step{{strings.Repeat("sf", 9), 400 * ms}}, want: breaker.Closed},
+		"half fail, but not for long":   {steps: []step{{strings.Repeat("sf", 10), 100 * ms}, {strings.Repeat("sf", 9), 100 * ms}}, want: breaker.Closed},
+		"half fail in an instant":       {steps: []step{{strings.Repeat("sf", 100), 0}}, want: breaker.Closed},
+		"less than half fail":           {steps: []step{{"ss" + strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
+		"a lower ratio":                 {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssss", 0}, {strings.Repeat("sf", 7), 300 * ms}}, want: breaker.Open},
+		"exactly a ratio":               {cfg: breaker.Config{FailureThreshold: -1, FailureRatio: 0.28, MinRequests: 25}, steps: []step{{strings.Repeat("s", 18), 0}, {"fffffff", 100 * ms}, {strings.Repeat("ssf", 6), 300 * ms}}, want: breaker.Open},
+		"ratio off":                     {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
+		"the ratio forgets":             {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssss", 0}, {"f", 0}}, want: breaker.Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, test.cfg, func(t *testing.T, b *breaker.Breaker) {
@@ -177,11 +177,11 @@ func TestClosedOpenHalfOpenClosed(t *testing.T) {
 
 		at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 		want := []breaker.StateChange{
-			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(2500), Seq: 1, Reason: "failures_in_a_row"},
-			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(7500), Seq: 2, Reason: "open_duration_over"},
-			{Key: "x", From: breaker.HalfOpen, To: breaker.Open, At: at(7500), Seq: 3, Reason: "probe_failed"},
-			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(17500), Seq: 4, Reason: "open_duration_over"},
-			{Key: "x", From: breaker.HalfOpen, To: breaker.Closed, At: at(17500), Seq: 5, Reason: "probes_succeeded"},
+			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(1250), Seq: 1, Reason: "failures_in_a_row"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(6250), Seq: 2, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Open, At: at(6250), Seq: 3, Reason: "probe_failed"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(16250), Seq: 4, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Closed, At: at(16250), Seq: 5, Reason: "probes_succeeded"},
 		}
 		if !slices.EqualFunc(changes, want, func(a, b breaker.StateChange) bool {
 			return a.At.Equal(b.At) && a.Key == b.Key && a.From == b.From && a.To == b.To && a.Seq == b.Seq && a.Reason == b.Reason

@@ -35,11 +35,12 @@ const (
 type Config struct {
 	// FailureThreshold is the number of failures in a row that opens a
 	// breaker. Failures that come together count as one: the next one counts
-	// when 2 s / (FailureThreshold - 1) have passed, so that a row lasts two
-	// seconds at least. The attempts of one call count once in it. A row ends
-	// with the success of a request that was admitted in it; a stream's must
-	// have ended well. With 1 the first failure opens the breaker. 0 means 5,
-	// negative turns the rule off.
+	// when 1 s / (FailureThreshold - 1) has passed, so that a row lasts a second
+	// at least. The attempts of one call count once in it, and not at all if the
+	// first of them failed together with another. A row ends with the success
+	// of a request that was admitted in it; a stream's must have ended well.
+	// With 1 the first failure opens the breaker. 0 means 5, negative turns the
+	// rule off.
 	FailureThreshold int
 
 	// FailureRatio is the share of failures that opens a breaker, among at

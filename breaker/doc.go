@@ -2,7 +2,8 @@
 // to fail: a circuit breaker that knows streams and broken bodies.
 //
 // [NewTransport] is an [net/http.RoundTripper] over any other, with one
-// breaker a host. It learns how a request ended not from its headers but from
+// breaker a host; in the chain of package openai, one for each endpoint and
+// model of a host. It learns how a request ended not from its headers but from
 // its body: a JSON answer is a success once it has been read to its end, a
 // stream of server-sent events once its first event is there, and a stream
 // that breaks later turns from a success into a failure. [New] is the state
@@ -12,10 +13,10 @@
 //
 //   - closed: every request goes through. [Config.FailureThreshold] failures
 //     in a row open the breaker, and so does a share of [Config.FailureRatio]
-//     failures. Evidence needs time: failures that come together are one, since
-//     a lost connection takes fifty streams with it and says no more than with
-//     one, and it takes two seconds of failing to open a breaker. What is over
-//     sooner is mended by retries.
+//     failures. Evidence needs time. Failures that come together are one: a
+//     lost connection takes fifty streams with it, and says no more than with
+//     one. It takes a second of failing in a row to open a breaker, or two
+//     seconds of failing too often. What is over sooner is mended by retries.
 //   - open: every request is refused with an [OpenError] before it is sent.
 //     That lasts for 5 s the first time and up to [Config.OpenDuration] where
 //     probes fail, or for as long as the failure that opened the breaker asked

@@ -43,7 +43,7 @@ func ExampleNewTransport() {
 	defer down.Close()
 
 	client := &http.Client{Transport: breaker.NewTransport(nil, breaker.Config{
-		FailureThreshold: 1, // with more, failing must last for two seconds
+		FailureThreshold: 1, // with more, failing must last for a second
 		OnStateChange:    func(c breaker.StateChange) { fmt.Println(c.From, "→", c.To, "for", c.Reason) },
 	})}
 	defer client.CloseIdleConnections()

@@ -346,9 +346,10 @@ func (m *machine) refusesFor(now int64) time.Duration {
 	return 0
 }
 
-// idle reports whether the breaker is closed and knows of no failures.
-func (m *machine) idle(now int64) bool {
-	if m.state != Closed || m.row.number != 0 || m.leashed {
+// idle reports whether the breaker is closed, knows of no failures and is on no
+// leash.
+func (m *machine) idle(now int64, t tally) bool {
+	if m.state != Closed || m.row.number != 0 || m.leashed && !m.healthy(now, t) {
 		return false
 	}
 	_, failures := m.window.counts(now, 0)

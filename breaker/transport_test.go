@@ -480,6 +480,33 @@ func TestAttemptsOfOneCallCountOnceInARow(t *testing.T) {
 	})
 }
 
+func TestAnOperatorTripsAndResetsByName(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, answer(http.StatusNoContent, ""), breaker.Config{})
+		get := func() error {
+			resp, err := tr.RoundTrip(request(t.Context(), ""))
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			return err
+		}
+		if tr.Breaker(key) != nil {
+			t.Error("a breaker of which nothing has come")
+		}
+		_ = get()
+		tr.Breaker(key).Trip()
+		var open *breaker.OpenError
+		if err := get(); !errors.As(err, &open) || open.RetryAfter != breaker.DefaultOpenDuration {
+			t.Errorf("tripped, it says %v", err)
+		}
+		tr.Breaker(key).Reset()
+		if err := get(); err != nil {
+			t.Errorf("reset, it says %v", err)
+		}
+	})
+}
+
 func TestOverARealServer(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

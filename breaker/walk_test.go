@@ -189,7 +189,7 @@ func (w *walk) opened() string {
 }
 
 func (w *walk) step() {
-	switch which := w.byte() % 30; which {
+	switch which := w.byte() % 31; which {
 	case 0, 1:
 		w.allow()
 	case 2:
@@ -240,18 +240,29 @@ func (w *walk) step() {
 		w.letPlacesRunOut(1+w.byte()%8, (1+w.byte()%70)*pick(w, crowds))
 	case 27, 28:
 		w.streams(1+w.byte()%5, w.byte()%len(w.calls), w.byte())
+	case 29:
+		w.probeStream(w.byte())
 	default:
-		if w.byte()%4 > 0 {
-			return
-		}
-		if w.byte()%2 == 0 {
-			w.b.Trip()
-			w.m.trip(w.now())
-		} else {
-			w.b.Reset()
-			w.m.reset(w.now())
+		switch w.byte() % 12 {
+		case 0:
+			w.trip()
+		case 1:
+			time.Sleep(w.m.cfg.Window)
+			w.trip()
+		case 2:
+			w.reset()
 		}
 	}
+}
+
+func (w *walk) trip() {
+	w.b.Trip()
+	w.m.trip(w.now())
+}
+
+func (w *walk) reset() {
+	w.b.Reset()
+	w.m.reset(w.now())
 }
 
 func (w *walk) allow() *permit {
@@ -459,6 +470,30 @@ func (w *walk) streams(n, callNumber, pattern int) {
 	}
 }
 
+// probeStream makes a stream that is a probe and breaks after its first event, in
+// the state that has come meanwhile.
+func (w *walk) probeStream(meanwhile int) {
+	if w.m.shows(w.now()) != breaker.HalfOpen {
+		return
+	}
+	first := len(w.permits)
+	w.beginStream(0)
+	if len(w.permits) == first {
+		return
+	}
+	w.goOn(w.permits[first], "event")
+	w.compare()
+	switch meanwhile % 4 {
+	case 0:
+		w.reset()
+	case 1:
+		w.letPlacesRunOut(9, 70)
+	case 2:
+		w.row(3, 0, breaker.Success)
+	}
+	w.goOn(w.permits[first], []string{"", "break"}[meanwhile/4%2])
+}
+
 // goOn brings a stream its first event, or its end.
 func (w *walk) goOn(p *permit, how string) {
 	now, before := w.now(), p.model.settled
@@ -487,6 +522,8 @@ func (w *walk) goOn(p *permit, how string) {
 		w.m.firstEvent(now, p.model)
 	case how == "cancel":
 		w.giveUp(p)
+	case !before && how == "":
+		w.m.settle(now, p.model, ending{outcome: breaker.Success}, "") // it may hold nothing
 	case !before:
 		w.m.settle(now, p.model, fails, w.opened())
 	case how == "":

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/roundtrip"
@@ -56,6 +57,7 @@ type PacingSnapshot struct {
 // it takes no lock and looks nothing up.
 type pacer struct {
 	base    http.RoundTripper
+	breaker *breaker.Transport // below it; nil if disabled
 	maxKeys int
 
 	paused atomic.Pointer[map[pacingKey]*pause] // what has met a 429; replaced, not changed
@@ -74,21 +76,13 @@ func pacingKeyOf(req *http.Request) pacingKey {
 	return k
 }
 
-func (k pacingKey) String() string {
-	name := k.scheme + "://" + k.host
-	for _, part := range [...]string{k.model, k.target} {
-		if part != "" {
-			name += " " + part
-		}
-	}
-	return name
-}
+func (k pacingKey) String() string { return words(k.scheme+"://"+k.host, k.model, k.target) }
 
 // RoundTrip refuses a request whose key is paused with a *LimitError.
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	pause := p.find(req)
 	begun, wait := pause.admit()
-	if wait > 0 {
+	if wait > 0 && !p.isOpen(req) {
 		roundtrip.CloseBody(req)
 		return nil, &LimitError{Key: pacingKeyOf(req).String(), RetryAfter: wait}
 	}
@@ -105,6 +99,12 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// isOpen reports whether the breaker will refuse the request anyway: then nobody
+// waits for a pause before it does.
+func (p *pacer) isOpen(req *http.Request) bool {
+	return p.breaker != nil && p.breaker.RefusesFor(req) > 0
+}
+
 // isRateLimit reports whether a response says that a limit is exhausted which
 // ends by itself, as a quota's does not.
 func isRateLimit(req *http.Request, response *http.Response) bool {
@@ -114,6 +114,19 @@ func isRateLimit(req *http.Request, response *http.Response) bool {
 	}
 	e, ok := c.Answer.(*errorAnswer)
 	return ok && e.response == response && e.verdict().limited
+}
+
+// refused pauses a request's key for a rate limit that a 2xx has told of, which
+// names no time to wait.
+func (p *pacer) refused(req *http.Request) {
+	if req.URL == nil {
+		return
+	}
+	pause := p.keep(pacingKeyOf(req))
+	pause.mu.Lock()
+	begun := pause.begun
+	pause.mu.Unlock()
+	pause.begin(time.Now(), 0, false, begun)
 }
 
 // find returns the pause of a request's key, or nil if it never had one.

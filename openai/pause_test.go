@@ -292,7 +292,7 @@ func TestAnotherModelIsNotPaused(t *testing.T) {
 		if err := p.sendFor("n", 200); err != nil {
 			t.Error(err)
 		}
-		p.refused()
+		_ = p.refused()
 	})
 }
 
@@ -377,7 +377,7 @@ func TestAKeyWithoutA429CostsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	send := func() {
-		if _, err := p.RoundTrip(req); err != nil { //nolint:bodyclose // it is one for all
+		if _, err := p.RoundTrip(req); err != nil {
 			t.Error(err)
 		}
 	}

@@ -38,12 +38,14 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
-	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
+	watcher := newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
+	var next http.RoundTripper = watcher
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.pacer = &pacer{base: next, maxKeys: t.cfg.Breaker.MaxKeys}
+	t.pacer = &pacer{base: next, breaker: t.breaker, maxKeys: t.cfg.Breaker.MaxKeys}
+	watcher.pacer = t.pacer
 	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
 	return t
 }

@@ -18,6 +18,7 @@ type watcher struct {
 	idleEverywhere bool          // also where no format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
+	pacer          *pacer // learns of rate limits inside a 2xx; may be nil
 }
 
 func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder) *watcher {

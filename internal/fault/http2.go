@@ -1,6 +1,10 @@
 package fault
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
 
 // A reset is what net/http and golang.org/x/net/http2 return for a stream of
 // HTTP/2 that was reset (RFC 9113, section 6.4): their StreamError.
@@ -27,6 +31,9 @@ func isHTTP2Loss(err error) bool {
 	if err == nil {
 		return false
 	}
+	if t := reflect.TypeOf(err); t.Kind() == reflect.Uint32 && strings.HasSuffix(t.Name(), "ConnectionError") {
+		return true // RFC 9113, section 5.4.1: a code alone
+	}
 	for _, loss := range http2Losses {
 		if hasFieldsOf(reflect.TypeOf(err), loss) {
 			return true
@@ -36,11 +43,7 @@ func isHTTP2Loss(err error) bool {
 	case interface{ Unwrap() error }:
 		return isHTTP2Loss(wrapper.Unwrap())
 	case interface{ Unwrap() []error }:
-		for _, wrapped := range wrapper.Unwrap() {
-			if isHTTP2Loss(wrapped) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(wrapper.Unwrap(), isHTTP2Loss)
 	}
 	return false
 }
