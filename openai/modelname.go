@@ -33,7 +33,7 @@ func modelName(value []byte) string {
 	if known := place.Load(); known != nil && known.value == string(value) {
 		return known.name
 	}
-	made := &knownName{string(value), json.Text(value)}
+	made := &knownName{string(value), bounded(value)}
 	place.Store(made)
 	return made.name
 }
