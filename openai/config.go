@@ -160,6 +160,6 @@ func (c Config) normalised() Config {
 		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the pauses, too
 	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
-	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
+	c.Breaker.Observe = observers(c.Breaker.Observe)
 	return c
 }

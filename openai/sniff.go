@@ -33,9 +33,8 @@ const maxBegin = len("retry:")
 
 const byteOrderMark = "\ufeff"
 
-var (
-	eventFields = [][]byte{[]byte(":"), []byte("data:"), []byte("event:"), []byte("id:"), []byte("retry:"), []byte("error:")}
-)
+// eventFields are what a stream of events begins with.
+var eventFields = [][]byte{[]byte(":"), []byte("data:"), []byte("event:"), []byte("id:"), []byte("retry:"), []byte("error:")}
 
 // labelOf returns what the Content-Type says a body is, undecided if it says
 // nothing that decides.
