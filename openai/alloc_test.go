@@ -209,6 +209,21 @@ func TestANameIsMadeOnceWhateverNamesCameBefore(t *testing.T) { //nolint:paralle
 	}
 }
 
+// A process whose two names of one model pushed each other out made both anew
+// in every call.
+func TestNamesInTurnAreMadeOnce(t *testing.T) { //nolint:paralleltest // AllocsPerRun
+	for n := range 2_000 {
+		asked, answering := []byte(`"asked-`+strconv.Itoa(n)+`"`), []byte(`"answering-`+strconv.Itoa(n)+`"`)
+		both := func() { modelName(asked); modelName(answering) }
+		for range 20 {
+			both()
+		}
+		if n := testing.AllocsPerRun(1, both); n != 0 {
+			t.Fatalf("%s and %s: %v allocations", asked, answering, n)
+		}
+	}
+}
+
 func TestAChunkOfAStreamAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun
 	const event = `data: {"model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}],"usage":null}` + "\n\n"
 	const end = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}` + "\n\ndata: [DONE]\n\n"
