@@ -192,6 +192,7 @@ func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Unlock()
 	close(done)
 	if closed {
+		defer func() { _ = recover() }() // nobody is here to be told of src's panic
 		_ = b.src.Close()
 	}
 }
