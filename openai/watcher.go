@@ -46,11 +46,11 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 	response, err := w.base.RoundTrip(req)
-	silence := a.limit.answered()
+	if silence := a.limit.answered(); silence != nil {
+		// Headers that race with the limit lose: their attempt has ended.
+		response, err = roundtrip.Mend(req, response, silence)
+	}
 	if err != nil {
-		if silence != nil {
-			err = silence
-		}
 		return response, err // an answer from before may still be what is delivered
 	}
 	c.Answer = w.watch(a, c, response)
