@@ -46,15 +46,19 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 	response, err := w.base.RoundTrip(req)
-	if silence := a.limit.answered(); silence != nil {
-		// Headers that race with the limit lose: their attempt has ended.
-		response, err = roundtrip.Mend(req, response, silence)
-	}
+	silence := a.limit.answered()
 	if err != nil {
+		if silence != nil {
+			err = silence
+		}
 		return response, err // an answer from before may still be what is delivered
 	}
-	c.Answer = w.watch(a, c, response)
-	goesOn = response.Body == a
+	seen := w.watch(a, c, response)
+	if goesOn = response.Body == a; !goesOn && silence != nil {
+		// The attempt ended while the headers came, and no answer says so.
+		return roundtrip.Mend(req, response, silence)
+	}
+	c.Answer = seen
 	return response, nil
 }
 
