@@ -5,6 +5,7 @@ package openai_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -112,6 +113,64 @@ func TestMemoryIsFlatWhateverHostsAnswer(t *testing.T) { //nolint:paralleltest /
 			runtime.KeepAlive(tr)
 		})
 	}
+}
+
+// net/http's connections keep nothing of it either. Not parallel: it looks at the
+// whole process's heap.
+func TestThePayloadIsLetGoOverTheNetwork(t *testing.T) { //nolint:paralleltest // see above
+	const size = 16 << 20
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		for _, length := range []int64{size, -1} {
+			over := make(chan struct{})
+			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if n, err := io.Copy(io.Discard, r.Body); err != nil || n != size || r.Proto != proto {
+					t.Errorf("%d bytes came by %s, %v", n, r.Proto, err)
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				_, _ = io.WriteString(w, tokenEvent)
+				_ = http.NewResponseController(w).Flush()
+				<-over
+				_, _ = io.WriteString(w, endEvent+doneEvent)
+			}))
+			base := openai.BaseTransport()
+			if proto == "HTTP/2.0" {
+				srv.EnableHTTP2 = true
+				srv.StartTLS()
+				base.TLSClientConfig.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+			} else {
+				srv.Start()
+			}
+			t.Cleanup(srv.Close)
+			tr := newChain(t, base, openai.Config{})
+			before := inUse()
+			payload := io.MultiReader(strings.NewReader(`{"model":"m","stream":true,"x":"`), io.LimitReader(filler{}, size-34), strings.NewReader(`"}`))
+			req := request(t, t.Context(), http.MethodPost, srv.URL+"/v1/chat/completions", streamed)
+			req.Body, req.GetBody, req.ContentLength = io.NopCloser(payload), nil, length
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if held := inUse() - before; held > size/4 {
+				t.Errorf("%s, length %d: %d KiB are held while the answer comes", proto, length, held>>10)
+			}
+			close(over)
+			if content, err := io.ReadAll(resp.Body); err != nil || string(content) != tokenEvent+endEvent+doneEvent {
+				t.Errorf("%s: %q, %v", proto, content, err)
+			}
+			_ = resp.Body.Close()
+			runtime.KeepAlive(req)
+		}
+	}
+}
+
+// A filler has no end.
+type filler struct{}
+
+func (filler) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
 }
 
 // What a provider sends is held up to the bounds that SECURITY.md names, in bytes
