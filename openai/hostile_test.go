@@ -115,11 +115,13 @@ type mined struct {
 	got       [2]func() // of the responses' bodies
 	span      func()
 	sdkRetry  bool
+	unread    bool // the caller closes what it gets
 	chain     *openai.Transport
 	script    []func() *http.Response
 	attempts  int
 	calls     int
 	responses []*bombedBody
+	contexts  []context.Context // of the attempts
 	operation *bombedCounts
 }
 
@@ -208,6 +210,8 @@ func jsonAnswer(status int, body string) func() *http.Response {
 func (m *mined) RoundTrip(req *http.Request) (*http.Response, error) {
 	n := m.attempts
 	m.attempts++
+	m.contexts = append(m.contexts, req.Context())
+	_ = req.Context().Done() // net/http asks for it, and something is in the caller's context from then on
 	_, err := io.Copy(io.Discard, req.Body)
 	_ = req.Body.Close()
 	m.base()
@@ -224,7 +228,7 @@ func (m *mined) RoundTrip(req *http.Request) (*http.Response, error) {
 // call makes a call as a server does that recovers from panics, and returns how
 // it ended.
 func (m *mined) call(script []func() *http.Response) (report retry.Report, err error) {
-	m.script, m.attempts, m.responses = script, 0, nil
+	m.script, m.attempts, m.responses, m.contexts = script, 0, nil, nil
 	m.calls++
 	ctx := retry.WithReport(trace.ContextWithSpan(context.Background(), bombedSpan{tick: m.span}), &report)
 	req := request(m, ctx, http.MethodPost, chatURL, streamed)
@@ -238,7 +242,7 @@ func (m *mined) call(script []func() *http.Response) (report retry.Report, err e
 		err = errPanic
 	}
 	if resp != nil {
-		if recovers(func() { _, err = io.Copy(io.Discard, resp.Body) }) {
+		if !m.unread && recovers(func() { _, err = io.Copy(io.Discard, resp.Body) }) {
 			err = errPanic
 		}
 		if recovers(func() { _ = resp.Body.Close() }) {
@@ -253,6 +257,11 @@ func (m *mined) call(script []func() *http.Response) (report retry.Report, err e
 	for n, body := range m.responses {
 		if body.Closed() == 0 {
 			m.Errorf("the body of response %d of %d is open", n+1, len(m.responses))
+		}
+	}
+	for n, ctx := range m.contexts {
+		if ctx.Err() == nil {
+			m.Errorf("attempt %d of %d goes on", n+1, len(m.contexts))
 		}
 	}
 	return report, err
@@ -294,9 +303,9 @@ func TestAPanicCostsNothingButItself(t *testing.T) {
 					t.Parallel()
 					for nth, goesOff := 1, true; goesOff && nth < 12; nth++ {
 						goesOff = false
-						for _, halfOpen := range []bool{false, true} {
+						for ways := range 4 {
 							synctest.Test(t, func(t *testing.T) {
-								off := blowUp(t, mine, script, delivery, nth, halfOpen)
+								off := blowUp(t, mine, script, delivery, nth, ways&1 != 0, ways&2 != 0)
 								goesOff = goesOff || off
 							})
 						}
@@ -309,7 +318,7 @@ func TestAPanicCostsNothingButItself(t *testing.T) {
 
 // blowUp makes a call in which a mine goes off the nth time that it is stepped
 // on. It reports whether it did.
-func blowUp(t *testing.T, mine func(*mined, func()), script []func() *http.Response, delivery openai.Delivery, nth int, halfOpen bool) bool {
+func blowUp(t *testing.T, mine func(*mined, func()), script []func() *http.Response, delivery openai.Delivery, nth int, halfOpen, unread bool) bool {
 	t.Helper()
 	nothing := func() {}
 	counts := new(bombedCounts)
@@ -342,13 +351,15 @@ func blowUp(t *testing.T, mine func(*mined, func()), script []func() *http.Respo
 		trip()
 	}
 	b.set(nth)
+	m.unread = unread
 	_, err := m.call(script)
+	m.unread = false
 	off := b.wentOff()
 	b.set(0)
 	retried := m.attempts > 1
 	m.balance(m.attempts + warm)
 	if t.Failed() {
-		t.Logf("panic %d, half open %v: %v", nth, halfOpen, err)
+		t.Logf("panic %d, half open %v, unread %v: %v", nth, halfOpen, unread, err)
 	}
 	// It recovers.
 	trip()
