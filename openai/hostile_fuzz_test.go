@@ -1,19 +1,23 @@
 package openai_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/breaker"
@@ -182,6 +186,12 @@ func (c hostileCall) check(t *testing.T) {
 			t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
 		}
 	}
+	checkSaid(t, tr, logged, w, reader)
+}
+
+// checkSaid looks at what the library has said: to a log, a span and a meter.
+func checkSaid(t *testing.T, tr *openai.Transport, logged []string, w *witness, reader *sdk.ManualReader) {
+	t.Helper()
 	for _, text := range logged {
 		if !isSafe(text) || len(text) > 4<<10 {
 			t.Errorf("logged %d bytes: %.200q", len(text), text)
@@ -218,4 +228,85 @@ func FuzzHostile(f *testing.F) {
 			c.check(t)
 		})
 	})
+}
+
+// Over the network, by net/http's own client, which follows redirects.
+func TestHostileBytesOverTheNetworkAreSaidNowhere(t *testing.T) {
+	t.Parallel()
+	const ok = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+	for name, raw := range map[string][]string{
+		"a redirect to no UTF-8":      {"HTTP/1.1 302 Found\r\nLocation: http://%ff%fe/v1/models\r\nContent-Length: 0\r\n\r\n", ok + "Content-Length: 2\r\n\r\n{}"},
+		"a redirect to control bytes": {"HTTP/1.1 307 \x1b\r\nLocation: //a%0a%1b.example.com:99999/\r\nContent-Length: 0\r\n\r\n"},
+		"redirects without end":       {"HTTP/1.1 308 X\r\nLocation: /planted\r\nContent-Length: 0\r\n\r\n"},
+		"a header of 1 MiB":           {ok + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"},
+		"a header of control bytes":   {ok + "X: planted\x00\x1b\r\n\r\n{}"},
+		"a folded header":             {ok + "Retry-After: 1\r\n planted\r\n\r\n{}"},
+		"a status that is none":       {"HTTP/1.1 2x0 planted\r\n\r\n"},
+		"a status of 999":             {"HTTP/1.1 999 planted\xff\r\nContent-Length: 7\r\n\r\nplanted"},
+		"no HTTP":                     {"220 planted ESMTP \x1b\xff\r\n"},
+		"HTTP/9.9":                    {"HTTP/9.9 200 planted\r\n\r\n"},
+		"a length too large":          {ok + "Content-Length: 9223372036854775807\r\n\r\n{}"},
+		"a length too small":          {ok + "Content-Length: 1\r\n\r\n{}"},
+		"two lengths":                 {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}"},
+		"a negative length":           {ok + "Content-Length: -planted\r\n\r\n{}"},
+		"chunks that are none":        {ok + "Transfer-Encoding: chunked\r\n\r\nplanted\r\n"},
+		"a chunk too large":           {ok + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}"},
+		"trailers":                    {ok + "Trailer: Retry-After, X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nRetry-After: planted\r\nX: " + strings.Repeat("\xff", 1<<10) + "\r\n\r\n"},
+		"informational without end":   {strings.Repeat("HTTP/1.1 103 planted\r\nLink: x\r\n\r\n", 1000)},
+		"gzip that is none":           {ok + "Content-Encoding: gzip\r\n\r\nplanted"},
+		"a smuggled answer":           {ok + "Content-Length: 2\r\n\r\n{}HTTP/1.1 200 planted\r\nContent-Length: 7\r\n\r\nplanted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var logged []string
+			w := new(witness)
+			reader, provider := newReader()
+			base := openai.BaseTransport()
+			address := rawServer(t, raw)
+			base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			tr := newChain(t, base, openai.Config{
+				MeterProvider: provider, Logger: slog.New(keeper{texts: &logged}),
+				Retry: retry.Config{Backoff: at(time.Millisecond)}, Breaker: breaker.Config{FailureThreshold: 1},
+			})
+			for range 2 {
+				req := request(t, trace.ContextWithSpan(t.Context(), talkingSpan{w: w}), http.MethodGet, "http://example.com/v1/models?"+planted, "")
+				resp, err := (&http.Client{Transport: tr}).Do(req)
+				if err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}
+			checkSaid(t, tr, logged, w, reader)
+		})
+	}
+}
+
+// rawServer answers one connection after the other with raw bytes, the last of
+// which it repeats.
+func rawServer(t *testing.T, raw []string) (address string) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		wait.Wait()
+	})
+	wait.Go(func() {
+		for n := 0; ; n++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = io.WriteString(conn, raw[min(n, len(raw)-1)])
+			}
+			_ = conn.Close()
+		}
+	})
+	return listener.Addr().String()
 }
