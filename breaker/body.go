@@ -148,7 +148,8 @@ func (b *body) learn(outcome Outcome) {
 	switch outcome {
 	case Undecided:
 	case Success: // more may come, and turn it into a failure
-		b.begun, b.early = true, true
+		b.early = b.early || !b.begun
+		b.begun = true
 	default:
 		b.over, b.last = true, verdict{outcome: outcome}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,8 @@ type Body struct {
 	taken   int // of quota
 
 	panicked any // what the goroutine ended with
+
+	passing atomic.Bool // nothing but src is left to be read: a Read takes no lock
 }
 
 // A Canceler ends the attempt that a body belongs to, and with it a pending
@@ -75,6 +78,7 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	if b.isFilling() {
 		return nil
 	}
+	b.passing.Store(false)
 	if size > 0 && size < int64(limit) {
 		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
@@ -225,6 +229,9 @@ func (b *Body) Prefetched() []byte {
 // decoder, need not ask again for the call to be over.
 func (b *Body) Read(p []byte) (int, error) {
 	for {
+		if b.passing.Load() {
+			return b.src.Read(p)
+		}
 		b.mu.Lock()
 		n := copy(p, b.data[b.read:])
 		b.read += n
@@ -233,6 +240,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		}
 		filling, closed, err := b.filling, b.closed, b.err
 		last := n > 0 && len(b.data) == 0 && errors.Is(err, io.EOF)
+		b.passing.Store(len(b.data) == 0 && filling == nil && err == nil && !closed)
 		b.mu.Unlock()
 		switch {
 		case closed:
@@ -245,8 +253,6 @@ func (b *Body) Read(p []byte) (int, error) {
 			b.await(filling)
 		case err != nil:
 			return 0, err
-		default:
-			return b.src.Read(p)
 		}
 	}
 }
@@ -265,6 +271,7 @@ func (b *Body) Close() error {
 	b.mu.Lock()
 	again := b.closed
 	b.closed = true
+	b.passing.Store(false)
 	b.forget()
 	filling := b.filling
 	b.mu.Unlock()
