@@ -452,9 +452,9 @@ func (a *answer) End(err error) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// enough reports whether the delivery need not read on: the answer is settled,
+// Enough reports whether the delivery need not read on: the answer is settled,
 // or is not of the kind that it was taken for.
-func (a *answer) enough([]byte) bool {
+func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
 	}

@@ -88,23 +88,22 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 // which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
-	enough := a.enough
-	if d.fill(body, a, size, enough) && a.wasMislabeled() && !enough(nil) {
-		d.fill(body, a, size, enough)
+	if d.fill(body, a, size) && a.wasMislabeled() && !a.Enough(nil) {
+		d.fill(body, a, size)
 	}
 }
 
 // fill reads on as a stream or as any other answer is read, and reports whether
 // it knows which of them it is and there may be more.
-func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func([]byte) bool) bool {
+func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	switch {
 	case !a.wanted.stream:
-		return body.Fill(maxJSON, size, 0, enough) == nil && a.kindKnown()
+		return body.Fill(maxJSON, size, 0, a) == nil && a.kindKnown()
 	case a.wanted.whole:
 		body.Count(&d.whole)
-		return body.Fill(maxWhole, -1, 0, enough) == nil && a.kindKnown()
+		return body.Fill(maxWhole, -1, 0, a) == nil && a.kindKnown()
 	default:
-		return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough) == nil && a.kindKnown()
+		return body.Fill(maxFirstEvent, -1, maxFirstEventWait, a) == nil && a.kindKnown()
 	}
 }
 

@@ -52,6 +52,9 @@ type Body struct {
 // Read.
 type Canceler interface{ Cancel(cause error) }
 
+// A Watcher looks at what is prefetched, and says when that is enough.
+type Watcher interface{ Enough(added []byte) bool }
+
 // New returns a Body over src, which belongs to attempt.
 func New(src io.ReadCloser, attempt Canceler) *Body {
 	return new(Body).Init(src, attempt)
@@ -68,13 +71,13 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 func (b *Body) Count(quota *Quota) { b.quota = quota }
 
 // Fill prefetches the body until it ends, until there are limit bytes, until
-// enough, which may be nil, says so of what was added, or until wait is over; a
-// wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
+// watcher, which may be nil, has enough of what was added, or until wait is over;
+// a wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
 // or nil if there may be more. A size of 0 or below is unknown.
 //
 // A Body may be filled again, for more. Where the Read of a Fill whose wait is
 // over is still pending, Fill returns at once: nobody reads beside it.
-func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
+func (b *Body) Fill(limit int, size int64, wait time.Duration, watcher Watcher) error {
 	if b.isFilling() {
 		return nil
 	}
@@ -83,14 +86,14 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
 	if wait <= 0 {
-		b.fill(limit, enough)
+		b.fill(limit, watcher)
 		return b.err
 	}
 	done := make(chan struct{})
 	b.filling = done
 	go func() {
 		defer func() { b.filled(done, recover()) }()
-		b.fill(limit, enough)
+		b.fill(limit, watcher)
 	}()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -123,7 +126,7 @@ func (b *Body) passPanic() {
 	}
 }
 
-func (b *Body) fill(limit int, enough func(added []byte) bool) {
+func (b *Body) fill(limit int, watcher Watcher) {
 	for idle := 0; ; {
 		room := b.room(limit)
 		if room == nil {
@@ -136,14 +139,14 @@ func (b *Body) fill(limit int, enough func(added []byte) bool) {
 		} else if idle++; idle == maxIdleReads && err == nil {
 			err = io.ErrNoProgress
 		}
-		if !b.add(n, err) || n > 0 && enough != nil && enough(room[:n]) {
+		if !b.add(n, err) || n > 0 && watcher != nil && watcher.Enough(room[:n]) {
 			return
 		}
 	}
 }
 
 // add takes what a Read brought. It reports whether anybody waits for more: if
-// not, enough is not asked, and after Close nothing is kept any longer.
+// not, no Watcher is asked, and after Close nothing is kept any longer.
 func (b *Body) add(n int, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
