@@ -140,10 +140,10 @@ func (t *Transport) begin(req *http.Request) *operation {
 	}
 	o.kind = endpointOf(req)
 	ctx := t.sdk.limit(req.Context(), req.Header)
-	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
-		ctx = o.watch(ctx)
-	}
 	c := o.call.Init(ctx)
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+		c.Tracer = o
+	}
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	c.Start = t.clock.Now()
 	c.Measured = o.metrics.enabled(c)

@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 )
@@ -39,6 +40,14 @@ type Call struct {
 	// ReadsPayload says that the Listener is to be told of the payload. It is
 	// buffered for that, even if the call is one that can't be repeated.
 	ReadsPayload bool
+
+	// Tracer has the trace by which net/http says how far each attempt got. Nil:
+	// nobody wants to know, but for the caller's own trace.
+	Tracer interface {
+		// Trace returns it, with the trace in ctx, the caller's context, if that
+		// has one. A base that doesn't ask for a trace has none made.
+		Trace(ctx context.Context) *httptrace.ClientTrace
+	}
 
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
@@ -111,10 +120,14 @@ func (c *Call) End(status int, err error) {
 
 type callKey struct{}
 
-// Value returns the Call itself for its own key, else what the parent has.
+// Value returns the Call itself for its own key and its Tracer's trace for that of
+// httptrace, else what the parent has.
 func (c *Call) Value(key any) any {
-	if _, ok := key.(callKey); ok {
+	switch {
+	case key == callKey{}:
 		return c
+	case key == traceKey && c.Tracer != nil:
+		return c.Tracer.Trace(c.Context)
 	}
 	return c.Context.Value(key)
 }
