@@ -41,11 +41,10 @@ type Body struct {
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
-	taken   int // of quota
+	passing atomic.Bool // nothing but src is left to be read: a Read takes no lock
+	taken   int         // of quota
 
 	panicked any // what the goroutine ended with
-
-	passing atomic.Bool // nothing but src is left to be read: a Read takes no lock
 }
 
 // A Canceler ends the attempt that a body belongs to, and with it a pending
