@@ -23,7 +23,7 @@ type Call struct {
 
 	// Choices is how many answers the payload asks for side by side; 0 if it
 	// does not say.
-	Choices int
+	Choices uint8
 
 	Stream bool // the caller asked for a stream
 
