@@ -137,16 +137,11 @@ func (a *answer) ended() {
 	if a.kind == undecided {
 		a.decideAtEnd()
 	}
+	isStream := a.kind == eventBody
 	a.mu.Unlock()
-	if a.isStream() && !a.counted.Swap(true) {
+	if isStream && !a.counted.Swap(true) {
 		a.watcher.metrics.streamOver(a.request, a.outcome())
 	}
-}
-
-func (a *answer) isStream() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.kind == eventBody
 }
 
 // wasMislabeled reports whether the answer is not of the kind that it was taken
