@@ -179,7 +179,9 @@ func (b *body) end(err error) {
 func (b *body) next() (v verdict, ok bool) {
 	if b.early {
 		b.early = false
-		return verdict{}, true
+		if b.last.outcome != Success { // else it is one for good at once
+			return verdict{}, true
+		}
 	}
 	v = b.last
 	b.last = verdict{}
