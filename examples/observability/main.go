@@ -105,7 +105,7 @@ func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) 
 func newProvider(registry prometheus.Registerer) (*metric.MeterProvider, error) {
 	reader, err := exporter.New(
 		exporter.WithRegisterer(registry),
-		// gen_ai_client_operation_duration_seconds, retrip_retries_total: said
+		// gen_ai_client_inference_duration_seconds, retrip_retries_total: said
 		// here because the exporter's default is about to change.
 		exporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
 		exporter.WithoutScopeInfo(), // the names tell enough
