@@ -31,25 +31,25 @@ type answer struct {
 	request *http.Request // of the attempt
 	watcher *watcher
 	format  *format       // nil: plain HTTP, whatever it holds
-	single  bool          // no more than one choice was asked for
 	left    int64         // bytes to come, if above 0; else unknown
 	held    prefetch.Body // what the delivery makes of it, in the same allocation
 	wanted  wanted        // by the delivery, while it holds the answer
+	single  bool          // no more than one choice was asked for
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
-	limit  *limiter   // nil while no limit holds; written by the reader only
+	any    bool       // a byte was read
 	kind   kind
 	sniff  sniffer
+	limit  *limiter   // nil while no limit holds; written by the reader only
 	stream *stream    // of an eventBody
 	json   jsonAnswer // of a jsonBody
-	any    bool       // a byte was read
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
 	useful atomic.Bool                 // it has brought something
 	over   atomic.Bool                 // nothing more is to be learned
-	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
 	early  atomic.Bool                 // it failed before anything useful
+	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
 
 	closed  atomic.Bool // by its reader, or it is about to be
 	counted atomic.Bool // as a stream that is over

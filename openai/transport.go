@@ -128,6 +128,7 @@ type operation struct {
 	metrics *operationRecorder
 
 	reader payloadReader
+	first  answer // of the call's first attempt
 	written
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
@@ -150,7 +151,7 @@ func (t *Transport) begin(req *http.Request) *operation {
 	// A stateful call can only be repeated if its payload is kept.
 	c.ReadsPayload = req.Method == http.MethodPost &&
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
-	c.Listener = o
+	c.Listener, c.Answer = o, &o.first
 	o.request = *req.WithContext(c)
 	return o
 }
