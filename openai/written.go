@@ -21,8 +21,8 @@ type written struct {
 // to tell the caller's own, which is in ctx.
 func (w *written) Trace(ctx context.Context) *httptrace.ClientTrace {
 	w.once.Do(func() {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: w.getConn, WroteRequest: w.wroteRequest})
-		w.trace = httptrace.ContextClientTrace(ctx)
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: w.getConn, WroteRequest: w.wroteRequest})
+		w.trace = httptrace.ContextClientTrace(traced)
 	})
 	return w.trace
 }
