@@ -94,6 +94,12 @@ type Config struct {
 	// failures, are the last to go. It is at most 65,536; 0 means 1024.
 	MaxKeys int
 
+	// Fleet tells other processes which breakers have opened, and hears it of
+	// theirs; see [Fleet] for what becomes of that. It costs a call nothing. It
+	// may serve any number of Transports, and is not closed with them. nil means
+	// that each process learns alone.
+	Fleet Fleet
+
 	// Name is the key of a Breaker made by New; a Transport names its breakers
 	// by Key. "" means "default".
 	Name string

@@ -1,0 +1,241 @@
+package breaker_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+)
+
+// A wire is a Fleet without loss or delay. Each of its ends is one origin.
+type wire struct{ ends []*end }
+
+type end struct {
+	wire   *wire
+	origin string
+	hear   func(breaker.Advice)
+}
+
+func (*end) Name(key string) string { return key }
+
+func (e *end) Publish(a breaker.Advice) {
+	a.Origin = e.origin
+	for _, other := range e.wire.ends {
+		if other != e {
+			other.hear(a)
+		}
+	}
+}
+
+func (e *end) Subscribe(hear func(breaker.Advice)) (stop func()) {
+	e.hear = hear
+	return func() { e.hear = func(breaker.Advice) {} }
+}
+
+// A replica makes a call a second.
+type replica struct {
+	*breaker.Breaker
+
+	next                  time.Time // call
+	opened, sent, refused int
+}
+
+// A herd is 20 replicas that call the same provider.
+type herd struct {
+	chance   *rand.Rand
+	replicas [20]*replica
+}
+
+func newHerd(t *testing.T, seed uint64, fleet bool) *herd {
+	h := &herd{chance: rand.New(rand.NewPCG(seed, 2))}
+	w := new(wire)
+	for i := range h.replicas {
+		r := new(replica)
+		cfg := breaker.Config{OnStateChange: func(c breaker.StateChange) {
+			if c.To == breaker.Open && c.From == breaker.Closed {
+				r.opened++
+			}
+		}}
+		if fleet {
+			e := &end{wire: w, origin: fmt.Sprint(i)}
+			w.ends = append(w.ends, e)
+			cfg.Fleet = e
+		}
+		r.Breaker = newBreaker(t, cfg)
+		r.next = time.Now().Add(h.wait())
+		h.replicas[i] = r
+	}
+	return h
+}
+
+// wait is the time between two calls of a replica: a second on average.
+func (h *herd) wait() time.Duration {
+	return time.Duration(h.chance.ExpFloat64() * float64(time.Second))
+}
+
+// run lets the replicas call for a while, or until enough says so. fails returns
+// the share of failures that one of them sees.
+func (h *herd) run(lasts time.Duration, fails func(replica int) float64, enough func() bool) {
+	for end := time.Now().Add(lasts); !enough(); {
+		i := h.nextUp()
+		r := h.replicas[i]
+		if r.next.After(end) {
+			time.Sleep(time.Until(end))
+			return
+		}
+		time.Sleep(time.Until(r.next))
+		r.next = r.next.Add(h.wait())
+		r.call(h.chance.Float64() < fails(i))
+	}
+}
+
+func (h *herd) nextUp() (first int) {
+	for i, r := range h.replicas {
+		if r.next.Before(h.replicas[first].next) {
+			first = i
+		}
+	}
+	return first
+}
+
+func (r *replica) call(fails bool) {
+	var p breaker.Permit
+	switch {
+	case r.Allow(&p) != nil:
+		r.refused++
+	case fails:
+		r.sent++
+		p.Failure()
+	default:
+		r.sent++
+		p.Success()
+	}
+}
+
+// sum adds up what f returns of all replicas from the given one on.
+func (h *herd) sum(from int, f func(*replica) int) (n int) {
+	for _, r := range h.replicas[from:] {
+		n += f(r)
+	}
+	return n
+}
+
+func (h *herd) in(s breaker.State) func() bool {
+	return func() bool {
+		return h.sum(0, func(r *replica) int {
+			if r.State() == s {
+				return 1
+			}
+			return 0
+		}) == len(h.replicas)
+	}
+}
+
+func never() bool { return false }
+
+func share(of float64) func(int) float64 { return func(int) float64 { return of } }
+
+func opened(r *replica) int  { return r.opened }
+func sent(r *replica) int    { return r.sent }
+func refused(r *replica) int { return r.refused }
+
+func TestAFleetSendsADeadProviderFewerRequests(t *testing.T) {
+	t.Parallel()
+	var requests [2]int
+	for i, fleet := range []bool{false, true} {
+		for seed := range uint64(10) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHerd(t, seed, fleet)
+				h.run(time.Minute, share(1), h.in(breaker.Open))
+				requests[i] += h.sum(0, sent)
+			})
+		}
+	}
+	t.Logf("until all 20 are open: %d requests alone, %d as a fleet", requests[0]/10, requests[1]/10)
+	if requests[1] > requests[0]/2 {
+		t.Errorf("%d requests until all are open, want at most half of %d", requests[1], requests[0])
+	}
+}
+
+func TestAFleetIsClosedAgainSoonAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []uint64{1, 2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHerd(t, seed, true)
+			h.run(time.Minute, share(0), never)
+			h.run(time.Minute, share(1), never)
+			since := time.Now()
+			h.run(5*time.Minute, share(0), h.in(breaker.Closed))
+			if took := time.Since(since); took > 45*time.Second { // the longest step, a quarter more, and a wait for the next call
+				t.Errorf("closed after %v", took)
+			}
+			before := h.sum(0, opened)
+			h.run(10*time.Minute, share(0), never)
+			if n := h.sum(0, opened) - before; n > 0 {
+				t.Errorf("opened %d times in 10 min with a provider that is well", n)
+			}
+		})
+	}
+}
+
+// A false alarm is that of two replicas for which everything fails for a while,
+// before the others have made a call.
+func TestAFalseAlarmIsOverSoonAndIsNoPingPong(t *testing.T) {
+	t.Parallel()
+	for _, failing := range []float64{0, 0.02, 0.1, 0.2} {
+		alone, together := 0, 0
+		for seed := range uint64(5) {
+			for _, fleet := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHerd(t, seed, fleet)
+					for range 5 {
+						time.Sleep(apart)
+						h.replicas[0].call(true)
+						h.replicas[1].call(true)
+					}
+					if !fleet {
+						h.run(10*time.Minute, share(failing), never)
+						alone += h.sum(0, opened)
+						return
+					}
+					if !h.in(breaker.Open)() {
+						t.Error("two say that the provider is down, and not all believe it")
+					}
+					since := time.Now()
+					h.run(time.Minute, share(failing), h.in(breaker.Closed))
+					if took := time.Since(since); failing == 0 && took > 30*time.Second {
+						t.Errorf("all closed after %v, want 30 s at most", took)
+					}
+					h.run(10*time.Minute, share(failing), never)
+					together += h.sum(2, opened) - 18
+				})
+			}
+		}
+		t.Logf("%.0f%% failures: opened in 10 min of 20 replicas %.1f times alone, %.1f as a fleet", 100*failing, float64(alone)/5, float64(together)/5)
+		if failing == 0 && together > 0 {
+			t.Errorf("opened %d times with a provider that is well", together)
+		}
+	}
+}
+
+func TestTwoSickReplicasShutNobodyOutWhoIsServed(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []uint64{1, 2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHerd(t, seed, true)
+			h.run(time.Minute, share(0), never)
+			h.run(10*time.Minute, func(i int) float64 {
+				if i < 2 {
+					return 1
+				}
+				return 0
+			}, never)
+			if n := h.sum(2, opened); h.sum(0, opened) < 2 || n > 0 || h.sum(2, refused) > 0 {
+				t.Errorf("the well ones opened %d times and refused %d calls", n, h.sum(2, refused))
+			}
+		})
+	}
+}
