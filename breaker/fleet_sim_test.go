@@ -1,8 +1,8 @@
 package breaker_test
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +60,7 @@ func newHerd(t *testing.T, seed uint64, fleet bool) *herd {
 			}
 		}}
 		if fleet {
-			e := &end{wire: w, origin: fmt.Sprint(i)}
+			e := &end{wire: w, origin: strconv.Itoa(i)}
 			w.ends = append(w.ends, e)
 			cfg.Fleet = e
 		}

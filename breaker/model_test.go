@@ -343,11 +343,12 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	m.outcomes = append(m.outcomes, outcome{of: t, at: now, late: now})
 	m.addToRow(now, t.call, e.limit)
 	reason := ""
-	if m.rowOpens() {
+	switch {
+	case m.rowOpens():
 		reason = "failures_in_a_row"
-	} else if m.ratioOpens(now, done) {
+	case m.ratioOpens(now, done):
 		reason = "failure_ratio"
-	} else if m.advisers(now) > 0 {
+	case m.advisers(now) > 0:
 		reason = "failure_after_advice"
 	}
 	if reason != "" {
