@@ -48,9 +48,12 @@ func dialer(opt redis.ClusterOptions) dial {
 	return redis.NewDialer(&redis.Options{DialTimeout: limit, TLSConfig: opt.TLSConfig})
 }
 
-// bounded has connections refuse what is too large.
+// bounded has connections refuse what is too large, and made in time: a dialer that
+// is copied goes by the limits that it was made with.
 func bounded(dial dial) dial {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err

@@ -73,7 +73,7 @@ var _ breaker.Fleet = (*Redis)(nil)
 // deadlines only where ContextTimeoutEnabled. Any other client is used as it is:
 // where it waits longer, advice is late, and Close waits as long; and what it reads
 // is bounded by its own limits only. The client stays the caller's to close, after
-// the Redis.
+// the Redis. With a nil client nothing is shared.
 func NewRedis(client redis.UniversalClient, cfg Config) *Redis {
 	if cfg.Prefix == "" {
 		cfg.Prefix = DefaultPrefix
@@ -83,6 +83,10 @@ func NewRedis(client redis.UniversalClient, cfg Config) *Redis {
 	r.life, r.end = context.WithCancel(context.Background())
 	r.outbox.wake = make(chan struct{}, 1)
 	r.meters = newMeters(cfg.MeterProvider)
+	if client == nil {
+		r.end() // there is nothing to be done
+		return r
+	}
 	r.alive.Go(r.work)
 	r.alive.Go(r.listen)
 	return r

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -127,7 +128,7 @@ func (r *Redis) count(published []*redis.IntCmd) (first error) {
 	for _, p := range published {
 		if err := p.Err(); err != nil {
 			r.meters.drop(reasonFailed)
-			first = errors.Join(first, err)
+			first = cmp.Or(first, err)
 			continue
 		}
 		r.meters.publish()
