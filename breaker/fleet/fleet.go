@@ -57,10 +57,11 @@ type Redis struct {
 	outbox  outbox
 	board   board
 
-	life  context.Context //nolint:containedctx // that of the goroutines
-	end   context.CancelFunc
-	alive sync.WaitGroup
-	once  sync.Once
+	life      context.Context //nolint:containedctx // that of the goroutines
+	end       context.CancelFunc
+	listening sync.WaitGroup
+	working   sync.WaitGroup
+	once      sync.Once
 }
 
 var _ breaker.Fleet = (*Redis)(nil)
@@ -87,8 +88,8 @@ func NewRedis(client redis.UniversalClient, cfg Config) *Redis {
 		r.end() // there is nothing to be done
 		return r
 	}
-	r.alive.Go(r.work)
-	r.alive.Go(r.listen)
+	r.working.Go(r.work)
+	r.listening.Go(r.listen)
 	return r
 }
 
@@ -136,10 +137,11 @@ func (r *Redis) Subscribe(f func(breaker.Advice)) (stop func()) {
 func (r *Redis) Close() error {
 	r.once.Do(func() {
 		r.end()
+		r.listening.Wait()
 		if r.private {
-			_ = r.client.Close() // so that nobody waits for an answer
+			_ = r.client.Close() // so that the worker waits for no answer
 		}
-		r.alive.Wait()
+		r.working.Wait()
 		r.meters.close()
 	})
 	return nil
