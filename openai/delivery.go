@@ -89,11 +89,8 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
 	enough := a.enough
-	if d.fill(body, a, size, enough) && a.isStream() != a.wanted.stream {
-		a.wanted.stream = a.isStream() // its label was wrong
-		if !enough(nil) {
-			d.fill(body, a, size, enough)
-		}
+	if d.fill(body, a, size, enough) && a.wasMislabeled() && !enough(nil) {
+		d.fill(body, a, size, enough)
 	}
 }
 

@@ -68,8 +68,13 @@ func (b *Body) Count(quota *Quota) { b.quota = quota }
 // enough, which may be nil, says so of what was added, or until wait is over; a
 // wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
 // or nil if there may be more. A size of 0 or below is unknown.
+//
+// A Body may be filled again, for more. Where the Read of a Fill whose wait is
+// over is still pending, Fill returns at once: nobody reads beside it.
 func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
-	b.stop = false // it may have been filled before, for less
+	if b.isFilling() {
+		return nil
+	}
 	if size > 0 && size < int64(limit) {
 		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
@@ -94,6 +99,15 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	b.stop = true
 	b.passPanic()
 	return b.err
+}
+
+// isFilling reports whether an earlier Fill has not ended. If it has, another
+// may begin.
+func (b *Body) isFilling() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stop = b.filling != nil
+	return b.stop
 }
 
 // passPanic panics as src has in the goroutine of Fill: here somebody is
