@@ -13,6 +13,15 @@ const (
 	maxString   = 16 << 10 // bytes
 	maxElements = 16_384   // of an array; a cluster has as many slots
 	maxLine     = 16 << 10 // bytes
+	maxLength   = 24       // bytes of a line that announces a length
+	maxAnswer   = 8 << 20  // bytes that go-redis needs for all of it, about
+)
+
+// What an array costs go-redis, in bytes: each is a call of a function in another, and
+// each element takes room before it is there.
+const (
+	costOfArray   = 256
+	costOfElement = 16
 )
 
 var errTooLarge = errors.New("fleet: the server sends more than advice may have")
@@ -32,12 +41,14 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// frames follow the lengths in a server's answers, as RESP 2 and 3 have them:
+// frames follow the lengths in a server's answers, as RESP 2 has them:
 // https://redis.io/docs/latest/develop/reference/protocol-spec.
 type frames struct {
-	skip   int64  // bytes of a string, with its line end
+	skip   int64  // bytes of a string that are still to come, with its line end
 	line   int    // bytes of the line so far
 	head   []byte // the first of them
+	due    int64  // values of the answer that are still to come
+	cost   int64  // of the answer so far
 	broken bool
 }
 
@@ -65,27 +76,47 @@ func (f *frames) feed(b []byte) bool {
 
 // take takes a part of a line.
 func (f *frames) take(b []byte) {
-	const enough = 24 // for a type and a length
-	f.head = append(f.head, b[:min(len(b), max(enough-len(f.head), 0))]...)
+	f.head = append(f.head, b[:min(len(b), max(maxLength-len(f.head), 0))]...)
 	f.line += len(b)
 	f.broken = f.broken || f.line > maxLine
 }
 
-// endLine reads the length that a line announces, if it does.
+// endLine takes the value that a line is, or begins.
 func (f *frames) endLine() {
-	line := bytes.TrimSuffix(f.head, []byte("\r"))
+	head, length := bytes.TrimSuffix(f.head, []byte("\r")), f.line
 	f.head, f.line = f.head[:0], 0
-	if len(line) == 0 {
+	if len(head) == 0 {
+		f.broken = true
 		return
 	}
-	n, err := strconv.ParseInt(string(line[1:]), 10, 64)
-	switch line[0] {
-	case '$', '=', '!':
-		f.broken = f.broken || err != nil || n > maxString
-		if n >= 0 {
-			f.skip = n + 2
-		}
-	case '*', '%', '~', '>', '|':
-		f.broken = f.broken || err != nil || n > maxElements
+	if f.due == 0 {
+		f.due, f.cost = 1, 0
 	}
+	f.due--
+	f.cost += int64(length)
+	switch head[0] {
+	case '+', '-', ':':
+	case '$':
+		if n := f.announced(head, length, maxString); n >= 0 {
+			f.skip = n + 2
+			f.cost += n
+		}
+	case '*':
+		n := max(f.announced(head, length, maxElements), 0)
+		f.due += n
+		f.cost += costOfArray + costOfElement*n
+	default:
+		f.broken = true // it is none of RESP 2
+	}
+	f.broken = f.broken || f.cost > maxAnswer
+}
+
+// announced returns the length that a line announces.
+func (f *frames) announced(head []byte, length int, most int64) int64 {
+	n, err := strconv.ParseInt(string(head[1:]), 10, 64)
+	if err != nil || n < -1 || n > most || length > maxLength {
+		f.broken = true
+		return 0
+	}
+	return n
 }

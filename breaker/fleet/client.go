@@ -11,6 +11,10 @@ import (
 // uses one, as long as that works.
 const connections = 2
 
+// resp is the version of the protocol that a private client speaks. The third has
+// answers at which go-redis panics, as a map with a list for a key.
+const resp = 2
+
 // privateOf returns a client of ours for what client is connected to. Of a kind that
 // is not known there is none: then it returns client itself, and false.
 func privateOf(client redis.UniversalClient) (private redis.UniversalClient, ok bool) {
@@ -22,6 +26,7 @@ func privateOf(client redis.UniversalClient) (private redis.UniversalClient, ok 
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = limit, limit, limit, limit
 		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = connections, 0, 1, 0
 		opt.MaxRetries = 1 // the connection may have been closed meanwhile
+		opt.Protocol = resp
 		opt.Limiter = nil
 		return redis.NewClient(&opt), true
 	case *redis.ClusterClient:
@@ -30,6 +35,7 @@ func privateOf(client redis.UniversalClient) (private redis.UniversalClient, ok 
 		opt.ContextTimeoutEnabled = true
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = limit, limit, limit, limit
 		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = connections, 0, 1, 0
+		opt.Protocol = resp
 		opt.NewClient = nil
 		return redis.NewClusterClient(&opt), true
 	default:
@@ -48,16 +54,41 @@ func dialer(opt redis.ClusterOptions) dial {
 	return redis.NewDialer(&redis.Options{DialTimeout: limit, TLSConfig: opt.TLSConfig})
 }
 
-// bounded has connections refuse what is too large, and made in time: a dialer that
-// is copied goes by the limits that it was made with.
+// bounded has connections refuse what is too large, and made in time.
 func bounded(dial dial) dial {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		conn, err := dial(ctx, network, addr)
+		conn, err := inTime(ctx, func() (net.Conn, error) { return dial(ctx, network, addr) })
 		if err != nil {
 			return nil, err
 		}
 		return &boundedConn{Conn: conn}, nil
+	}
+}
+
+// inTime waits for a connection until the context ends. That of go-redis over TLS heeds
+// none, but goes by the limit of the client that it was made for. What comes too late is
+// closed.
+func inTime(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	made := make(chan result, 1)
+	go func() {
+		conn, err := dial()
+		made <- result{conn, err}
+	}()
+	select {
+	case r := <-made:
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-made; r.err == nil {
+				_ = r.conn.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
 	}
 }

@@ -27,7 +27,7 @@ func (o *outbox) put(a breaker.Advice) (dropped bool) {
 	}
 	o.waiting = append(o.waiting, a)
 	o.mu.Unlock()
-	o.rouse()
+	rouse(o.wake)
 	return dropped
 }
 
@@ -36,12 +36,13 @@ func (o *outbox) read() {
 	o.mu.Lock()
 	o.reads = true
 	o.mu.Unlock()
-	o.rouse()
+	rouse(o.wake)
 }
 
-func (o *outbox) rouse() {
+// rouse has whoever waits for c go on; once, however often it is called meanwhile.
+func rouse(c chan<- struct{}) {
 	select {
-	case o.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -102,10 +102,11 @@ func (r *Redis) send(waiting []breaker.Advice) error {
 	pipe.ZRemRangeByScore(ctx, r.topic, "-inf", strconv.FormatInt(now.UnixMilli(), 10))
 	pipe.PExpire(ctx, r.topic, longest)
 	_, _ = pipe.Exec(ctx) // each command has its own error
+	n, err := r.count(published)
 	if stored.Err() != nil {
-		r.meters.dropAll(reasonNotStored, len(entries))
+		r.meters.dropAll(reasonNotStored, n)
 	}
-	return r.count(published)
+	return err
 }
 
 // entries puts advice into the server's time. What is over is dropped.
@@ -124,16 +125,17 @@ func (r *Redis) entries(waiting []breaker.Advice) (entries []entry) {
 }
 
 // count counts what was published, and returns the first error of what was not.
-func (r *Redis) count(published []*redis.IntCmd) (first error) {
+func (r *Redis) count(published []*redis.IntCmd) (n int, first error) {
 	for _, p := range published {
 		if err := p.Err(); err != nil {
 			r.meters.drop(reasonFailed)
 			first = cmp.Or(first, err)
 			continue
 		}
+		n++
 		r.meters.publish()
 	}
-	return first
+	return n, first
 }
 
 // read reads what is stored of others.
