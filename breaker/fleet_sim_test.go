@@ -39,8 +39,10 @@ func (e *end) Subscribe(hear func(breaker.Advice)) (stop func()) {
 type replica struct {
 	*breaker.Breaker
 
-	next                  time.Time // call
-	opened, sent, refused int
+	next          time.Time // call
+	opened        int
+	advised       int // of the times it opened
+	sent, refused int
 }
 
 // A herd is 20 replicas that call the same provider.
@@ -57,6 +59,9 @@ func newHerd(t *testing.T, seed uint64, fleet bool) *herd {
 		cfg := breaker.Config{OnStateChange: func(c breaker.StateChange) {
 			if c.To == breaker.Open && c.From == breaker.Closed {
 				r.opened++
+			}
+			if c.Reason == "failure_after_advice" || c.Reason == "advised_by_others" {
+				r.advised++
 			}
 		}}
 		if fleet {
@@ -143,24 +148,38 @@ func never() bool { return false }
 func share(of float64) func(int) float64 { return func(int) float64 { return of } }
 
 func opened(r *replica) int  { return r.opened }
+func advised(r *replica) int { return r.advised }
 func sent(r *replica) int    { return r.sent }
 func refused(r *replica) int { return r.refused }
 
+// Only what a breaker's own failures opened is shared. So nobody learns anything before
+// the first has opened, for which it needs five failures: until then a fleet sends as
+// much as replicas that know of nobody. What it can save is what they send afterwards.
 func TestAFleetSendsADeadProviderFewerRequests(t *testing.T) {
 	t.Parallel()
-	var requests [2]int
-	for i, fleet := range []bool{false, true} {
-		for seed := range uint64(10) {
-			synctest.Test(t, func(t *testing.T) {
-				h := newHerd(t, seed, fleet)
-				h.run(time.Minute, share(1), h.haveOpened)
-				requests[i] += h.sum(0, sent)
-			})
-		}
+	const seeds = 10
+	var alone, first, together int
+	for seed := range uint64(seeds) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHerd(t, seed, false)
+			h.run(time.Minute, share(1), h.haveOpened)
+			alone += h.sum(0, sent)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			h := newHerd(t, seed, true)
+			h.run(time.Minute, share(1), func() bool { return h.sum(0, opened) > 0 })
+			first += h.sum(0, sent)
+			h.run(time.Minute, share(1), h.haveOpened)
+			together += h.sum(0, sent)
+		})
 	}
-	t.Logf("until all 20 have opened: %d requests alone, %d as a fleet", requests[0]/10, requests[1]/10)
-	if requests[1] > requests[0]*6/10 {
-		t.Errorf("%d requests until all have opened, want at most 60%% of %d", requests[1], requests[0])
+	t.Logf("until all 20 have opened: %d requests alone, %d as a fleet, %d of them until the first had opened",
+		alone/seeds, together/seeds, first/seeds)
+	if together > alone*6/10 {
+		t.Errorf("%d requests until all have opened, want at most 60%% of %d", together, alone)
+	}
+	if late := together - first; late > (alone-first)/3 {
+		t.Errorf("%d requests after the first has opened, want at most a third of %d", late, alone-first)
 	}
 }
 
@@ -185,42 +204,68 @@ func TestAFleetIsClosedAgainSoonAfterAnOutage(t *testing.T) {
 	}
 }
 
-// A false alarm is that of two replicas for which everything fails for a while,
-// before the others have made a call.
-func TestAFalseAlarmIsOverSoonAndIsNoPingPong(t *testing.T) {
+// alarm has two replicas find everything failing for a while, before the others have
+// made a call.
+func (h *herd) alarm() {
+	for range 5 {
+		time.Sleep(apart)
+		h.replicas[0].call(true)
+		h.replicas[1].call(true)
+	}
+}
+
+func TestAFalseAlarmIsOverSoon(t *testing.T) {
 	t.Parallel()
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHerd(t, seed, true)
+			h.alarm()
+			if !h.in(breaker.Open)() {
+				t.Error("two say that the provider is down, and not all believe it")
+			}
+			since := time.Now()
+			h.run(time.Minute, share(0), h.in(breaker.Closed))
+			if took := time.Since(since); took > 30*time.Second {
+				t.Errorf("all closed after %v, want 30 s at most", took)
+			}
+		})
+	}
+}
+
+// An opening on advice is followed by no other: who opens by its own failures has 19
+// others open with the chance that their next call fails, and that is all. It tells them
+// so again when its probe fails, which is one in five at most.
+func TestAFalseAlarmIsNoPingPong(t *testing.T) {
+	t.Parallel()
+	const seeds = 5
 	for _, failing := range []float64{0, 0.02, 0.1, 0.2} {
-		alone, together := 0, 0
-		for seed := range uint64(5) {
-			for _, fleet := range []bool{false, true} {
+		var own, onAdvice int
+		var refusals [2]float64 // alone, and as a fleet, of all calls
+		for seed := range uint64(seeds) {
+			for i, fleet := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					h := newHerd(t, seed, fleet)
-					for range 5 {
-						time.Sleep(apart)
-						h.replicas[0].call(true)
-						h.replicas[1].call(true)
-					}
-					if !fleet {
-						h.run(10*time.Minute, share(failing), never)
-						alone += h.sum(0, opened)
-						return
-					}
-					if !h.in(breaker.Open)() {
-						t.Error("two say that the provider is down, and not all believe it")
-					}
-					since := time.Now()
-					h.run(time.Minute, share(failing), h.in(breaker.Closed))
-					if took := time.Since(since); failing == 0 && took > 30*time.Second {
-						t.Errorf("all closed after %v, want 30 s at most", took)
-					}
+					h.alarm()
+					h.run(time.Minute, share(0), h.in(breaker.Closed))
+					before := [...]int{h.sum(0, opened), h.sum(0, advised), h.sum(0, sent), h.sum(0, refused)}
 					h.run(10*time.Minute, share(failing), never)
-					together += h.sum(2, opened) - 18
+					turnedAway := float64(h.sum(0, refused) - before[3])
+					refusals[i] += turnedAway / (turnedAway + float64(h.sum(0, sent)-before[2])) / seeds
+					if fleet {
+						late := h.sum(0, advised) - before[1]
+						onAdvice += late
+						own += h.sum(0, opened) - before[0] - late
+					}
 				})
 			}
 		}
-		t.Logf("%.0f%% failures: opened in 10 min of 20 replicas %.1f times alone, %.1f as a fleet", 100*failing, float64(alone)/5, float64(together)/5)
-		if failing == 0 && together > 0 {
-			t.Errorf("opened %d times with a provider that is well", together)
+		t.Logf("%.0f%% failures, 10 min of 20 replicas: %.1f%% of the calls refused alone, %.1f%% as a fleet, which opened %.1f times by its own failures and %.1f on advice",
+			100*failing, 100*refusals[0], 100*refusals[1], float64(own)/seeds, float64(onAdvice)/seeds)
+		if most := 19 * failing * 1.25 * float64(own); float64(onAdvice) > 1.5*most+5 || failing == 0 && own+onAdvice > 0 {
+			t.Errorf("%.0f%% failures: opened %d times on advice, want about %.0f", 100*failing, onAdvice, most)
+		}
+		if refusals[1] > 0.05 || refusals[1] > refusals[0]+failing/5 {
+			t.Errorf("%.0f%% failures: too many calls are refused", 100*failing)
 		}
 	}
 }
