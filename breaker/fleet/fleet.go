@@ -70,7 +70,7 @@ var _ breaker.Fleet = (*Redis)(nil)
 // server, which may be down.
 //
 // Of a *redis.Client or *redis.ClusterClient a private client is made, from a copy
-// of its Options, with two connections, and limits of a second: go-redis heeds
+// of its Options, with two connections, RESP 2, and limits of a second: go-redis heeds
 // deadlines only where ContextTimeoutEnabled. Any other client is used as it is:
 // where it waits longer, advice is late, and Close waits as long; and what it reads
 // is bounded by its own limits only. The client stays the caller's to close, after
@@ -131,9 +131,11 @@ func (r *Redis) Subscribe(f func(breaker.Advice)) (stop func()) {
 }
 
 // Close ends the subscription, the goroutines and the connections of the Redis, not
-// those of the client that it was made from. Where the server does not answer, that
-// takes up to two seconds. Breakers may go on to use the Redis, to no effect. It
-// always returns nil.
+// those of the client that it was made from. It waits for functions that are hearing
+// advice, OnStateChange of a breaker among them, so none may call it. Where the server
+// does not answer, that takes up to two seconds, and go-redis may take another to end a
+// goroutine that dials. Breakers may go on to use the Redis, to no effect. It always
+// returns nil.
 func (r *Redis) Close() error {
 	r.once.Do(func() {
 		r.end()

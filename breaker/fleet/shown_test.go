@@ -1,9 +1,13 @@
 package fleet_test
 
 import (
+	"bytes"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +17,11 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/breaker/fleet"
+)
+
+var (
+	shownFor   = flag.Duration("shown.for", 3*time.Second, "TestShown looks for ping-pong so long")
+	shownWrite = flag.String("shown.write", "", "the page that TestShown writes its table into")
 )
 
 // A replica is one of 20 processes that call the same provider.
@@ -85,7 +94,7 @@ func (r *replica) call(fails bool) {
 
 // run has each replica call, with waits of its own between calls, until the test or
 // enough says so.
-func run(herd []*replica, lasts time.Duration, wait func(*rand.Rand) time.Duration, fails func(i int) bool, enough func() bool) {
+func run(herd []*replica, lasts time.Duration, wait waits, fails func(i int) bool, enough func() bool) {
 	end := time.Now().Add(lasts)
 	var calling sync.WaitGroup
 	for i, r := range herd {
@@ -100,6 +109,9 @@ func run(herd []*replica, lasts time.Duration, wait func(*rand.Rand) time.Durati
 	}
 	calling.Wait()
 }
+
+// waits returns how long a replica waits before its next call.
+type waits func(*rand.Rand) time.Duration
 
 func atRandom(chance *rand.Rand) time.Duration {
 	return time.Duration(chance.ExpFloat64() * float64(time.Second))
@@ -121,6 +133,7 @@ func haveOpened(herd []*replica) func() bool {
 
 func always(int) bool  { return true }
 func notEver(int) bool { return false }
+func never() bool      { return false }
 
 func sum(herd []*replica, of func(*replica) *atomic.Int64) (n int64) {
 	for _, r := range herd {
@@ -133,20 +146,44 @@ func sent(r *replica) *atomic.Int64    { return &r.sent }
 func opened(r *replica) *atomic.Int64  { return &r.opened }
 func refused(r *replica) *atomic.Int64 { return &r.refused }
 
-// A table has lines that are told when all is over.
+// A table has rows in the order of their numbers.
 type table struct {
-	mu    sync.Mutex
-	lines []string
+	mu   sync.Mutex
+	rows [14]string
 }
 
-func (s *table) add(format string, args ...any) {
+// set sets a row: what was tried, what was hoped for, and what came of it.
+func (s *table) set(row int, tried, goal, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lines = append(s.lines, fmt.Sprintf(format, args...))
+	s.rows[row] = fmt.Sprintf("| %s | %s | %s |\n", tried, goal, fmt.Sprintf(format, args...))
+}
+
+func (s *table) String() string {
+	return fmt.Sprintf("%s, %s %s/%s\n\n| 20 replicas | goal | measured |\n|---|---|---|\n%s",
+		time.Now().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, strings.Join(s.rows[:], ""))
+}
+
+// write puts the table into a page, between two marks.
+func (s *table) write(t *testing.T, page string) {
+	t.Helper()
+	old, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begins := bytes.Cut(old, []byte("<!-- shown -->\n"))
+	_, after, ends := bytes.Cut(rest, []byte("<!-- /shown -->\n"))
+	if !begins || !ends {
+		t.Fatalf("%s has no place for the table", page)
+	}
+	if err := os.WriteFile(page, fmt.Appendf(nil, "%s<!-- shown -->\n%s<!-- /shown -->\n%s", before, s, after), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestShown shows what a fleet is good for, and that Redis costs a call nothing:
-// go test -C breaker/fleet -run TestShown -v.
+// go test -C breaker/fleet -run TestShown -v. With -shown.for=10m it looks for ping-pong
+// for so long.
 func TestShown(t *testing.T) {
 	s := newServer(t)
 	if s == nil {
@@ -154,27 +191,40 @@ func TestShown(t *testing.T) {
 	}
 	shown := new(table)
 	t.Run("fleet", func(t *testing.T) {
-		for name, wait := range map[string]func(*rand.Rand) time.Duration{"each second": eachSecond, "at random, 1/s": atRandom} {
-			t.Run("dead provider, "+name, func(t *testing.T) { t.Parallel(); showDead(t, s, shown, name, wait) })
+		for i, dead := range []struct {
+			calls string
+			wait  waits
+		}{{"a call a second each, at random", atRandom}, {"a call each second", eachSecond}} {
+			t.Run("dead provider, "+dead.calls, func(t *testing.T) { t.Parallel(); showDead(t, s, shown, i, dead.calls, dead.wait) })
 		}
 		t.Run("a late joiner", func(t *testing.T) { t.Parallel(); showLate(t, s, shown) })
 		t.Run("convergence", func(t *testing.T) { t.Parallel(); showConvergence(t, s, shown) })
 		t.Run("two sick", func(t *testing.T) { t.Parallel(); showSick(t, s, shown) })
 		t.Run("false alarm", func(t *testing.T) { t.Parallel(); showFalseAlarm(t, s, shown) })
 	})
-	slices.Sort(shown.lines)
 	showCalls(t, s, shown)
-	t.Logf("\n%s", strings.Join(shown.lines, "\n"))
+	t.Logf("\n%s", shown)
+	if *shownWrite != "" {
+		shown.write(t, *shownWrite)
+	}
 }
 
-func showDead(t *testing.T, s *server, shown *table, name string, wait func(*rand.Rand) time.Duration) {
+func showDead(t *testing.T, s *server, shown *table, row int, calls string, wait waits) {
+	name := fmt.Sprint("dead ", row)
 	alone, together := newHerd(t, nil, name), newHerd(t, s, name)
-	var both sync.WaitGroup
-	for _, herd := range [][]*replica{alone, together} {
-		both.Go(func() { run(herd, 30*time.Second, wait, always, haveOpened(herd)) })
+	var first atomic.Int64
+	all := func() bool {
+		if sum(together, opened) > 0 {
+			first.CompareAndSwap(0, sum(together, sent))
+		}
+		return haveOpened(together)()
 	}
+	var both sync.WaitGroup
+	both.Go(func() { run(alone, 30*time.Second, wait, always, haveOpened(alone)) })
+	both.Go(func() { run(together, 30*time.Second, wait, always, all) })
 	both.Wait()
-	shown.add("20 replicas, dead provider, calls %s: requests until all have opened: %d alone, %d as a fleet", name, sum(alone, sent), sum(together, sent))
+	shown.set(row, "dead provider, "+calls+": requests until all have opened", "≤ 1/3", "%d alone, %d as a fleet, %d of them before the first had opened",
+		sum(alone, sent), sum(together, sent), first.Load())
 	if sum(together, sent) > sum(alone, sent) {
 		t.Error("a fleet sends more")
 	}
@@ -192,7 +242,7 @@ func showLate(t *testing.T, s *server, shown *table) {
 	herd := newHerd(t, s, "late")
 	eventually(t, "all have read what is stored", are(herd, breaker.Open))
 	run(herd, 2*time.Second, eachSecond, always, are(herd, breaker.Closed))
-	shown.add("20 replicas started in an outage that two have found: requests until all are open: %d", sum(herd, sent))
+	shown.set(2, "all start in an outage that two others have found: requests until all are open", "", "%d", sum(herd, sent))
 	if n := sum(herd, sent); n > 0 {
 		t.Errorf("%d requests sent", n)
 	}
@@ -221,15 +271,15 @@ func showConvergence(t *testing.T, s *server, shown *table) {
 	}
 	fleets[0].Publish(breaker.Advice{Name: "at last", Until: time.Now().Add(20 * time.Second)})
 	eventually(t, "all have heard", func() bool { return heard.Load() == 19 })
-	shown.add("advice reaches 19 others: within %v of their start, within %v when all publish at once",
+	shown.set(3, "advice reaches the 19 others", "≤ 1 s", "within %v of their start, within %v when all publish at once",
 		first.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
 
 func showSick(t *testing.T, s *server, shown *table) {
 	herd := newHerd(t, s, "sick")
 	well := herd[2:]
-	run(herd, 8*time.Second, often, func(i int) bool { return i < 2 }, func() bool { return false })
-	shown.add("two sick of 20, for 8 s: the sick opened %d times; the others opened %d times, and refused %d of %d calls",
+	run(herd, 8*time.Second, often, func(i int) bool { return i < 2 }, never)
+	shown.set(4, "two are sick, for 8 s, 5 calls a second each", "the others lose no call", "the sick opened %d times, the others %d times, and refused %d of %d calls",
 		sum(herd[:2], opened), sum(well, opened), sum(well, refused), sum(well, sent)+sum(well, refused))
 	if sum(herd[:2], opened) < 2 || sum(well, opened)+sum(well, refused) > 0 {
 		t.Error("the well ones suffer")
@@ -246,9 +296,14 @@ func showFalseAlarm(t *testing.T, s *server, shown *table) {
 	eventually(t, "all believe it", are(herd, breaker.Open))
 	began := time.Now()
 	run(herd, 30*time.Second, eachSecond, notEver, are(herd, breaker.Closed))
-	shown.add("all of 20 after a false alarm: closed after %v, %d openings", time.Since(began).Round(100*time.Millisecond), sum(herd, opened))
+	shown.set(5, "a false alarm of two opens all", "closed within 30 s", "after %v", time.Since(began).Round(100*time.Millisecond))
 	if !are(herd, breaker.Closed)() || sum(herd, opened) != 20 {
 		t.Error("the alarm goes on")
+	}
+	run(herd, *shownFor, eachSecond, notEver, never)
+	shown.set(6, "afterwards", "no ping-pong in 10 min", "%d openings in %v", sum(herd, opened)-20, *shownFor)
+	if sum(herd, opened) != 20 {
+		t.Error("the alarm comes back")
 	}
 }
 
@@ -274,22 +329,22 @@ func showCalls(t *testing.T, s *server, shown *table) {
 	cfg.Fleet = f
 	shared := breaker.NewTransport(base, cfg)
 	defer shared.Close()
-	for _, phase := range []struct {
+	for i, phase := range []struct {
 		name    string
 		happens func()
 		through *breaker.Transport
 	}{
 		{"without a fleet", func() {}, alone},
 		{"with one", func() {}, shared},
-		{"server frozen (SIGSTOP)", func() { s.freeze(t) }, shared},
-		{"thawed", func() { s.thaw(t) }, shared},
-		{"killed", s.kill, shared},
-		{"started again", func() { s.start(t) }, shared},
-		{"full (maxmemory)", func() { s.raw(t, "CONFIG SET maxmemory 1") }, shared},
+		{"Redis frozen (SIGSTOP)", func() { s.freeze(t) }, shared},
+		{"Redis thawed", func() { s.thaw(t) }, shared},
+		{"Redis killed", s.kill, shared},
+		{"Redis started again", func() { s.start(t) }, shared},
+		{"Redis full (maxmemory)", func() { s.raw(t, "CONFIG SET maxmemory 1") }, shared},
 	} {
 		phase.happens()
 		p50, p99, longest, n := measure(t, phase.through)
-		shown.add("calls, %-24s p50 %6v, p99 %6v, longest %6v of %d", phase.name+":", p50, p99, longest, n)
+		shown.set(7+i, "how long calls take, "+phase.name, "p99 unchanged", "p50 %v, p99 %v, longest %v of %d", p50, p99, longest, n)
 	}
 }
 
