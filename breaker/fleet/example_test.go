@@ -16,5 +16,5 @@ func ExampleNewRedis() {
 	defer shared.Close()
 
 	transport := retrip.NewTransport(nil, retrip.Config{Breaker: breaker.Config{Fleet: shared}})
-	defer transport.Close()
+	defer transport.Close() //nolint:errcheck // nobody collects metrics
 }

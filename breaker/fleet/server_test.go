@@ -104,7 +104,7 @@ func (s *server) client(t *testing.T) *redis.Client {
 func (s *server) raw(t *testing.T, command string) any {
 	t.Helper()
 	args := []any{}
-	for _, word := range strings.Fields(command) {
+	for word := range strings.FieldsSeq(command) {
 		args = append(args, word)
 	}
 	v, err := s.client(t).Do(t.Context(), args...).Result()

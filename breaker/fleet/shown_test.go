@@ -323,12 +323,12 @@ func showCalls(t *testing.T, s *server, shown *table) {
 	})
 	cfg := breaker.Config{FailureThreshold: 1, OpenDuration: 20 * time.Millisecond}
 	alone := breaker.NewTransport(base, cfg)
-	defer alone.Close()
+	defer alone.Close() //nolint:errcheck // nobody collects metrics
 	f := fleet.NewRedis(s.client(t), fleet.Config{Prefix: "calls"})
 	defer f.Close()
 	cfg.Fleet = f
 	shared := breaker.NewTransport(base, cfg)
-	defer shared.Close()
+	defer shared.Close() //nolint:errcheck // nobody collects metrics
 	for i, phase := range []struct {
 		name    string
 		happens func()
@@ -366,7 +366,7 @@ func measure(t *testing.T, tr *breaker.Transport) (p50, p99, longest time.Durati
 					return
 				}
 				began := time.Now()
-				_, err = tr.RoundTrip(req) //nolint:bodyclose // there is none
+				_, err = tr.RoundTrip(req)
 				mine = append(mine, time.Since(began))
 				if err != nil && host == "well" {
 					t.Errorf("a call failed: %v", err)

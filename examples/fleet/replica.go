@@ -30,7 +30,7 @@ func replica() {
 	shared := fleet.NewRedis(client, fleet.Config{})
 	defer shared.Close()
 	transport := retrip.NewTransport(nil, retrip.Config{Breaker: breaker.Config{Fleet: shared, OnStateChange: say}})
-	defer transport.Close()
+	defer transport.Close() //nolint:errcheck // nobody collects metrics
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
