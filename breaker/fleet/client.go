@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -54,18 +55,39 @@ func dialer(opt redis.ClusterOptions) dial {
 	return redis.NewDialer(&redis.Options{DialTimeout: limit, TLSConfig: opt.TLSConfig})
 }
 
-// bounded has connections refuse what is too large, and made in time.
+// bounded has connections refuse what is too large, and made in time. It never fails,
+// but returns a connection that does: where dials fail go-redis starts a goroutine that
+// dials on, and outlives its client for a second or more.
 func bounded(dial dial) dial {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		conn, err := inTime(ctx, func() (net.Conn, error) { return dial(ctx, network, addr) })
 		if err != nil {
-			return nil, err
+			return newFailedConn(err), nil
 		}
 		return &boundedConn{Conn: conn}, nil
 	}
 }
+
+// A failedConn is a connection that could not be made. Whatever uses it learns why.
+type failedConn struct {
+	net.Conn // a closed one
+
+	err error
+}
+
+func newFailedConn(err error) *failedConn {
+	closed, _ := net.Pipe()
+	_ = closed.Close()
+	return &failedConn{closed, err}
+}
+
+func (c *failedConn) Read([]byte) (int, error)         { return 0, c.err }
+func (c *failedConn) Write([]byte) (int, error)        { return 0, c.err }
+func (c *failedConn) SetDeadline(time.Time) error      { return c.err }
+func (c *failedConn) SetReadDeadline(time.Time) error  { return c.err }
+func (c *failedConn) SetWriteDeadline(time.Time) error { return c.err }
 
 // inTime waits for a connection until the context ends. That of go-redis over TLS heeds
 // none, but goes by the limit of the client that it was made for. What comes too late is

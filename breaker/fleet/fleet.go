@@ -133,9 +133,8 @@ func (r *Redis) Subscribe(f func(breaker.Advice)) (stop func()) {
 // Close ends the subscription, the goroutines and the connections of the Redis, not
 // those of the client that it was made from. It waits for functions that are hearing
 // advice, OnStateChange of a breaker among them, so none may call it. Where the server
-// does not answer, that takes up to two seconds, and go-redis may take another to end a
-// goroutine that dials. Breakers may go on to use the Redis, to no effect. It always
-// returns nil.
+// does not answer, that takes up to two seconds. Breakers may go on to use the Redis,
+// to no effect. It always returns nil.
 func (r *Redis) Close() error {
 	r.once.Do(func() {
 		r.end()

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.uber.org/goleak"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/breaker/fleet"
@@ -399,6 +400,26 @@ func TestNames(t *testing.T) {
 	}
 	if hashed.Name(key) == hashed.Name(key+"x") {
 		t.Error("two keys, one hash")
+	}
+}
+
+func TestCloseLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // it counts goroutines
+	for name, client := range map[string]func(addr string) redis.UniversalClient{
+		"client": func(addr string) redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: addr}) },
+		"cluster": func(addr string) redis.UniversalClient {
+			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}})
+		},
+	} {
+		before := goleak.IgnoreCurrent()
+		c := client(freeAddr(t))
+		p := newProcess(t, c, fleet.Config{})
+		p.Publish(advice("x", time.Minute))
+		eventually(t, "dials have failed", func() bool { return p.count(t, "dropped", "failed") == 1 })
+		_ = p.Close()
+		if err := goleak.Find(before); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = c.Close()
 	}
 }
 
