@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -35,6 +36,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		return t
 	}
 	t.cfg = cfg.normalised()
+	madeByProcess.count(t.cfg.Logger)
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
@@ -109,6 +111,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, t.invalid
 	}
 	o := t.begin(req)
+	if o.repeated {
+		t.warn(o)
+	}
 	response, err := t.retry.RoundTrip(&o.request)
 	if err != nil {
 		return t.sdk.answer(req, err)
@@ -118,6 +123,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
+// warn says that an SDK repeats a call. If the Logger panics, the call is over
+// before it has begun.
+func (t *Transport) warn(o *operation) {
+	warned := false
+	defer func() {
+		if !warned {
+			o.call.End(0, errPanicked)
+			roundtrip.CloseBody(&o.request)
+		}
+	}()
+	t.sdk.warn(&o.call)
+	warned = true
+}
+
+var errPanicked = errors.New("openai: the Config's Logger panicked")
+
 // An operation is one call, from its start to the last byte of its answer. It
 // records itself when it hears that it is over.
 type operation struct {
@@ -126,6 +147,8 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
+
+	repeated bool // by an SDK
 
 	reader payloadReader
 	first  answer // of the call's first attempt
@@ -140,7 +163,8 @@ func (t *Transport) begin(req *http.Request) *operation {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
-	ctx := t.sdk.limit(req.Context(), req.Header)
+	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
+	o.repeated = repeated
 	c := o.call.Init(ctx)
 	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
 		c.Tracer = o

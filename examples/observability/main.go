@@ -10,8 +10,9 @@
 // board leads to the queries of the dashboard, drawn.
 //
 // dashboard.json is that dashboard for Grafana: import it and choose a
-// Prometheus that scrapes your services. It expects the exporter's names with
-// underscores and suffixes, see newProvider.
+// Prometheus that scrapes your services. alerts.yml has rules and alerts for that
+// Prometheus. Both expect the exporter's names with underscores and suffixes, see
+// newProvider.
 package main
 
 import (
