@@ -161,6 +161,29 @@ func TestFillEndsWhenThereIsEnough(t *testing.T) {
 	}
 }
 
+func TestABodyThatIsReadMayBeFilledAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := slow(t, io.EOF, "one", "two", "three", "four")
+		one := until(func([]byte) bool { return true })
+		_ = b.Fill(1<<20, -1, 0, one)
+		got := make([]byte, 3)
+		for _, want := range []string{"one", "two"} { // prefetched, and passed on
+			if n, err := b.Read(got); string(got[:n]) != want || err != nil {
+				t.Errorf("read %q, error %v, want %q", got[:n], err, want)
+			}
+		}
+		_ = b.Fill(1<<20, -1, 0, one)
+		if rest, err := io.ReadAll(b); string(rest) != "threefour" || err != nil {
+			t.Errorf("then read %q, error %v", rest, err)
+		}
+		_ = b.Close()
+		if n, err := b.Read(got); n > 0 || !errors.Is(err, errClosed) {
+			t.Errorf("after Close, read %q, error %v", got[:n], err)
+		}
+	})
+}
+
 func TestAPendingReadIsHandedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
