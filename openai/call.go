@@ -32,6 +32,9 @@ type payloadReader struct {
 	call     *call.Call
 	deployed bool // the path names a deployment
 	store    storeScan
+
+	resumable bool        // the endpoint's streams can be resumed
+	resume    *resumePlan // nil if this one can't
 }
 
 // read fills in what payload says of c.
@@ -40,12 +43,18 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.walk.feed(payload, p)
 	p.walk.end(p)
 	c.Stateless = p.store.stateless(p.walk.scan.Whole())
+	p.resume = p.planned(p.walk.scan.Whole())
 	p.walk = walk{} // it refers to the payload, which is to be let go once it is sent
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
-	if in == outside {
+	switch in {
+	case outside:
 		return inTop
+	case inTop:
+	default:
+		p.plan().visit(in, s)
+		return nowhere
 	}
 	p.store.member(s)
 	switch string(s.Key()) {
@@ -58,6 +67,10 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	case "n":
 		n, _ := json.Count(s.Value())
 		p.call.Choices = int(min(n, maxChoices))
+	case "background", "include", "stream_options":
+		if p.resumable {
+			return p.resumeMember(s)
+		}
 	}
 	return nowhere
 }

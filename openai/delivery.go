@@ -70,11 +70,15 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 	case *errorAnswer:
 		answer.verdict() // looks into the body, if that is worth it
 	case *answer:
-		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable {
+		c := call.From(ctx)
+		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable || c.Resuming {
 			return nil
 		}
 		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
 		a.Response.Body = body
+		if d.mode == Whole && resumes(c) {
+			d = &delivery{mode: FromFirstEvent} // resuming is what makes it whole
+		}
 		d.hold(body, answer, a.Response.ContentLength)
 		if err := answer.failed.Load(); err != nil && (d.mode == Whole || answer.early.Load()) {
 			return err

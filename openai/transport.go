@@ -115,6 +115,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t.sdk.mark(response, o.call.GaveUp)
 	response.Request = req
+	t.resume(o, response)
 	return response, nil
 }
 
@@ -128,6 +129,7 @@ type operation struct {
 	metrics *operationRecorder
 
 	reader payloadReader
+	stream *resumedBody // that the answer is read from; nil if it is none that is resumed
 	written
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
@@ -139,6 +141,7 @@ func (t *Transport) begin(req *http.Request) *operation {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
+	o.reader.resumable = o.kind.format.isResumable()
 	ctx := t.sdk.limit(req.Context(), req.Header)
 	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
 		ctx = o.watch(ctx)
@@ -159,12 +162,18 @@ func (t *Transport) begin(req *http.Request) *operation {
 func (o *operation) Payload(payload []byte) {
 	if isJSON(o.request.Header) {
 		o.reader.read(&o.call, payload)
+		if o.reader.resume != nil && !mayResume(&o.call) {
+			o.reader.resume = nil
+		}
 		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model
 	}
 }
 
 // Over records the operation. A status of 0 says that there is no response.
 func (o *operation) Over(status int, err error) {
+	if o.stream != nil {
+		return // it goes on with another answer, or says itself when it is over
+	}
 	if !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
@@ -172,6 +181,11 @@ func (o *operation) Over(status int, err error) {
 	if a, ok := o.call.Answer.(*answer); ok && status != 0 {
 		said = a.summary(o.call.Start)
 	}
+	o.record(said, status, err)
+}
+
+// record records the operation, whose answer said something of itself.
+func (o *operation) record(said summary, status int, err error) {
 	failure := said.failure
 	switch {
 	case failure != "":
