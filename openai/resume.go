@@ -48,7 +48,7 @@ type resumedBody struct {
 	silent bool          // that was a limit to the first useful event
 	wait   time.Duration // that was asked for before the next request
 	code   int           // of the last answer to a request
-	first  time.Duration // to the first useful event, of the answers before this one; 0 if there was none
+	before summary       // of the answers before this one
 	known  bool          // src is a stream of events
 
 	mu     sync.Mutex // Close may run beside Read
@@ -106,7 +106,7 @@ func (t *Transport) resume(o *operation, response *http.Response) {
 }
 
 // isUseful reports whether the stream has brought something.
-func (b *resumedBody) isUseful() bool { return b.first > 0 || b.answer.useful.Load() }
+func (b *resumedBody) isUseful() bool { return b.before.first > 0 || b.answer.useful.Load() }
 
 // Read returns whole events, for as long as the stream can be resumed.
 func (b *resumedBody) Read(p []byte) (int, error) {
@@ -180,7 +180,10 @@ func (b *resumedBody) broke(err error) error {
 	if errors.Is(err, io.EOF) {
 		b.out = b.events.end(b.out)
 	}
-	if b.ended() != nil || !b.events.resumable() {
+	switch ended := b.ended(); {
+	case ended == nil && b.events.over:
+		return io.EOF // nothing is missing
+	case ended != nil || !b.events.resumable():
 		b.out = b.events.flush(b.out)
 		return err
 	}
@@ -269,9 +272,7 @@ func (b *resumedBody) goOn(response *http.Response) bool {
 	b.known = false
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.first == 0 {
-		b.first = b.answer.summary(b.operation.call.Start).first
-	}
+	b.before = b.summary()
 	b.src, b.answer = response.Body, a
 	if b.closed {
 		closeBody(response)
@@ -402,10 +403,20 @@ func (b *resumedBody) Close() error {
 	return src.Close()
 }
 
+// summary returns what all answers so far have said.
+func (b *resumedBody) summary() summary {
+	s := b.answer.summary(b.operation.call.Start)
+	s.model, s.first = cmp.Or(s.model, b.before.model), cmp.Or(b.before.first, s.first)
+	if !s.usage.hasInput && !s.usage.hasOutput {
+		s.usage = b.before.usage
+	}
+	return s
+}
+
 // end ends the operation, once.
 func (b *resumedBody) end(err error) {
 	b.mu.Lock()
-	over, last, first := b.over, b.answer, b.first
+	over, said := b.over, b.summary()
 	b.over = true
 	b.mu.Unlock()
 	if over {
@@ -418,8 +429,6 @@ func (b *resumedBody) end(err error) {
 	if !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
-	said := last.summary(o.call.Start)
-	said.first = cmp.Or(first, said.first)
 	if err == nil {
 		said.failure = "" // what went wrong with an answer was mended by the next
 	}
