@@ -352,7 +352,7 @@ func numberIn(begin []byte) (n int64, ok bool) {
 	for line := range bytes.Lines(begin) {
 		if data, isData := bytes.CutPrefix(line, []byte("data:")); isData {
 			var event numberedEvent
-			event.responseEvent.facts = new(facts)
+			event.facts = new(facts)
 			event.walk.feed(data, &event)
 			return event.number, event.numbered
 		}

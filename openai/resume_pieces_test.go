@@ -149,8 +149,8 @@ func TestWaitsBetweenRequestsGrowAndEnd(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	var s resumeSchedule
-	for i, want := range []time.Duration{0, 500, 1000, 2000, 4000} {
-		if wait, ok := s.next(); !ok || wait != want*time.Millisecond {
+	for i, want := range []int{0, 500, 1000, 2000, 4000} {
+		if wait, ok := s.next(); !ok || wait != time.Duration(want)*time.Millisecond {
 			t.Errorf("%d: %v, %v", i, wait, ok)
 		}
 	}
@@ -158,8 +158,8 @@ func TestWaitsBetweenRequestsGrowAndEnd(t *testing.T) {
 		t.Error("a sixth request without progress")
 	}
 	s.progress(now) // a little progress: the waits go on to grow
-	for i, want := range []time.Duration{8000, 8000} {
-		if wait, ok := s.next(); !ok || wait != want*time.Millisecond {
+	for i, want := range []int{8000, 8000} {
+		if wait, ok := s.next(); !ok || wait != time.Duration(want)*time.Millisecond {
 			t.Errorf("after an event, %d: %v, %v", i, wait, ok)
 		}
 	}
