@@ -910,3 +910,34 @@ func TestNothingChangesForOtherCallsOfResponses(t *testing.T) {
 		}
 	}
 }
+
+const wantResumes = `openai: retrip.client.resumes {resume} counter B(m) retrip.resume.outcome=exhausted = 1
+openai: retrip.client.resumes {resume} counter B(m) retrip.resume.outcome=refused = 1
+openai: retrip.client.resumes {resume} counter B(m) retrip.resume.outcome=resumed = 2
+`
+
+func TestBreaksOfAStreamAreCountedByWhatBecameOfThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reader, provider := newReader()
+		cfg := calm
+		cfg.MeterProvider = provider
+		events := background(6)
+		cut := ending{after: prefix(events, 4) + 9, err: errCut}
+		for _, endings := range [][]ending{
+			{cut, {after: 250, err: errCut}, toItEnd}, {cut, {instead: reply(404, "")}}, {cut, {after: 0, err: errCut}}, {toItEnd},
+		} {
+			r := &run{events: events, endings: endings}
+			_, _ = readBy(respond(t, t.Context(), newChain(t, r, cfg), inBackground).Body, 100)
+		}
+		var got strings.Builder
+		for line := range strings.Lines(golden(t, reader)) {
+			if strings.Contains(line, ".resumes ") {
+				got.WriteString(line)
+			}
+		}
+		if got.String() != wantResumes {
+			t.Errorf("%s\nwant\n%s", &got, wantResumes)
+		}
+	})
+}
