@@ -53,7 +53,7 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		return inTop
 	case inTop:
 	default:
-		p.plan().visit(in, s)
+		p.resumeDetail(in, s)
 		return nowhere
 	}
 	p.store.member(s)

@@ -68,6 +68,15 @@ func resumes(c *call.Call) bool {
 	return ok && o.reader.resume != nil
 }
 
+// resumed returns the body that the answer is read from; nil if it is none that is
+// resumed.
+func (o *operation) resumed() *resumedBody {
+	if r := o.reader.resume; r != nil {
+		return r.body
+	}
+	return nil
+}
+
 // resumedFormat returns the format of the answer to an attempt of a call that is
 // no POST: that of the POST if it is resumed, else none.
 func resumedFormat(c *call.Call) *format {
@@ -80,7 +89,7 @@ func resumedFormat(c *call.Call) *format {
 // awaits returns what an attempt of the operation waits for, and for how long at
 // most. A stream that is resumed waits for what it waited for before.
 func (o *operation) awaits(idleLimit time.Duration) (phase, time.Duration) {
-	if o.call.Resuming && o.stream.isUseful() {
+	if o.call.Resuming && o.resumed().isUseful() {
 		return idle, idleLimit
 	}
 	return firstEvent, o.firstEvent
@@ -98,11 +107,11 @@ func (t *Transport) resume(o *operation, response *http.Response) {
 	}
 	sent := a.request.WithContext(&o.call)
 	sent.Body, sent.GetBody, sent.Header = nil, nil, nil // not to be kept for as long as the stream
-	o.stream = &resumedBody{
+	o.reader.resume.body = &resumedBody{
 		transport: t, operation: o, status: response.StatusCode,
 		sent: sent, src: response.Body, answer: a, closing: make(chan struct{}),
 	}
-	response.Body = o.stream
+	response.Body = o.resumed()
 }
 
 // isUseful reports whether the stream has brought something.

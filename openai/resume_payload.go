@@ -37,6 +37,8 @@ type resumePlan struct {
 	obfuscation string   // stream_options.include_obfuscation as it is written; "" if it is not
 	include     []string // what the events are to include
 	unusable    bool     // it asks for something that is not kept
+
+	body *resumedBody // of the call; nil until there is a stream
 }
 
 // resumeMember reads one member of the payload, at its top level, and names the place
@@ -62,19 +64,30 @@ func (p *payloadReader) plan() *resumePlan {
 	return p.resume
 }
 
-// visit reads a value inside a member.
-func (r *resumePlan) visit(in place, s *json.Scanner) {
+// resumeDetail reads a value inside a member.
+func (p *payloadReader) resumeDetail(in place, s *json.Scanner) {
 	switch in {
 	case inStreamOptions:
-		if value := string(s.Value()); string(s.Key()) == "include_obfuscation" && (value == "true" || value == "false") {
-			r.obfuscation = value
+		if string(s.Key()) == "include_obfuscation" && s.Kind() == json.Literal {
+			p.plan().obfuscation = literal(s.Value())
 		}
 	case inInclude:
-		name := json.Text(s.Value())
+		r, name := p.plan(), json.Text(s.Value())
 		if r.unusable = r.unusable || name == "" || len(name) > maxInclude || len(r.include) == maxIncludes; !r.unusable {
 			r.include = append(r.include, name)
 		}
 	}
+}
+
+// literal returns true or false as it is written; "" if value is neither.
+func literal(value []byte) string {
+	switch string(value) {
+	case "true":
+		return "true"
+	case "false":
+		return "false"
+	}
+	return ""
 }
 
 // planned returns the plan if the payload, of which all was read if whole, asks

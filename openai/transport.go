@@ -129,7 +129,6 @@ type operation struct {
 	metrics *operationRecorder
 
 	reader payloadReader
-	stream *resumedBody // that the answer is read from; nil if it is none that is resumed
 	written
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
@@ -171,7 +170,7 @@ func (o *operation) Payload(payload []byte) {
 
 // Over records the operation. A status of 0 says that there is no response.
 func (o *operation) Over(status int, err error) {
-	if o.stream != nil {
+	if o.resumed() != nil {
 		return // it goes on with another answer, or says itself when it is over
 	}
 	if !o.call.Measured && !o.metrics.enabled(&o.call) {
