@@ -27,7 +27,8 @@ const (
 	// which have no use for half an answer. A stream above 64 MiB, or any
 	// while 512 MiB are held by the Transport, is handed over as it comes; what
 	// is held counts until its reader has read all of it or closes it.
-	// All else is as FromFirstEvent has it.
+	// A response in the background is not held, because resuming makes it whole:
+	// see ResumeError. All else is as FromFirstEvent has it.
 	Whole
 )
 

@@ -81,7 +81,12 @@ func ExampleResumeError() {
 	defer client.CloseIdleConnections()
 
 	payload := strings.NewReader(`{"model":"gpt-5.4-mini","input":"Hello!","background":true,"stream":true}`)
-	resp, err := client.Post(srv.URL+"/responses", "application/json", payload)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, srv.URL+"/responses", payload)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -179,6 +179,7 @@ func (b *resumedBody) progress(joined bool) {
 	b.schedule.progress(time.Now())
 	if joined {
 		b.count(outcomeResumed)
+		b.log(slog.LevelDebug, "stream resumed", fault.Type(b.broken))
 		b.broken, b.wait, b.silent = nil, 0, false
 	}
 }
@@ -363,16 +364,21 @@ func (b *resumedBody) refuse(why discontinuity) error {
 // give ends the stream, of which no more can be had.
 func (b *resumedBody) give(outcome, why string) error {
 	b.count(outcome)
-	o, e := b.operation, &b.events
+	e := &b.events
 	err := &ResumeError{ResponseID: e.id, Status: e.status, StatusCode: b.code, reason: why, first: b.broken}
 	if err.first == nil {
 		err.first = ErrTruncated // it was resumed well, and then went wrong
 	}
-	if logger := b.transport.cfg.Logger; logger != nil {
-		logger.LogAttrs(&o.call, slog.LevelWarn, "stream not resumed",
-			slog.String("outcome", outcome), slog.String("error_type", err.ErrorType()), slog.Int("requests", b.schedule.all))
-	}
+	b.log(slog.LevelWarn, "stream not resumed", err.ErrorType())
 	return err
+}
+
+// log tells the log what became of a break.
+func (b *resumedBody) log(level slog.Level, what, errorType string) {
+	if logger := b.transport.cfg.Logger; logger != nil {
+		logger.LogAttrs(&b.operation.call, level, what,
+			slog.String("error_type", errorType), slog.Int("requests", b.schedule.all), slog.String("endpoint", b.operation.kind.name))
+	}
 }
 
 // count counts what became of a break.

@@ -60,8 +60,7 @@ func run(ctx context.Context, w io.Writer, cuts ...openaitest.Answer) error {
 		fmt.Fprint(w, stream.Current().Delta)
 	}
 	err := stream.Err()
-	var lost *retrip.ResumeError
-	if errors.As(err, &lost) {
+	if lost, ok := errors.AsType[*retrip.ResumeError](err); ok {
 		// The stream can't be had any more. The response can: it runs on.
 		fmt.Fprintf(w, "\n%s is polled for\n", lost.ResponseID)
 		err = poll(ctx, w, &client, lost.ResponseID)
