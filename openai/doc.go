@@ -23,7 +23,7 @@
 // records attempts, streams and operations.
 //
 // The stream of a response that runs in the background is taken up again when it
-// breaks off, from its last whole event: see [ResumeError]. resume.go does that,
-// resume_payload.go knows which calls and where to ask, resume_events.go what
+// breaks off, from its last whole event: see [ResumeError]. resume.go and resume_ask.go do
+// that, resume_payload.go knows which calls and where to ask, resume_events.go what
 // continues a stream, resume_schedule.go when to give up.
 package openai

@@ -338,10 +338,11 @@ func (e *resumedEvents) isNew(kind string) bool {
 // this is the beginning. That it continues the stream has to be seen there.
 func (e *resumedEvents) passLong(begin []byte) discontinuity {
 	if e.again && !e.joined {
-		if n, ok := numberIn(begin); !ok || n != e.last+1 {
+		n, ok := numberIn(begin)
+		if !ok || n != e.last+1 {
 			return refusedNumbers
 		}
-		e.joined = true
+		e.last, e.joined = n, true
 	}
 	e.raw = true
 	return ""

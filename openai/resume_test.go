@@ -764,6 +764,28 @@ func TestAStreamThatEndsEarlyIsResumedWhereErrorsPassThrough(t *testing.T) {
 	})
 }
 
+// A run that fails ends its stream as it should, and is a failure all the same.
+func TestAResponseThatFailsAfterItWasResumedIsAFailureOfItsCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reader, provider := newReader()
+		cfg := calm
+		cfg.MeterProvider = provider
+		events := background(6)
+		events[8] = numbered("response.failed", 8, `,"response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"m"}}`)
+		r := &run{events: events, endings: []ending{{after: prefix(events, 4), err: errCut}, toItEnd}}
+		resp := respond(t, t.Context(), newChain(t, r, cfg), inBackground)
+		if got, err := readBy(resp.Body, 100); err != nil || got != strings.Join(events, "") {
+			t.Errorf("%v: %q", err, got)
+		}
+		for _, s := range collect(t, reader) {
+			if s.name == operationDuration && s.attrs["error.type"] != "stream_error" {
+				t.Errorf("%v", s.attrs)
+			}
+		}
+	})
+}
+
 // Nothing is missing after the last event, whatever becomes of its connection.
 func TestAResponseThatHasEndedIsWhole(t *testing.T) {
 	t.Parallel()
