@@ -298,7 +298,7 @@ func (b *resumedBody) Close() error {
 func (b *resumedBody) summary() summary {
 	s := b.answer.summary(b.operation.call.Start)
 	s.model, s.first = cmp.Or(s.model, b.before.model), cmp.Or(b.before.first, s.first)
-	if !s.usage.hasInput && !s.usage.hasOutput {
+	if s.usage == (usage{}) {
 		s.usage = b.before.usage
 	}
 	return s

@@ -779,7 +779,7 @@ func TestAResponseThatFailsAfterItWasResumedIsAFailureOfItsCall(t *testing.T) {
 			t.Errorf("%v: %q", err, got)
 		}
 		for _, s := range collect(t, reader) {
-			if s.name == operationDuration && s.attrs["error.type"] != "stream_error" {
+			if s.name == inferenceDuration && s.attrs["error.type"] != "stream_error" {
 				t.Errorf("%v", s.attrs)
 			}
 		}
@@ -868,7 +868,7 @@ func TestTheBooksOfResumedStreamsBalance(t *testing.T) {
 			}
 			return count, sum
 		}
-		operations, _ := total(operationDuration)
+		operations, _ := total(inferenceDuration)
 		_, retries := total("retrip.retries")
 		measured, _ := total("retrip.client.attempt.duration")
 		if operations != 7 || measured != attempts || attempts != operations+retries+resumes {
@@ -882,10 +882,10 @@ func TestTheBooksOfResumedStreamsBalance(t *testing.T) {
 		if calls, _ := total("retrip.retry.attempts"); calls != operations {
 			t.Errorf("%d calls of %d operations: a request to resume is none", calls, operations)
 		}
-		if failed, _ := total(operationDuration, "error.type", "connection_error"); failed != 3 {
+		if failed, _ := total(inferenceDuration, "error.type", "connection_error"); failed != 3 {
 			t.Errorf("%d operations failed", failed)
 		}
-		if _, tokens := total("gen_ai.client.token.usage", "gen_ai.token.type", "input"); tokens != 6*9 {
+		if _, tokens := total(inputTokens); tokens != 6*9 {
 			t.Errorf("%d tokens", tokens)
 		}
 	})

@@ -35,6 +35,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		return t
 	}
 	t.cfg = cfg.normalised()
+	madeByProcess.count(t.cfg.Logger)
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
