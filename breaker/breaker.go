@@ -313,17 +313,17 @@ func (b *Breaker) tell() { drain(&b.mu, &b.telling, b.m.nextChange, b.tellOne) }
 func (b *Breaker) tellOne(c change) {
 	ctx := context.Background()
 	b.meters.transitions.Add(ctx, 1, b.label.transition(c.from, c.to))
+	if told := b.cfg.OnStateChange; told != nil { // also if the Logger panics
+		defer told(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
+	}
 	if b.cfg.Logger != nil {
 		level := slog.LevelInfo
 		if c.to == Open {
 			level = slog.LevelWarn
 		}
 		b.cfg.Logger.LogAttrs(ctx, level, "circuit breaker changed its state",
-			slog.String("key", b.key), slog.String("from", c.from.String()), slog.String("to", c.to.String()),
+			slog.String("key", printable(b.key)), slog.String("from", c.from.String()), slog.String("to", c.to.String()),
 			slog.String("reason", c.reason), slog.Uint64("seq", c.seq))
-	}
-	if b.cfg.OnStateChange != nil {
-		b.cfg.OnStateChange(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
 	}
 }
 

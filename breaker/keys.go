@@ -2,9 +2,11 @@ package breaker
 
 import (
 	"container/heap"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -35,6 +37,15 @@ func (k key) String() string {
 		}
 	}
 	return strings.ToValidUTF8(strings.Join(name, " "), "\uFFFD")
+}
+
+// printable returns a name for a log, whose handler may write it as it is: quoted
+// if it could do more than be read.
+func printable(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // canonical returns the key with scheme and host in lower case, and no long part.

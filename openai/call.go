@@ -44,7 +44,6 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.walk.end(p)
 	c.Stateless = p.store.stateless(p.walk.scan.Whole())
 	p.resume = p.planned(p.walk.scan.Whole())
-	p.walk = walk{} // it refers to the payload, which is to be let go once it is sent
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {

@@ -25,10 +25,10 @@ const (
 	// Whole returns a stream when it has ended, so that one that is cut,
 	// stalls or brings an error is retried as a whole: for agents and jobs,
 	// which have no use for half an answer. A stream above 64 MiB, or any
-	// while 512 MiB are held by the Transport, is handed over as it comes; what
-	// is held counts until its reader has read all of it or closes it.
-	// A response in the background is not held, because resuming makes it whole:
-	// see ResumeError. All else is as FromFirstEvent has it.
+	// while 512 MiB are held by the Transport, is returned as FromFirstEvent
+	// has it; what is held counts until its reader has read all of it or closes
+	// it. A response in the background is not held, because resuming makes it
+	// whole: see ResumeError. All else is as FromFirstEvent has it.
 	Whole
 )
 
@@ -102,15 +102,31 @@ func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 // fill reads on as a stream or as any other answer is read, and reports whether
 // it knows which of them it is and there may be more.
 func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func([]byte) bool) bool {
+	var end error
 	switch {
 	case !a.wanted.stream:
-		return body.Fill(maxJSON, size, 0, enough) == nil && a.kindKnown()
+		end = body.Fill(maxJSON, size, 0, enough)
 	case a.wanted.whole:
-		body.Count(&d.whole)
-		return body.Fill(maxWhole, -1, 0, enough) == nil && a.kindKnown()
+		end = d.fillWhole(body, a, enough)
 	default:
-		return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough) == nil && a.kindKnown()
+		end = body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough)
 	}
+	return end == nil && a.kindKnown()
+}
+
+// fillWhole reads a stream to its end, or where there is no room for all of it as
+// far as FromFirstEvent does. That needs so little that it is not counted.
+func (d *delivery) fillWhole(body *prefetch.Body, a *answer, enough func([]byte) bool) error {
+	body.Count(&d.whole)
+	if end := body.Fill(maxWhole, -1, 0, enough); end != nil || enough(nil) {
+		return end
+	}
+	body.Count(nil)
+	a.wanted.whole = false
+	if enough(nil) {
+		return nil
+	}
+	return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough)
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.

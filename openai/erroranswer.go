@@ -66,5 +66,6 @@ func (b *errorBody) add(p []byte) bool {
 	b.scan.Feed(p)
 	for b.scan.Next() {
 	}
+	b.scan.Forget()
 	return b.scan.Whole() || b.scan.Malformed()
 }

@@ -50,13 +50,13 @@ type limiter struct {
 	attempt prefetch.Canceler
 	base    time.Time
 
-	headers atomic.Bool  // the base has answered
 	waiting atomic.Int64 // when the pending wait began, since base and plus 1; 0 if there is none
 	waited  atomic.Int64 // in waits that are over, while the phase is firstEvent
 	parked  atomic.Bool  // the timer is off: the next wait sets it
 	ended   atomic.Pointer[error]
 
 	mu      sync.Mutex
+	headers bool          // the base has answered
 	limit   time.Duration // of the phase
 	phase   phase         // written by the reader only
 	timer   *time.Timer
@@ -109,16 +109,19 @@ func (l *limiter) begin() {
 }
 
 func (l *limiter) beginWait() {
-	l.waiting.Store(int64(time.Since(l.base)) + 1)
+	l.waiting.Store(l.now())
 	if l.parked.Load() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.unpark()
 	}
 }
 
-// unpark sets the timer again.
+// now returns the time as waiting has it.
+func (l *limiter) now() int64 { return int64(time.Since(l.base)) + 1 }
+
+// unpark sets the timer again. The caller holds mu.
 func (l *limiter) unpark() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !l.stopped && l.parked.Swap(false) {
 		l.timer.Reset(l.limit - l.before())
 	}
@@ -153,13 +156,28 @@ func (l *limiter) endWait() error {
 	return nil
 }
 
+// written says that the request is written, and that the provider is waited for
+// from now on. net/http may say so after it has answered.
+func (l *limiter) written() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.headers {
+		return
+	}
+	l.waiting.Store(l.now())
+	l.unpark()
+}
+
 // answered is end for the wait in the base, after which nobody waits until the
-// next Read.
+// next Read. It returns an error if the limit was over first, and else sees to
+// it that the limit does not end the attempt behind its back.
 func (l *limiter) answered() error {
 	if l == nil {
 		return nil
 	}
-	l.headers.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.headers = true
 	return l.endWait()
 }
 

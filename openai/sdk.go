@@ -68,16 +68,20 @@ type sdkGuard struct {
 
 // limit returns the context for a call: one attempt, if it is an SDK's
 // repetition of another.
-func (g *sdkGuard) limit(ctx context.Context, h http.Header) context.Context {
+func (g *sdkGuard) limit(ctx context.Context, h http.Header) (limited context.Context, repeated bool) {
 	if g.mode == IgnoreSDKRetries || !isSDKRetry(h) {
-		return ctx
+		return ctx, false
 	}
+	return retry.WithMaxAttempts(ctx, 1), true
+}
+
+// warn tells the log, once, of an SDK that repeats calls.
+func (g *sdkGuard) warn(ctx context.Context) {
 	if g.logger != nil && !g.warned.Swap(true) {
 		g.logger.LogAttrs(ctx, slog.LevelWarn, "sdk retries on top of retrip",
 			slog.String("effect", "its repetitions get one attempt each"),
 			slog.String("advice", "turn the SDK's retries off; openai-go: option.WithMaxRetries(0)"))
 	}
-	return retry.WithMaxAttempts(ctx, 1)
 }
 
 // isSDKRetry reports whether the request is a repetition: SDKs made by

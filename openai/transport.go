@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -109,7 +110,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
-	o := t.begin(req)
+	o, repeated := t.begin(req)
+	if repeated {
+		t.warn(o)
+	}
 	response, err := t.retry.RoundTrip(&o.request)
 	if err != nil {
 		return t.sdk.answer(req, err)
@@ -119,6 +123,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.resume(o, response)
 	return response, nil
 }
+
+// warn says that an SDK repeats a call. If the Logger panics, the call is over
+// before it has begun.
+func (t *Transport) warn(o *operation) {
+	warned := false
+	defer func() {
+		if !warned {
+			o.call.End(0, errPanicked)
+			roundtrip.CloseBody(&o.request)
+		}
+	}()
+	t.sdk.warn(&o.call)
+	warned = true
+}
+
+var errPanicked = errors.New("openai: the Config's Logger panicked")
 
 // An operation is one call, from its start to the last byte of its answer. It
 // records itself when it hears that it is over.
@@ -134,15 +154,16 @@ type operation struct {
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 
-// begin makes the operation that req stands for.
-func (t *Transport) begin(req *http.Request) *operation {
-	o := &operation{metrics: t.metrics, url: req.URL}
+// begin makes the operation that req stands for. repeated says that an SDK repeats
+// it.
+func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
+	o = &operation{metrics: t.metrics, url: req.URL}
 	if o.url == nil {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
 	o.reader.resumable = o.kind.format.isResumable()
-	ctx := t.sdk.limit(req.Context(), req.Header)
+	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
 	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
 		ctx = o.watch(ctx)
 	}
@@ -155,7 +176,7 @@ func (t *Transport) begin(req *http.Request) *operation {
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
 	c.Listener = o
 	o.request = *req.WithContext(c)
-	return o
+	return o, repeated
 }
 
 // Payload reads what the call's payload says of it.

@@ -53,8 +53,12 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return response, err // an answer from before may still be what is delivered
 	}
-	c.Answer = w.watch(a, c, response)
-	goesOn = response.Body == a
+	seen := w.watch(a, c, response)
+	if goesOn = response.Body == a; !goesOn && silence != nil {
+		// The attempt ended while the headers came, and no answer says so.
+		return roundtrip.Mend(req, response, silence)
+	}
+	c.Answer = seen
 	return response, nil
 }
 

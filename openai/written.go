@@ -31,8 +31,8 @@ func (w *written) getConn(string) {
 }
 
 func (w *written) wroteRequest(httptrace.WroteRequestInfo) {
-	if l := w.waiting.Load(); l != nil && !l.headers.Load() {
-		l.begin()
+	if l := w.waiting.Load(); l != nil {
+		l.written()
 	}
 }
 

@@ -132,6 +132,9 @@ func (c *trip) send(a *attempt) {
 	}
 	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
 	c.answered = a.Response != nil
+	if c.answered && a.Number >= c.maxAttempts() {
+		c.out.payload.Release() // however long Inspect holds the answer, no attempt follows
+	}
 	if a.Response != nil && c.t.cfg.Inspect != nil {
 		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)

@@ -30,7 +30,7 @@ var errClosed = errors.New("retrip: the response body was closed")
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
-	quota   *Quota // nil for none
+	quota   *Quota // is asked for room; nil for none
 
 	mu      sync.Mutex
 	data    []byte        // prefetched
@@ -40,7 +40,8 @@ type Body struct {
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
-	taken   int // of quota
+	taken   int    // of lender
+	lender  *Quota // the quota that was asked
 
 	panicked any // what the goroutine ended with
 }
@@ -62,6 +63,7 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 
 // Count has what Fill prefetches from now on count against quota until it has
 // been read, all of it, or the Body is closed. Fill ends where nothing is left.
+// With nil no more counts than does already.
 func (b *Body) Count(quota *Quota) { b.quota = quota }
 
 // Fill prefetches the body until it ends, until there are limit bytes, until
@@ -175,6 +177,7 @@ func (b *Body) grow() bool {
 		if !b.quota.take(more) {
 			return false
 		}
+		b.lender = b.quota
 		b.taken += more
 	}
 	grown := make([]byte, len(b.data), len(b.data)+more)
@@ -188,7 +191,7 @@ func (b *Body) grow() bool {
 func (b *Body) forget() {
 	b.data, b.read = nil, 0
 	if b.filling == nil && b.taken > 0 {
-		b.quota.giveBack(b.taken)
+		b.lender.giveBack(b.taken)
 		b.taken = 0
 	}
 }
