@@ -65,7 +65,7 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		p.call.Stream = string(s.Value()) == "true"
 	case "n":
 		n, _ := json.Count(s.Value())
-		p.call.Choices = int(min(n, maxChoices))
+		p.call.Choices = uint8(min(n, maxChoices))
 	case "background", "include", "stream_options":
 		if p.resumable {
 			return p.resumeMember(s)

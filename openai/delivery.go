@@ -93,40 +93,39 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 // which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
-	enough := a.enough
-	if d.fill(body, a, size, enough) && a.wasMislabeled() && !enough(nil) {
-		d.fill(body, a, size, enough)
+	if d.fill(body, a, size) && a.wasMislabeled() && !a.Enough(nil) {
+		d.fill(body, a, size)
 	}
 }
 
 // fill reads on as a stream or as any other answer is read, and reports whether
 // it knows which of them it is and there may be more.
-func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func([]byte) bool) bool {
+func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	var end error
 	switch {
 	case !a.wanted.stream:
-		end = body.Fill(maxJSON, size, 0, enough)
+		end = body.Fill(maxJSON, size, 0, a)
 	case a.wanted.whole:
-		end = d.fillWhole(body, a, enough)
+		end = d.fillWhole(body, a)
 	default:
-		end = body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough)
+		end = body.Fill(maxFirstEvent, -1, maxFirstEventWait, a)
 	}
 	return end == nil && a.kindKnown()
 }
 
 // fillWhole reads a stream to its end, or where there is no room for all of it as
 // far as FromFirstEvent does. That needs so little that it is not counted.
-func (d *delivery) fillWhole(body *prefetch.Body, a *answer, enough func([]byte) bool) error {
+func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
 	body.Count(&d.whole)
-	if end := body.Fill(maxWhole, -1, 0, enough); end != nil || enough(nil) {
+	if end := body.Fill(maxWhole, -1, 0, a); end != nil || a.Enough(nil) {
 		return end
 	}
 	body.Count(nil)
 	a.wanted.whole = false
-	if enough(nil) {
+	if a.Enough(nil) {
 		return nil
 	}
-	return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough)
+	return body.Fill(maxFirstEvent, -1, maxFirstEventWait, a)
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.

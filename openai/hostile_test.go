@@ -420,7 +420,7 @@ type bombedHistogram struct {
 func (h bombedHistogram) Enabled(context.Context) bool { return true }
 
 func (h bombedHistogram) Record(context.Context, float64, ...metric.RecordOption) {
-	if h.name == "gen_ai.client.operation.duration" {
+	if h.name == "gen_ai.client.inference.duration" {
 		h.p.counts.durations.Add(1)
 	}
 	h.p.tick()

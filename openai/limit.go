@@ -48,9 +48,8 @@ func (p phase) end(limit time.Duration) (err, cause error) {
 // no silence of the provider. A nil limiter sets no limit.
 type limiter struct {
 	attempt prefetch.Canceler
-	base    time.Time
 
-	waiting atomic.Int64 // when the pending wait began, since base and plus 1; 0 if there is none
+	waiting atomic.Int64 // when the pending wait began, since epoch and plus 1; 0 if there is none
 	waited  atomic.Int64 // in waits that are over, while the phase is firstEvent
 	parked  atomic.Bool  // the timer is off: the next wait sets it
 	ended   atomic.Pointer[error]
@@ -63,11 +62,15 @@ type limiter struct {
 	stopped bool
 }
 
+// epoch is what all limiters count their time from: one reading of the clock less
+// for each. Under testing/synctest it lies in the future.
+var epoch = time.Now()
+
 // newLimiter returns a limiter of an attempt's time. It is an allocation of its
 // own that lets go of the attempt when it stops, because the runtime may keep a
 // stopped timer, and what its function refers to, for as long as it was set for.
 func newLimiter(attempt prefetch.Canceler) *limiter {
-	return &limiter{attempt: attempt, base: time.Now()}
+	return &limiter{attempt: attempt}
 }
 
 // enter begins a phase, unless it has begun before. Without a limit none holds.
@@ -118,7 +121,7 @@ func (l *limiter) beginWait() {
 }
 
 // now returns the time as waiting has it.
-func (l *limiter) now() int64 { return int64(time.Since(l.base)) + 1 }
+func (l *limiter) now() int64 { return int64(time.Since(epoch)) + 1 }
 
 // unpark sets the timer again. The caller holds mu.
 func (l *limiter) unpark() {
@@ -147,8 +150,8 @@ func (l *limiter) end() error {
 
 func (l *limiter) endWait() error {
 	began := l.waiting.Swap(0)
-	if l.phase == firstEvent && began > 0 {
-		l.waited.Add(int64(time.Since(l.base)) - began + 1)
+	if l.phase == firstEvent && began != 0 {
+		l.waited.Add(int64(time.Since(epoch)) - began + 1)
 	}
 	if err := l.ended.Load(); err != nil {
 		return *err
@@ -211,7 +214,7 @@ func (l *limiter) check() {
 		}
 		l.parked.Store(false) // a wait has begun meanwhile
 	}
-	if waited := time.Since(l.base) - time.Duration(began-1) + l.before(); waited < l.limit {
+	if waited := time.Since(epoch) - time.Duration(began-1) + l.before(); waited < l.limit {
 		l.timer.Reset(l.limit - waited)
 		return
 	}

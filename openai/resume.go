@@ -45,7 +45,7 @@ type resumedBody struct {
 	wait   time.Duration // that was asked for before the next request
 	code   int           // of the last answer to a request
 	before summary       // of the answers before this one
-	known  bool          // src is a stream of events
+	known  bool          // what src brings
 
 	mu     sync.Mutex // Close may run beside Read
 	src    io.ReadCloser
@@ -152,8 +152,8 @@ func (b *resumedBody) fill() {
 
 // take takes what a Read brought.
 func (b *resumedBody) take(p []byte) discontinuity {
-	if len(p) > 0 && !b.known && b.answer.kindKnown() {
-		if b.known = true; !b.answer.isStream() {
+	if kind := b.kind(p); kind != undecided {
+		if b.known = true; kind != eventBody {
 			if b.events.again {
 				return refusedStream
 			}
@@ -167,6 +167,16 @@ func (b *resumedBody) take(p []byte) discontinuity {
 		b.progress(!joined)
 	}
 	return refused
+}
+
+// kind returns what src brings, once its bytes have said it; undecided afterwards.
+func (b *resumedBody) kind(p []byte) kind {
+	if len(p) == 0 || b.known {
+		return undecided
+	}
+	b.answer.mu.Lock()
+	defer b.answer.mu.Unlock()
+	return b.answer.kind
 }
 
 // progress notes that a new event has come of a stream that was resumed; joined

@@ -150,6 +150,7 @@ type operation struct {
 	metrics *operationRecorder
 
 	reader payloadReader
+	first  answer // of the call's first attempt
 	written
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
@@ -164,17 +165,17 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 	o.kind = endpointOf(req)
 	o.reader.resumable = o.kind.format.isResumable()
 	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
-	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
-		ctx = o.watch(ctx)
-	}
 	c := o.call.Init(ctx)
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+		c.Tracer = o
+	}
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	c.Start = t.clock.Now()
 	c.Measured = o.metrics.enabled(c)
 	// A stateful call can only be repeated if its payload is kept.
 	c.ReadsPayload = req.Method == http.MethodPost &&
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
-	c.Listener = o
+	c.Listener, c.Answer = o, &o.first
 	o.request = *req.WithContext(c)
 	return o, repeated
 }

@@ -36,7 +36,8 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
-	a := &answer{request: req, watcher: w}
+	a := unused(c)
+	a.request, a.watcher = req, w
 	a.limit = w.limit(a, c)
 	goesOn := false
 	defer func() {
@@ -60,6 +61,15 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	c.Answer = seen
 	return response, nil
+}
+
+// unused returns an answer for an attempt at c. Most calls need one only, which
+// they come with.
+func unused(c *call.Call) *answer {
+	if a, ok := c.Answer.(*answer); ok && a.request == nil {
+		return a
+	}
+	return new(answer)
 }
 
 // CloseIdleConnections closes those of the base, if it has any.

@@ -20,7 +20,6 @@ type trip struct {
 	made   call.Call  // the call, if nobody else has made one
 	first  attempt
 	out    outgoing
-	safe   bool
 	start  time.Time
 
 	backoffs backoffs
@@ -33,6 +32,7 @@ type trip struct {
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	open     *attempt      // neither given up nor returned yet
+	safe     bool          // to be repeated, whatever became of it
 	answered bool          // the base has answered, and with it taken over a streamed body
 	goesOn   bool          // the caller has a response whose body is still to come
 }

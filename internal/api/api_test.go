@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "write exported.txt anew")
 
 // packages are the public ones, from here.
-var packages = []string{"../../retry", "../../breaker", "../../openai", "../../openai/openaitest"}
+var packages = []string{"../../retry", "../../breaker", "../../openai", "../../openai/openaitest", "../../breaker/fleet"}
 
 func TestTheListOfWhatIsExportedIsUpToDate(t *testing.T) {
 	t.Parallel()
