@@ -32,6 +32,9 @@ type payloadReader struct {
 	call     *call.Call
 	deployed bool // the path names a deployment
 	store    storeScan
+
+	resumable bool        // the endpoint's streams can be resumed
+	resume    *resumePlan // nil if this one can't
 }
 
 // read fills in what payload says of c.
@@ -40,11 +43,17 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.walk.feed(payload, p)
 	p.walk.end(p)
 	c.Stateless = p.store.stateless(p.walk.scan.Whole())
+	p.resume = p.planned(p.walk.scan.Whole())
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
-	if in == outside {
+	switch in {
+	case outside:
 		return inTop
+	case inTop:
+	default:
+		p.resumeDetail(in, s)
+		return nowhere
 	}
 	p.store.member(s)
 	switch string(s.Key()) {
@@ -57,6 +66,10 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	case "n":
 		n, _ := json.Count(s.Value())
 		p.call.Choices = uint8(min(n, maxChoices))
+	case "background", "include", "stream_options":
+		if p.resumable {
+			return p.resumeMember(s)
+		}
 	}
 	return nowhere
 }

@@ -27,8 +27,8 @@ const (
 	// which have no use for half an answer. A stream above 64 MiB, or any
 	// while 512 MiB are held by the Transport, is returned as FromFirstEvent
 	// has it; what is held counts until its reader has read all of it or closes
-	// it.
-	// All else is as FromFirstEvent has it.
+	// it. A response in the background is not held, because resuming makes it
+	// whole: see ResumeError. All else is as FromFirstEvent has it.
 	Whole
 )
 
@@ -71,11 +71,15 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 	case *errorAnswer:
 		answer.verdict() // looks into the body, if that is worth it
 	case *answer:
-		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable {
+		c := call.From(ctx)
+		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable || c.Resuming {
 			return nil
 		}
 		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
 		a.Response.Body = body
+		if d.mode == Whole && resumes(c) {
+			d = &delivery{mode: FromFirstEvent} // resuming is what makes it whole
+		}
 		d.hold(body, answer, a.Response.ContentLength)
 		if err := answer.failed.Load(); err != nil && (d.mode == Whole || answer.early.Load()) {
 			return err

@@ -17,5 +17,8 @@
 // repeated where the request may be; what goes wrong after cannot be taken back,
 // and ends the body in an error. [Config] has the settings, with their defaults.
 //
+// The stream of a response that runs in the background is taken up again when it
+// breaks off, from its last whole event: see [ResumeError].
+//
 // Which calls are repeated, [DefaultSafe] says; after what, [DefaultPolicy].
 package openai

@@ -2,6 +2,7 @@ package openai_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -70,6 +71,40 @@ func ExampleNewClient() {
 	// Output:
 	// chat of gpt-5.4-mini: rate_limited, waits by hint
 	// HTTP/1.1 200 OK
+}
+
+// A response that runs in the background is read whole, though its connection
+// breaks off twice: the provider keeps its events, and the chain asks for those
+// that are missing.
+func ExampleResumeError() {
+	srv := openaitest.NewServer()
+	defer srv.Close()
+	srv.Script(openaitest.Responses, openaitest.OK().CutAfter(4), openaitest.OK().CutAfterBytes(500))
+	client := openai.NewClient(openai.Config{})
+	defer client.CloseIdleConnections()
+
+	payload := strings.NewReader(`{"model":"gpt-5.4-mini","input":"Hello!","background":true,"stream":true}`)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, srv.URL+"/responses", payload)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	stream, err := io.ReadAll(resp.Body)
+	var lost *openai.ResumeError
+	if errors.As(err, &lost) {
+		fmt.Println("ask for", lost.ResponseID) // the stream is lost, the response is not
+	}
+	fmt.Println("whole:", strings.Contains(string(stream), "event: response.completed"))
+	fmt.Println("requests:", srv.Count(openaitest.Responses))
+	// Output:
+	// whole: true
+	// requests: 3
 }
 
 // A client whose chain is not needed any more, while its MeterProvider lives

@@ -15,6 +15,10 @@ type format struct {
 	// stream as it should end.
 	tells bool
 
+	// resumes says that a stream of a response that runs in the background can be
+	// taken up again, by the numbers of its events.
+	resumes bool
+
 	// events returns a reader for one stream. Nil: nothing is known of its
 	// events but their names.
 	events func() eventReader
@@ -23,6 +27,9 @@ type format struct {
 // isJudged reports whether all but an answer is a failure; a nil format judges
 // nothing.
 func (f *format) isJudged() bool { return f != nil && f.judged }
+
+// isResumable reports whether a stream may be resumed; a nil format's may not.
+func (f *format) isResumable() bool { return f != nil && f.resumes }
 
 // valueFormat is that of endpoints whose answers are one JSON value each.
 var valueFormat = &format{judged: true}

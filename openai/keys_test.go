@@ -15,7 +15,7 @@ func subjectOf(t *testing.T, url, payload string) call.Subject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := NewTransport(stub.Answers(), Config{}).begin(req)
+	o, _ := NewTransport(stub.Answers(), Config{}).begin(req)
 	o.Payload([]byte(payload))
 	return o.call.Subject
 }

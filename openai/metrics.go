@@ -33,6 +33,7 @@ const (
 	metricCacheWrite        = "gen_ai.client.inference.usage.cache_write.input_tokens"
 	metricReasoning         = "gen_ai.client.inference.usage.reasoning.output_tokens"
 	metricStreamOutcomes    = "retrip.client.stream.outcomes"
+	metricResumes           = "retrip.client.resumes"
 	metricAttemptDuration   = "retrip.client.attempt.duration"
 
 	attrOperation = "gen_ai.operation.name"
@@ -40,6 +41,7 @@ const (
 	attrModel     = "gen_ai.request.model"
 	attrAnswered  = "gen_ai.response.model"
 	attrOutcome   = "retrip.stream.outcome"
+	attrResume    = "retrip.resume.outcome"
 	attrAddress   = "server.address"
 	attrPort      = "server.port"
 	attrStatus    = "http.response.status_code"
@@ -57,6 +59,7 @@ type labels struct {
 	status        int
 	errorType     string
 	outcome       string
+	resume        string
 }
 
 func (l labels) attributes() []attribute.KeyValue {
@@ -65,6 +68,7 @@ func (l labels) attributes() []attribute.KeyValue {
 	attrs = measure.Append(attrs, attrModel, l.models.asked)
 	attrs = measure.Append(attrs, attrAnswered, l.models.answered)
 	attrs = measure.Append(attrs, attrOutcome, l.outcome)
+	attrs = measure.Append(attrs, attrResume, l.resume)
 	attrs = measure.Append(attrs, attrAddress, l.address)
 	if port, err := strconv.Atoi(l.port); err == nil {
 		attrs = append(attrs, attribute.Int(attrPort, port))
@@ -146,6 +150,7 @@ type operationRecorder struct {
 	firstChunk measure.Histogram
 	tokens     tokenRecorder
 	streams    measure.Counter
+	resumes    measure.Counter
 }
 
 func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
@@ -158,6 +163,7 @@ func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 		firstChunk: measure.NewHistogram(m, metricFirstChunk, "s", "Time from the start of a call to the first useful event of its stream.", measure.SecondsBounds),
 		tokens:     newTokenRecorder(m),
 		streams:    measure.NewCounter(m, metricStreamOutcomes, "{stream}", "Streams by how they ended."),
+		resumes:    measure.NewCounter(m, metricResumes, "{resume}", "Breaks of streams that can be resumed, by what became of them."),
 	}
 }
 
@@ -216,6 +222,16 @@ func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	l := r.labels(endpointOf(req).operation, models{asked: c.Model}, req.URL)
 	l.outcome = outcome
 	r.streams.Add(c, 1, r.options.Get(l))
+}
+
+// resumed counts what became of a break of an operation's stream.
+func (r *operationRecorder) resumed(o *operation, outcome string) {
+	if !r.resumes.Enabled(&o.call) {
+		return
+	}
+	l := r.labels(o.kind.operation, models{asked: o.call.Model}, o.url)
+	l.resume = outcome
+	r.resumes.Add(&o.call, 1, r.options.Get(l))
 }
 
 // A MetricsConfig says where a MetricsTransport records. The zero value is

@@ -37,6 +37,9 @@ func adviceOf(h http.Header) advice {
 // package.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
+		if errors.Is(a.Err, ErrStalled) {
+			return retry.Stop(retry.NotRetryable) // silence, of an attempt that was to resume a stream
+		}
 		return retry.DefaultPolicy(a)
 	}
 	if a.Err == nil && a.Response.StatusCode < http.StatusBadRequest {

@@ -5,7 +5,7 @@ import "github.com/retrip-go/retrip/internal/json"
 // responsesFormat is that of responses: events with a type, of which the last
 // carries the answer. See
 // https://platform.openai.com/docs/api-reference/responses-streaming.
-var responsesFormat = &format{judged: true, tells: true, events: func() eventReader { return new(responseEvent) }}
+var responsesFormat = &format{judged: true, tells: true, resumes: true, events: func() eventReader { return new(responseEvent) }}
 
 // A responseEvent reads the events of the Responses API, one after the other.
 type responseEvent struct {
@@ -26,6 +26,11 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 	}
 	*e = responseEvent{facts: &s.facts, meaning: content}
 	e.walk.feed(data, e)
+	return e.result(s)
+}
+
+// result returns what the event means that was walked through.
+func (e *responseEvent) result(s *stream) meaning {
 	if !e.walk.scan.Whole() {
 		return corrupt
 	}

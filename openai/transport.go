@@ -110,8 +110,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		roundtrip.CloseBody(req)
 		return nil, t.invalid
 	}
-	o := t.begin(req)
-	if o.repeated {
+	o, repeated := t.begin(req)
+	if repeated {
 		t.warn(o)
 	}
 	response, err := t.retry.RoundTrip(&o.request)
@@ -120,6 +120,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t.sdk.mark(response, o.call.GaveUp)
 	response.Request = req
+	t.resume(o, response)
 	return response, nil
 }
 
@@ -148,23 +149,22 @@ type operation struct {
 	url     *url.URL
 	metrics *operationRecorder
 
-	repeated bool // by an SDK
-
 	reader payloadReader
 	first  answer // of the call's first attempt
 	written
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 
-// begin makes the operation that req stands for.
-func (t *Transport) begin(req *http.Request) *operation {
-	o := &operation{metrics: t.metrics, url: req.URL}
+// begin makes the operation that req stands for. repeated says that an SDK repeats
+// it.
+func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
+	o = &operation{metrics: t.metrics, url: req.URL}
 	if o.url == nil {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
+	o.reader.resumable = o.kind.format.isResumable()
 	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
-	o.repeated = repeated
 	c := o.call.Init(ctx)
 	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
 		c.Tracer = o
@@ -177,19 +177,25 @@ func (t *Transport) begin(req *http.Request) *operation {
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
 	c.Listener, c.Answer = o, &o.first
 	o.request = *req.WithContext(c)
-	return o
+	return o, repeated
 }
 
 // Payload reads what the call's payload says of it.
 func (o *operation) Payload(payload []byte) {
 	if isJSON(o.request.Header) {
 		o.reader.read(&o.call, payload)
+		if o.reader.resume != nil && !mayResume(&o.call) {
+			o.reader.resume = nil
+		}
 		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model
 	}
 }
 
 // Over records the operation. A status of 0 says that there is no response.
 func (o *operation) Over(status int, err error) {
+	if o.resumed() != nil {
+		return // it goes on with another answer, or says itself when it is over
+	}
 	if !o.call.Measured && !o.metrics.enabled(&o.call) {
 		return
 	}
@@ -197,6 +203,11 @@ func (o *operation) Over(status int, err error) {
 	if a, ok := o.call.Answer.(*answer); ok && status != 0 {
 		said = a.summary(o.call.Start)
 	}
+	o.record(said, status, err)
+}
+
+// record records the operation, whose answer said something of itself.
+func (o *operation) record(said summary, status int, err error) {
 	failure := said.failure
 	switch {
 	case failure != "":

@@ -27,6 +27,8 @@ const (
 	inChoice
 	inDelta
 	inBlock
+	inInclude
+	inStreamOptions
 )
 
 // A visitor reads the values in the places that it names.

@@ -108,7 +108,7 @@ func formatOf(req *http.Request, response *http.Response) *format {
 		return nil
 	}
 	if req.Method != http.MethodPost {
-		return nil
+		return resumedFormat(call.From(req.Context()))
 	}
 	return endpointOf(req).format
 }
@@ -124,11 +124,15 @@ func hasAnswer(req *http.Request, response *http.Response, f *format) bool {
 // returns nil if that may take as long as it likes.
 func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	o, ok := c.Listener.(*operation)
-	if !ok || o.firstEvent <= 0 {
+	if !ok {
+		return nil
+	}
+	p, limit := o.awaits(w.idle)
+	if limit <= 0 {
 		return nil
 	}
 	l := newLimiter(attemptOf(a.request))
-	l.enter(firstEvent, o.firstEvent)
+	l.enter(p, limit)
 	if a.request.Body == nil || a.request.GetBody != nil {
 		// A base that tells nothing of its connection has the whole request now,
 		// unless it has an upload to read.

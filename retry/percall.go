@@ -26,11 +26,13 @@ func maxAttempts(ctx context.Context, configured int) int {
 
 // A Report tells what became of one call. It is filled when RoundTrip
 // returns; until then, and while several calls share it, it must not be read.
+// Resumes alone is counted on, by whoever reads the response's body.
 type Report struct {
 	Attempts int           // requests sent; 0 if the call was refused before
 	Waited   time.Duration // time spent between attempts
 	Reason   Reason        // why the last retry was made; NotRetryable if there was none
 	Stopped  Reason        // why a retryable failure was returned; NotRetryable if none was
+	Resumes  int           // requests that package openai sent for the rest of a stream that broke off, without their retries; complete when the body is at its end
 	Err      error         // the last attempt's failure, an error status included; nil if it succeeded
 }
 

@@ -47,7 +47,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer c.release()
 	if err := c.begin(req); err != nil {
 		c.owner.End(0, err)
-		if r := reportOf(req.Context()); r != nil {
+		if r := reportOf(req.Context()); r != nil && !c.call.Resuming {
 			*r = Report{Err: err}
 		}
 		return nil, err

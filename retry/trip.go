@@ -368,6 +368,10 @@ func (c *trip) ended(last, cause error) error {
 
 // over ends the books of the call. No label is looked up that nobody reads.
 func (c *trip) over(failure error, stopped Reason) {
+	if c.call.Resuming {
+		c.resumed()
+		return
+	}
 	c.call.GaveUp = c.sent > 1 || c.retries() && isGivingUp(stopped)
 	if stopped != NotRetryable || c.sent > 0 && c.t.metrics.attempts.Enabled(c.ctx) {
 		c.record(failure, stopped)
@@ -377,6 +381,14 @@ func (c *trip) over(failure error, stopped Reason) {
 		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}
+	}
+}
+
+// resumed counts a request that asked for the rest of an answer. What became of
+// it is for whoever reads the answer to say.
+func (c *trip) resumed() {
+	if r := reportOf(c.ctx); r != nil && c.sent > 0 {
+		r.Resumes++
 	}
 }
 

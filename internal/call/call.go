@@ -11,7 +11,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun, Gate and GaveUp are set before the first attempt
+// fields but Answer, CountedRun, Gate, GaveUp and Resuming are set before the first attempt
 // and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -42,6 +42,11 @@ type Call struct {
 	// would have but for what holds for any repetition: it would come too early or
 	// too late, be one too many, or be refused as well.
 	GaveUp bool
+
+	// Resuming says that the attempts from now on ask for the rest of the call's
+	// answer: they are made for the answer, and are no call of their own. It is
+	// set between attempts.
+	Resuming bool
 
 	// Listener hears of the call from the retry layer that claims it. Nil:
 	// nobody listens.

@@ -51,6 +51,7 @@ type Answer struct {
 
 	fault fault
 	after int      // where the fault is: events of a stream, bytes of a body
+	bytes bool     // it is bytes of a stream, too
 	err   apiError // of faultError
 
 	refusal *apiError // instead of the healthy answer; nil = none
@@ -145,6 +146,14 @@ func (a Answer) With(key, value string) Answer {
 // reset. A fault replaces the one before, here as below.
 func (a Answer) CutAfter(n int) Answer { return a.withFault(faultCut, n) }
 
+// CutAfterBytes is CutAfter with n bytes of a stream, too: it may cut an event in
+// two.
+func (a Answer) CutAfterBytes(n int) Answer {
+	a = a.CutAfter(n)
+	a.bytes = true
+	return a
+}
+
 // ResetAfter is CutAfter with a reset of the TCP connection, which may also
 // take from the client what it has not yet read.
 func (a Answer) ResetAfter(n int) Answer { return a.withFault(faultReset, n) }
@@ -170,6 +179,6 @@ func (a Answer) ErrorAfter(n int, errType, code, message string) Answer {
 func (a Answer) CorruptAfter(n int) Answer { return a.withFault(faultCorrupt, n) }
 
 func (a Answer) withFault(f fault, n int) Answer {
-	a.fault, a.after = f, max(0, n)
+	a.fault, a.after, a.bytes = f, max(0, n), false
 	return a
 }

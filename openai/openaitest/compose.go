@@ -88,6 +88,10 @@ func content(a Answer, req *Request) (status int, body string, events []string) 
 }
 
 func faultyStream(a Answer, endpoint string, events []string) (pieces []string, end fault) {
+	if a.bytes {
+		whole := strings.Join(events, "")
+		return []string{whole[:min(a.after, len(whole))]}, a.fault
+	}
 	n := min(a.after, len(events))
 	switch a.fault {
 	case faultCut, faultReset, faultStall:

@@ -15,7 +15,12 @@
 // gets the healthy answer: chat (streamed or not, with usage and tool calls),
 // responses, completions, embeddings, moderations, models and file uploads; and
 // Anthropic's messages (streamed or not, with usage and tools). Ids, times and
-// texts are always the same.
+// texts are always the same, but that of responses in the background, which are
+// numbered.
+//
+// A response in the background is kept by its id, with all its events, however
+// much of its stream was sent: GET responses/ID returns it, with ?stream=true the
+// events after starting_after, and POST responses/ID/cancel cancels it.
 //
 // An [Answer] is a value: a literal says what is answered and how fast, its
 // methods return a copy that goes wrong at some point. The server logs every

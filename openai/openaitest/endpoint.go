@@ -15,7 +15,7 @@ const (
 	Messages    = "messages"    // POST messages with an anthropic-version header: Anthropic's
 	Models      = "models"      // GET models, models/NAME
 	Moderations = "moderations" // POST moderations
-	Responses   = "responses"   // POST responses
+	Responses   = "responses"   // POST responses; GET responses/ID and POST responses/ID/cancel
 	Other       = "other"       // anything else: 404, unless scripted
 )
 
@@ -26,6 +26,8 @@ func endpointOf(path string, header http.Header) string {
 		return Chat
 	case strings.HasSuffix(path, "/models"), strings.Contains(path, "/models/"):
 		return Models
+	case responseID(path) != "":
+		return Responses
 	}
 	tail := path[strings.LastIndexByte(path, '/')+1:]
 	switch tail {

@@ -1,6 +1,7 @@
 package openaitest
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -116,11 +117,14 @@ func (c *call) response(status, text string) string {
 		used = fmt.Sprintf(`{"input_tokens":%d,"input_tokens_details":{"cached_tokens":0},"output_tokens":%d,`+
 			`"output_tokens_details":{"reasoning_tokens":0},"total_tokens":%d}`, promptTokens, tokens, promptTokens+tokens)
 	}
-	return fmt.Sprintf(`{"id":"resp_1","object":"response","created_at":%d,"status":%q,"error":null,"incomplete_details":null,`+
+	if c.Background {
+		used += `,"background":true`
+	}
+	return fmt.Sprintf(`{"id":%q,"object":"response","created_at":%d,"status":%q,"error":null,"incomplete_details":null,`+
 		`"instructions":null,"max_output_tokens":null,"model":%s,"output":%s,"parallel_tool_calls":true,"previous_response_id":null,`+
 		`"reasoning":{"effort":null,"summary":null},"store":true,"temperature":1.0,"text":{"format":{"type":"text"}},`+
 		`"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":%s,"user":null,"metadata":{}}`,
-		created, status, quote(c.Model), output, used)
+		cmp.Or(c.id, "resp_1"), created, status, quote(c.Model), output, used)
 }
 
 func outputItem(status, text string) string {

@@ -21,6 +21,7 @@ const created = 1700000000
 type call struct {
 	Model         string `json:"model"`
 	Stream        bool   `json:"stream"`
+	Background    bool   `json:"background"`
 	StreamOptions struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
@@ -30,6 +31,8 @@ type call struct {
 	Input          json.RawMessage `json:"input"`
 	EncodingFormat string          `json:"encoding_format"`
 	Dimensions     int             `json:"dimensions"`
+
+	id string // of a response; "" = "resp_1"
 }
 
 // A tool, or the choice of one, is OpenAI's or Anthropic's.

@@ -26,6 +26,7 @@ type Server struct {
 	closed      bool
 	scripts     map[string][]Answer
 	always      map[string]Answer
+	runs        runs
 	requests    []Request
 	counts      map[string]int
 	connections int
@@ -147,7 +148,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		Endpoint: endpointOf(r.URL.Path, r.Header), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
 		Header: r.Header.Clone(), Body: body, Err: err, Time: now, RemoteAddr: r.RemoteAddr, Proto: r.Proto,
 	}
-	answer := s.take(&req)
+	answer := s.keep(s.take(&req), &req)
 	if err == nil {
 		p := player{w: w, out: w, control: http.NewResponseController(w), gone: r.Context().Done(), done: s.done}
 		err = p.play(answer, &req)
