@@ -32,6 +32,7 @@ type payloadReader struct {
 	call     *call.Call
 	deployed bool // the path names a deployment
 	store    storeScan
+	named    namedModel
 }
 
 // read fills in what payload says of c.
@@ -48,6 +49,7 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		return inTop
 	}
 	p.store.member(s)
+	p.named.member(s)
 	switch string(s.Key()) {
 	case "model":
 		if !p.deployed {
