@@ -158,6 +158,15 @@ func (t *Transport) breakerOf(req *http.Request) *Breaker {
 	return t.keys.get(k)
 }
 
+// RefusesFor returns for how long requests like req would be refused from now
+// on; 0 if one would be let through.
+func (t *Transport) RefusesFor(req *http.Request) time.Duration {
+	if t.invalid != nil || req.URL == nil {
+		return 0
+	}
+	return (*gate)(t.breakerOf(req)).RefusesFor()
+}
+
 // Breaker returns the breaker of a key, as Snapshot, errors and metrics name it
 // ("https://api.openai.com"), to trip or to reset it. It returns nil if the
 // Transport has none by that name: no request for it has come yet.

@@ -11,6 +11,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/prefetch"
+	"github.com/retrip-go/retrip/internal/throttle"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -24,6 +25,7 @@ type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
+	ticket  ticket        // that the attempt was let go with
 	format  *format       // nil: plain HTTP, whatever it holds
 	single  bool          // no more than one choice was asked for
 	left    int64         // bytes to come, if above 0; else unknown
@@ -269,6 +271,9 @@ func (a *answer) fail(err *AnswerError) {
 	a.early.Store(!a.useful.Load())
 	a.failed.Store(err)
 	a.over.Store(true)
+	if err.verdict.limited {
+		a.ticket.refused(throttle.Refusal{Tokens: err.verdict.tokens})
+	}
 }
 
 // finish notes how the body ended, and returns what the reader is given.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/hint"
 )
 
 type observeFunc = func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)
@@ -22,7 +23,7 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 			return breaker.Undecided, answer, 0
 		}
 	case *errorAnswer:
-		wait, _ := waitOf(response.Header, false, time.Now())
+		wait, _ := hint.FromHeader(response.Header, time.Now())
 		return answer.verdict().outcome, nil, wait
 	}
 	return breaker.DefaultObserve(response, err)

@@ -35,7 +35,7 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
-	a := &answer{request: req, watcher: w}
+	a := &answer{request: req, watcher: w, ticket: ticketOf(c)}
 	a.limit = w.limit(a, c)
 	response, err := w.base.RoundTrip(req)
 	a.space.headers.Store(true)
