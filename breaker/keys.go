@@ -5,174 +5,108 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// A key finds a breaker without putting its name together. Names given by
-// Config.Key have no scheme.
+// maxModel bounds the model's part of a key, in bytes: callers, and who calls
+// them, choose it.
+const maxModel = 128
+
+// A key finds a breaker without putting its name together. That of a name given
+// by Config.Key has the name as its host, and nothing else.
 type key struct {
-	scheme, name string
-	subject      call.Subject // zero unless the call says what it is about
+	scheme, host string
+	call.Subject
 }
 
-// kept returns the key as it is remembered: in lower case where case does not
-// matter, and in memory of its own, of bounded size. A part of a URL or of a
-// payload would keep all of that in memory.
-func (k key) kept() key {
-	if k.scheme == "" {
-		return key{name: bounded(k.name)}
-	}
-	return key{
-		scheme: strings.Clone(strings.ToLower(k.scheme)), name: bounded(strings.ToLower(k.name)),
-		subject: call.Subject{Endpoint: bounded(k.subject.Endpoint), Model: bounded(k.subject.Model), Target: bounded(k.subject.Target)},
-	}
-}
-
-// String returns the name of the key's breaker.
+// String returns the name, as "https://api.openai.com chat gpt-4o".
 func (k key) String() string {
-	if k.scheme == "" {
-		return k.name
+	name := k.host
+	if k.scheme != "" {
+		name = k.scheme + "://" + k.host
 	}
-	name := k.scheme + "://" + k.name
-	for _, part := range [...]string{k.subject.Endpoint, k.subject.Model, k.subject.Target} {
+	for _, part := range []string{k.Endpoint, k.Model, k.Target} {
 		if part != "" {
 			name += " " + part
 		}
 	}
-	return name
+	return strings.ToValidUTF8(name, "\uFFFD")
 }
 
-// maxName is the length in bytes of the longest part of a key. Names end up in
-// errors, logs and labels, and anybody who can send a request can invent them.
-const maxName = 128
-
-// bounded returns a copy of a name that is valid UTF-8 and not too long.
-func bounded(name string) string {
-	if len(name) > maxName {
-		name = name[:maxName]
+// canonical returns the key with scheme and host in lower case, and a short model.
+func (k key) canonical() key {
+	if k.scheme != "" {
+		k.scheme, k.host = strings.ToLower(k.scheme), strings.ToLower(k.host)
 	}
-	if !utf8.ValidString(name) {
-		name = strings.ToValidUTF8(name, "")
-	}
-	return strings.Clone(name)
+	k.Model = strings.ToValidUTF8(k.Model[:min(len(k.Model), maxModel)], "")
+	return k
 }
 
-// keys are the breakers of a Transport. A look-up of what was used lately takes
-// no lock.
+// clone returns the key with copies of what may be a part of something larger.
+func (k key) clone() key {
+	for _, part := range []*string{&k.scheme, &k.host, &k.Endpoint, &k.Model, &k.Target} {
+		*part = strings.Clone(*part)
+	}
+	return k
+}
+
+// keys are the breakers of a Transport.
 type keys struct {
 	max  int
 	make func(name string) *Breaker
 
-	lately [32]atomic.Pointer[keyed] // by hash: most services call a few models
-	latest atomic.Pointer[keyed]
-	uses   atomic.Uint64 // changes of latest
+	latest atomic.Pointer[keyed] // used last: most services call one model
+	uses   atomic.Uint64         // changes of latest
 
-	mu    sync.RWMutex
-	all   map[key]*keyed
-	named map[string]*keyed
-	// Every key is in one of these. A busy one is forgotten last, and moves back
-	// once its trouble is over.
-	idle, busy byUse
+	mu   sync.RWMutex
+	all  map[key]*keyed
+	idle ranking // of all that are not in busy
+	busy ranking // of those that were worth keeping when they were looked at last
+	next int     // of busy, to be looked at again
 }
 
+// A keyed is a breaker and how long ago it was used.
 type keyed struct {
 	key     key
 	breaker *Breaker
 	used    atomic.Uint64 // the number of the latest use after that of another
-
-	order uint64 // what used was when its place in idle or busy was found
-}
-
-// hash tells apart what one service calls; it need not be good.
-func (k key) hash() int {
-	h := 3*len(k.name) + 5*len(k.subject.Model) + 7*len(k.subject.Endpoint) + len(k.subject.Target)
-	if n := len(k.subject.Model); n > 0 {
-		h += int(k.subject.Model[n-1]) + int(k.subject.Model[n/2])
-	}
-	return h
+	rank    uint64        // used, when it was looked at
 }
 
 // get returns the breaker of k, a new one if there is none.
 func (s *keys) get(k key) *Breaker {
-	slot := &s.lately[k.hash()%len(s.lately)]
-	e := slot.Load()
-	if e == nil || e.key != k {
-		e = s.lookup(k, slot)
+	if e := s.latest.Load(); e != nil && e.key == k {
+		return e.breaker
+	}
+	e := s.find(k)
+	if e == nil {
+		e = s.find(k.canonical())
 	}
 	if e == nil {
-		e = s.add(k.kept())
+		e = s.add(k.canonical().clone())
 	}
-	if s.latest.Load() != e {
-		e.used.Store(s.uses.Add(1))
-		s.latest.Store(e)
-	}
+	e.used.Store(s.uses.Add(1))
+	s.latest.Store(e)
 	return e.breaker
 }
 
-// lookup returns k's entry, and puts it into slot; nil if there is none.
-func (s *keys) lookup(k key, slot *atomic.Pointer[keyed]) *keyed {
+func (s *keys) find(k key) *keyed {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	e := s.all[k]
-	if e != nil {
-		slot.Store(e) // under the lock, so that what is forgotten does not come back
-	}
-	return e
+	return s.all[k]
 }
 
-// find returns the breaker of a name, or nil.
-func (s *keys) find(name string) *Breaker {
+// named returns the breaker of a name, or nil.
+func (s *keys) named(name string) *Breaker {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if e := s.named[name]; e != nil {
-		return e.breaker
+	for _, e := range s.all {
+		if e.breaker.key == name {
+			return e.breaker
+		}
 	}
 	return nil
-}
-
-func (s *keys) add(k key) *keyed {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.all[k]; e != nil {
-		return e
-	}
-	if len(s.all) >= s.max {
-		s.forget()
-	}
-	if s.all == nil {
-		s.all, s.named = make(map[key]*keyed), make(map[string]*keyed)
-	}
-	name := k.String()
-	e := &keyed{key: k, breaker: s.make(name)}
-	e.used.Store(s.uses.Add(1))
-	e.order = e.used.Load()
-	s.all[k], s.named[name] = e, e
-	heap.Push(&s.idle, e)
-	return e
-}
-
-// forget removes the least recently used of the breakers that know of no
-// failures, of all if each knows of some: what a dead key has learned goes last,
-// however many names somebody invents.
-func (s *keys) forget() {
-	if e := s.busy.oldest(); e != nil && e.breaker.idle() {
-		heap.Push(&s.idle, heap.Pop(&s.busy))
-	}
-	for e := s.idle.oldest(); e != nil && !e.breaker.idle(); e = s.idle.oldest() {
-		heap.Push(&s.busy, heap.Pop(&s.idle))
-	}
-	from := &s.idle
-	if len(*from) == 0 {
-		from = &s.busy
-	}
-	from.oldest()
-	e := heap.Pop(from).(*keyed)
-	delete(s.all, e.key)
-	delete(s.named, e.breaker.key)
-	s.lately[e.key.hash()%len(s.lately)].CompareAndSwap(e, nil)
-	s.latest.CompareAndSwap(e, nil)
 }
 
 // each calls f with every breaker, in no order.
@@ -188,38 +122,98 @@ func (s *keys) each(f func(*Breaker)) {
 	}
 }
 
-// byUse is a heap of keys, the least recently used first. A use does not move
-// its key, because that would take a lock: its place is found when the heap is
-// asked for the oldest.
-type byUse []*keyed
-
-func (h byUse) Len() int           { return len(h) }
-func (h byUse) Less(i, j int) bool { return h[i].order < h[j].order }
-func (h byUse) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-
-// Push implements [heap.Interface].
-func (h *byUse) Push(x any) { *h = append(*h, x.(*keyed)) }
-
-// Pop implements [heap.Interface].
-func (h *byUse) Pop() any {
-	last := len(*h) - 1
-	e := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
+func (s *keys) add(k key) *keyed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.all[k]; e != nil {
+		return e
+	}
+	if len(s.all) >= s.max {
+		s.forget()
+	}
+	e := &keyed{key: k, breaker: s.make(k.String()), rank: s.uses.Load()}
+	e.used.Store(e.rank)
+	if s.all == nil {
+		s.all = make(map[key]*keyed)
+	}
+	s.all[k] = e
+	heap.Push(&s.idle, e)
 	return e
 }
 
-// oldest returns the least recently used key, which is the first then; nil if
-// there is none.
-func (h *byUse) oldest() *keyed {
-	for len(*h) > 0 {
-		e := (*h)[0]
+// forget removes the least recently used of the breakers that know of no
+// failures, of all if there is none such. It looks at few of them, so that a
+// flood of names costs little, and makes no dead model forgotten.
+func (s *keys) forget() {
+	s.lookAgain()
+	for {
+		e := s.idle.oldest()
+		if e == nil {
+			break
+		}
+		if heap.Pop(&s.idle); e.breaker.idle() {
+			delete(s.all, e.key)
+			return
+		}
+		heap.Push(&s.busy, e)
+	}
+	if e := s.busy.oldest(); e != nil {
+		heap.Pop(&s.busy)
+		delete(s.all, e.key)
+	}
+}
+
+// lookAgain looks at some of the busy breakers, in turn: those that know of no
+// failures any more are like others again.
+func (s *keys) lookAgain() {
+	const some = 4
+	for range min(some, len(s.busy)) {
+		s.next++
+		if s.next >= len(s.busy) {
+			s.next = 0
+		}
+		if e := s.busy[s.next]; e.breaker.idle() {
+			heap.Remove(&s.busy, s.next)
+			heap.Push(&s.idle, e)
+		}
+	}
+}
+
+// A ranking is a heap with the least recently used in front, by uses that may
+// have been followed by others.
+type ranking []*keyed
+
+// oldest returns the one used least recently, or nil.
+func (r *ranking) oldest() *keyed {
+	for len(*r) > 0 {
+		e := (*r)[0]
 		used := e.used.Load()
-		if used == e.order {
+		if e.rank == used {
 			return e
 		}
-		e.order = used
-		heap.Fix(h, 0)
+		e.rank = used
+		heap.Fix(r, 0)
 	}
 	return nil
+}
+
+// Len implements heap.Interface.
+func (r ranking) Len() int { return len(r) }
+
+// Less implements heap.Interface.
+func (r ranking) Less(i, j int) bool { return r[i].rank < r[j].rank }
+
+// Swap implements heap.Interface.
+func (r ranking) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
+
+// Push implements heap.Interface.
+func (r *ranking) Push(e any) { *r = append(*r, e.(*keyed)) }
+
+// Pop implements heap.Interface.
+func (r *ranking) Pop() any {
+	last := len(*r) - 1
+	e := (*r)[last]
+	(*r)[last] = nil
+	*r = (*r)[:last]
+	return e
 }

@@ -24,9 +24,11 @@ const (
 	longestOpen = 120 * time.Second // whatever the failure asked for
 )
 
-// What it takes to open a breaker.
+// What it takes to open a breaker. Evidence needs time: what is over within two
+// seconds, as a restart, is mended by retries, and an open breaker would only
+// refuse the calls that they would save.
 const (
-	evidence    = time.Second     // at least, from the first failure of a row to the one that opens
+	evidence    = 2 * time.Second // at least, between the first failure that counts and the one that opens
 	justNow     = 2 * time.Second // the ratio must hold for these outcomes alone, too
 	leashLength = 2               // failures in a row, soon after a breaker closed
 )
@@ -50,6 +52,7 @@ type machine struct {
 	recent  window // of the last two seconds
 	latest  latest
 	row     row
+	high    row    // of failures at which the ratio was high
 	quiet   int64  // since then there was no failure
 	endedAt uint64 // tally.ended when it closed
 
@@ -159,8 +162,21 @@ func (m *machine) fail(now int64, t tally, f failure) {
 }
 
 func (m *machine) failProbe(now int64, t tally, f failure) {
+	if early := m.places.leave(f.probe); early && m.tolerates() {
+		return
+	}
 	m.step = min(2*m.step, int64(m.cfg.OpenDuration))
 	m.open(now, t, f, reasonProbeFailed)
+}
+
+// tolerates reports whether a half-open breaker bears a failure that came before
+// its place ran out. As long as no place did, it bears none. Later there are many
+// probes under way, of which a few fail even if the provider is well.
+func (m *machine) tolerates() bool {
+	p := &m.places
+	p.failed++
+	well := p.ranOut + len(p.held) + m.succeeded
+	return p.ranOut > 0 && m.cfg.FailureRatio > 0 && !m.isHigh(uint64(well), uint64(p.failed))
 }
 
 func (m *machine) failClosed(now int64, t tally, f failure) {
@@ -171,11 +187,11 @@ func (m *machine) failClosed(now int64, t tally, f failure) {
 	m.window.fail()
 	m.recent.fail()
 	m.latest.fail(t.all)
-	m.row.fail(now, m.gap(), f)
+	m.row.fail(now, gap(m.cfg.FailureThreshold), f)
 	switch {
 	case m.rowIsLong():
 		m.open(now, t, f, reasonFailuresInARow)
-	case m.ratioIsHigh(now, t):
+	case m.ratioStaysHigh(now, t):
 		m.open(now, t, f, reasonFailureRatio)
 	}
 }
@@ -191,13 +207,9 @@ func (m *machine) forgive() {
 	m.step, m.leashed = int64(min(firstStep, m.cfg.OpenDuration)), false
 }
 
-// gap is the time between two failures that both count in a row.
-func (m *machine) gap() int64 {
-	if m.cfg.FailureThreshold <= 1 {
-		return 0
-	}
-	return int64(evidence) / int64(m.cfg.FailureThreshold-1)
-}
+// gap is the time between two failures of so many that must take as long as
+// evidence does. What fails closer together fails for one reason.
+func gap(failures int) int64 { return int64(evidence) / int64(max(failures-1, 1)) }
 
 func (m *machine) rowIsLong() bool {
 	enough := m.cfg.FailureThreshold
@@ -205,6 +217,18 @@ func (m *machine) rowIsLong() bool {
 		enough = min(enough, leashLength)
 	}
 	return enough > 0 && m.row.counted >= enough
+}
+
+// ratioStaysHigh reports whether the share of failures opens the breaker. It must
+// be high for as long as a row must last: at five failures that are as far apart,
+// with none between them at which it was not.
+func (m *machine) ratioStaysHigh(now int64, t tally) bool {
+	if !m.ratioIsHigh(now, t) {
+		m.high = row{}
+		return false
+	}
+	m.high.fail(now, gap(lately), failure{})
+	return m.high.counted >= lately
 }
 
 // ratioIsHigh reports whether the share of failures opens the breaker: that of
@@ -264,7 +288,7 @@ func (m *machine) move(to State, now int64, t tally, reason string) {
 // begin begins a generation, in which nothing has been counted yet.
 func (m *machine) begin(now int64, t tally) {
 	m.generation++
-	m.row, m.succeeded = row{}, 0
+	m.row, m.high, m.succeeded = row{}, row{}, 0
 	m.places.reset(m.cfg.MaxProbes, m.placeLength())
 	if m.state != Closed {
 		return

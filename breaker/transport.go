@@ -149,11 +149,11 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 // not there, says nothing of the others.
 func (t *Transport) breakerOf(req *http.Request) *Breaker {
 	if t.cfg.Key != nil {
-		return t.keys.get(key{name: t.cfg.Key(req)})
+		return t.keys.get(key{host: t.cfg.Key(req)})
 	}
-	k := key{scheme: req.URL.Scheme, name: req.URL.Host}
+	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
 	if c := call.From(req.Context()); c != nil {
-		k.subject = c.Subject
+		k.Subject = c.Subject
 	}
 	return t.keys.get(k)
 }
@@ -167,10 +167,18 @@ func (t *Transport) RefusesFor(req *http.Request) time.Duration {
 	return (*gate)(t.breakerOf(req)).RefusesFor()
 }
 
-// Breaker returns the breaker of a key, as Snapshot, errors and metrics name it
-// ("https://api.openai.com"), to trip or to reset it. It returns nil if the
-// Transport has none by that name: no request for it has come yet.
-func (t *Transport) Breaker(name string) *Breaker { return t.keys.find(name) }
+// Breaker returns the breaker of a name, as "https://api.openai.com" or, in the
+// chain, "https://api.openai.com chat gpt-4o", or nil if the Transport has none by
+// that name: no request for it has come yet, or it was forgotten. It is for Trip
+// and Reset: a Transport may forget a breaker and make another of that name, so
+// keep the name rather than the Breaker. Snapshot returns all names.
+func (t *Transport) Breaker(name string) *Breaker {
+	if t.cfg.Key == nil {
+		server, _, _ := strings.Cut(name, " ")
+		name = strings.ToLower(server) + name[len(server):]
+	}
+	return t.keys.named(name)
+}
 
 // Snapshot returns all breakers as they are now, ordered by key.
 func (t *Transport) Snapshot() []Snapshot {

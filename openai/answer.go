@@ -33,7 +33,6 @@ type answer struct {
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	limit  *limiter   // nil while no limit holds; written by the reader only
-	space  limiter    // for it, in the same allocation
 	kind   kind
 	sniff  sniffer
 	stream *stream    // of an eventBody
@@ -91,7 +90,7 @@ func (a *answer) follow(p []byte, err, silence error) error {
 func (a *answer) await() {
 	p, limit := a.next()
 	if a.limit == nil && limit > 0 && !a.closed.Load() {
-		a.limit = a.space.init(attemptOf(a.request))
+		a.limit = newLimiter(attemptOf(a.request))
 	}
 	a.limit.enter(p, limit)
 }

@@ -98,6 +98,10 @@ func ask(t testing.TB, ctx context.Context, model string) *http.Request { //noli
 	return request(t, ctx, http.MethodPost, chatURL, `{"messages":[],"model":"`+model+`"}`)
 }
 
+// apart is the time between two failures that both count in a row: what fails
+// together is one failure.
+const apart = 250 * time.Millisecond
+
 // A result is what a caller gets.
 type result struct {
 	status int
@@ -220,7 +224,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			base := answers(reply(503, long), reply(500, "others"))
-			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(10 * time.Second)}})
+			tr := newChain(t, base, openai.Config{Retry: retry.Config{Backoff: at(4 * time.Second)}})
 			var report retry.Report
 			var got result
 			var wg sync.WaitGroup
@@ -228,6 +232,7 @@ func TestThe503IsReturnedIfTheBreakerOpensDuringTheWait(t *testing.T) {
 			time.Sleep(time.Second)
 			for range breaker.DefaultFailureThreshold {
 				do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+				time.Sleep(apart)
 			}
 			if s := tr.Snapshot().Breakers[0]; s.State != breaker.Open {
 				t.Fatalf("the breaker is %v", s.State)
@@ -320,6 +325,7 @@ func TestOneOverloadedModelLeavesTheOthersAlone(t *testing.T) {
 				}
 				for range breaker.DefaultFailureThreshold {
 					call(sick)
+					time.Sleep(apart)
 				}
 				wantOpen(t, call(sick).err)
 				if got := call(well); got.err != nil || got.status != 200 {
@@ -415,7 +421,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 		{"/v1/chat/completions", `{"stream":true,"model":"gpt-5"}`, openai.Call{Endpoint: "chat", Model: "gpt-5", Stream: true}},
 		{"/v1/chat/completions", `{"model":"first","model":"last"}`, openai.Call{Endpoint: "chat", Model: "last"}},
 		{"/v1/embeddings", `{"model":"e","input":"x"}`, openai.Call{Endpoint: "embeddings", Model: "e"}},
-		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions"}},
+		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions", Model: "d"}},
 		{"/v1/chat/completions", `not JSON`, openai.Call{Endpoint: "chat"}},
 	} {
 		t.Run(row.path+" "+row.payload, func(t *testing.T) {
@@ -644,7 +650,7 @@ func TestSnapshotListsTheBreakersByKey(t *testing.T) {
 	for _, s := range tr.Snapshot().Breakers {
 		keys = append(keys, s.Key)
 	}
-	if want := []string{origin, origin + " a", origin + " b", origin + " d"}; !slices.Equal(keys, want) {
+	if want := []string{origin + " chat a", origin + " chat b", origin + " chat d", origin + " models"}; !slices.Equal(keys, want) {
 		t.Errorf("keys %q, want %q", keys, want)
 	}
 }

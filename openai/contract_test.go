@@ -26,7 +26,7 @@ func TestContract(t *testing.T) {
 		}},
 		"the chain, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Retry: safe})
-		}, options: []contract.Option{contract.Buffers}},
+		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
 		"the chain without its breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{DisableBreaker: true})
 		}},

@@ -111,11 +111,11 @@ func TestFaultsByDelivery(t *testing.T) {
 		"corrupt event after the opener":  {streamed, good.CorruptAfter(1), [3]string{retried, passed, retried}, nil},
 		"corrupt event after content":     {streamed, good.CorruptAfter(3), [3]string{passed, passed, retried}, nil},
 		"JSON cut":                        {asked, good.CutAfter(40), [3]string{retried, passed, retried}, io.ErrUnexpectedEOF},
-		"JSON ends early":                 {asked, good.EndAfter(40), [3]string{retried, passed, retried}, nil},
-		"JSON corrupt":                    {asked, good.CorruptAfter(40), [3]string{retried, passed, retried}, nil},
+		"JSON ends early":                 {asked, good.EndAfter(40), [3]string{retried, passed, retried}, io.ErrUnexpectedEOF},
+		"JSON corrupt":                    {asked, good.CorruptAfter(40), [3]string{retried, passed, retried}, io.ErrUnexpectedEOF},
 		"JSON stalls":                     {asked, good.StallAfter(40), [3]string{retried, passed, retried}, openai.ErrStalled},
-		"200 with an error object":        {asked, good.ErrorAfter(0, "server_error", "server_error", "m"), [3]string{retried, passed, retried}, nil},
-		"stream answered by error object": {streamed, openaitest.JSON(`{"error":{"code":"server_error"}}`), [3]string{retried, passed, retried}, nil},
+		"200 with an error object":        {asked, good.ErrorAfter(0, "server_error", "server_error", "m"), [3]string{retried, passed, retried}, io.ErrUnexpectedEOF},
+		"stream answered by error object": {streamed, openaitest.JSON(`{"error":{"code":"server_error"}}`), [3]string{retried, passed, retried}, io.ErrUnexpectedEOF},
 	} {
 		for mode, want := range row.results {
 			t.Run(name+"/"+openai.Delivery(mode).String(), func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 	}{
 		"JSON":                {http.MethodPost, "/v1/chat/completions", "application/json", true},
 		"a stream":            {http.MethodPost, "/v1/chat/completions", "text/event-stream", true},
-		"of no type":          {http.MethodPost, "/v1/chat/completions", "", false},
+		"of no type":          {http.MethodPost, "/v1/chat/completions", "", true},
 		"of another endpoint": {http.MethodPost, "/v1/audio/speech", "audio/mpeg", false},
 		"not of a POST":       {http.MethodDelete, "/v1/chat/completions", "application/json", false},
 	} {

@@ -63,10 +63,11 @@ type limiter struct {
 	stopped bool
 }
 
-// init makes l a limiter of an attempt's time.
-func (l *limiter) init(attempt prefetch.Canceler) *limiter {
-	l.attempt, l.base = attempt, time.Now()
-	return l
+// newLimiter returns a limiter of an attempt's time. It is an allocation of its
+// own that lets go of the attempt when it stops, because the runtime may keep a
+// stopped timer, and what its function refers to, for as long as it was set for.
+func newLimiter(attempt prefetch.Canceler) *limiter {
+	return &limiter{attempt: attempt, base: time.Now()}
 }
 
 // enter begins a phase, unless it has begun before. Without a limit none holds.
@@ -152,6 +153,16 @@ func (l *limiter) endWait() error {
 	return nil
 }
 
+// answered is end for the wait in the base, after which nobody waits until the
+// next Read.
+func (l *limiter) answered() error {
+	if l == nil {
+		return nil
+	}
+	l.headers.Store(true)
+	return l.endWait()
+}
+
 // stop says that no limit holds any more.
 func (l *limiter) stop() {
 	if l == nil {
@@ -160,6 +171,7 @@ func (l *limiter) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
+	l.attempt = nil
 	if l.timer != nil {
 		l.timer.Stop()
 	}

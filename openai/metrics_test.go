@@ -535,6 +535,7 @@ func TestBrokenInstrumentsFailNoCall(t *testing.T) {
 				}
 				for range 10 {
 					do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+					time.Sleep(apart)
 				}
 				wantOpen(t, do(t, tr, ask(t, t.Context(), "m")).err)
 			})

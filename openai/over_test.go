@@ -161,16 +161,19 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 	}
 }
 
+// undialled fails as net/http does when it gets no connection, which proves that
+// nothing was sent.
+func undialled(req *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host)
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+}
+
 // An answer that was given up for an attempt that then was never sent is the
 // call's answer after all.
 func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 	t.Parallel()
-	refused := stub.Func(func(req *http.Request) (*http.Response, error) {
-		httptrace.ContextClientTrace(req.Context()).GetConn(req.URL.Host) // which makes it net/http's, and a proof
-		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-	})
 	reader, provider := newReader()
-	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), refused),
+	tr := newChain(t, answers(reply(200, `{"model":"m-1","error":{"code":"server_error"}}`), undialled),
 		openai.Config{MeterProvider: provider, Retry: retry.Config{Backoff: at(time.Millisecond), MaxAttempts: 2}})
 	var wrong *openai.AnswerError
 	if got := do(t, tr, ask(t, t.Context(), "m")); !errors.As(got.err, &wrong) || wrong.Code != "server_error" || got.status != 200 {
@@ -298,7 +301,7 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 	}{
 		"the second attempt's": {reply(500, ""), 500, "500", "-"},
 		"the first one's, as the second was not sent": {
-			lost(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), 200, "stream_error", "m-1",
+			undialled, 200, "stream_error", "m-1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

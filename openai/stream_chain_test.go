@@ -365,6 +365,7 @@ func TestAnAbandonedProbeGivesItsPlaceBack(t *testing.T) {
 		}), openai.Config{Retry: once})
 		for range 5 {
 			_, _ = chain.RoundTrip(chatRequest(t.Context(), t))
+			time.Sleep(apart)
 		}
 		fail = false
 		time.Sleep(31 * time.Second)

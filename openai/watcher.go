@@ -37,17 +37,23 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
 	a := &answer{request: req, watcher: w, ticket: ticketOf(c)}
 	a.limit = w.limit(a, c)
+	goesOn := false
+	defer func() {
+		if !goesOn { // also if the base panics
+			a.limit.stop()
+			forget(c, a.limit)
+		}
+	}()
 	response, err := w.base.RoundTrip(req)
-	a.space.headers.Store(true)
-	silence := a.limit.end()
+	silence := a.limit.answered()
 	if err != nil {
-		a.limit.stop()
 		if silence != nil {
 			err = silence
 		}
 		return response, err // an answer from before may still be what is delivered
 	}
 	c.Answer = w.watch(a, c, response)
+	goesOn = response.Body == a
 	return response, nil
 }
 
@@ -58,12 +64,10 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // status. It may put a in the place of its body.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		a.limit.stop()
 		return &errorAnswer{response: response, attempt: attemptOf(a.request)}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {
-		a.limit.stop()
 		return nil
 	}
 	a.src, a.format, a.left, a.single = response.Body, f, response.ContentLength, c.Choices <= 1
@@ -108,7 +112,7 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	if !ok || o.firstEvent <= 0 {
 		return nil
 	}
-	l := a.space.init(attemptOf(a.request))
+	l := newLimiter(attemptOf(a.request))
 	l.enter(firstEvent, o.firstEvent)
 	if a.request.Body == nil || a.request.GetBody != nil {
 		// A base that tells nothing of its connection has the whole request now,
@@ -117,6 +121,13 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	}
 	o.waiting.Store(l)
 	return l
+}
+
+// forget lets go of an attempt whose answer is not waited for any more.
+func forget(c *call.Call, l *limiter) {
+	if o, ok := c.Listener.(*operation); ok {
+		o.waiting.CompareAndSwap(l, nil)
+	}
 }
 
 // attemptOf returns the attempt that a request is sent for: its end is the

@@ -34,7 +34,7 @@ func (a *attempt) init(parent context.Context, origin *http.Request) {
 	} else {
 		a.ctx.Init(parent)
 	}
-	a.request = *origin.WithContext(&a.ctx) //nolint:contextcheck // it inherits from its parent
+	a.request = *origin.WithContext(&a.ctx)
 	a.Request = &a.request
 }
 
@@ -54,7 +54,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		a.ctx.Limit = &call.TimeLimit{After: timeout, Timer: timer}
 		defer timer.Stop() // the base may panic
 	}
-	response, err := base.RoundTrip(a.Request)
+	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
@@ -64,7 +64,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 			err = context.Cause(&a.ctx)
 		}
 	}
-	a.Response, a.Err = roundtrip.Mend(a.Request, response, err)
+	a.Response, a.Err = roundtrip.Mend(a.Request, response, err) //nolint:bodyclose // as above
 }
 
 // timeOut ends the attempt because its time is over.

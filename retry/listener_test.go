@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
-	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 // A listener notes what it is told of a call.

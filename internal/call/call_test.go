@@ -192,12 +192,16 @@ func TestACallIsClaimedOnce(t *testing.T) {
 	}
 }
 
-// kept is a parent that knows what stays in it.
+// kept is a parent that knows what stays in it. It has a Done of its own, or
+// else package context would go past it.
 type kept struct {
 	context.Context
 
+	done     chan struct{}
 	children int
 }
+
+func (k *kept) Done() <-chan struct{} { return k.done }
 
 func (k *kept) AfterFunc(f func()) func() bool {
 	k.children++
@@ -224,7 +228,7 @@ func TestADetachedAttemptGoesOnAndLeavesNothingInItsParent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancelCause(t.Context())
-			parent, a := &kept{Context: ctx}, new(Attempt)
+			parent, a := &kept{Context: ctx, done: make(chan struct{})}, new(Attempt)
 			if a.Init(parent); row.detachable {
 				a.InitDetachable(parent)
 			}
@@ -255,7 +259,7 @@ func TestADetachableAttemptEndsAsOthersDo(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			parent, a := &kept{Context: ctx}, new(Attempt)
+			parent, a := &kept{Context: ctx, done: make(chan struct{})}, new(Attempt)
 			a.InitDetachable(parent)
 			if name != "ended, then asked" {
 				_ = a.Done()

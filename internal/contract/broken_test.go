@@ -244,7 +244,8 @@ var broken = []brokenWrapper{
 		"every attempt carries the caller's bytes/*", "calls beside each other/keep their bytes apart", "calls one after the other/*",
 		"http.Client/follows a 307 with the same payload", "over HTTP/1.1/a payload is echoed", "over HTTP/2/a payload is echoed",
 		"HTTP/2/a request whose stream is reset before the headers is an error, or sent again whole",
-	}, may: []string{"HTTP/2/*"}},
+		"ends as well as without it/an echo", "ends as well as without it/Expect: 100-continue, and the server goes on",
+	}, may: []string{"HTTP/2/*", "ends as well as without it/*"}},
 	{name: "loses bytes that come with io.EOF", wrap: payloadRead(func(r io.Reader, p []byte) (int, error) {
 		n, err := r.Read(p)
 		if err != nil {
@@ -417,7 +418,7 @@ var broken = []brokenWrapper{
 	{name: "removes Location", wrap: answering(func(_ *http.Request, resp *http.Response) *http.Response {
 		resp.Header.Del("Location")
 		return resp
-	}), breaks: []string{"http.Client/follows a 307 with the same payload"}},
+	}), breaks: []string{"http.Client/follows a 307 with the same payload", "ends as well as without it/redirects"}},
 
 	// The response's body.
 	{name: "loses bytes that come with an error", wrap: reading(func(b io.ReadCloser) io.ReadCloser {
@@ -696,7 +697,114 @@ var broken = []brokenWrapper{
 		ctx, cancel := context.WithCancelCause(req.Context())
 		_ = cancel
 		return req.WithContext(ctx)
-	}), breaks: []string{"memory/nothing of a call is kept once it is over"}},
+	}), breaks: []string{"memory/nothing of a call is kept once it is over", "memory/nothing of a call is kept once it has got its connection"}},
+	{name: "cancels its context with the body only", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		ctx, cancel := context.WithCancelCause(req.Context())
+		over := false
+		defer func() {
+			if !over {
+				cancel(nil) // the base failed
+			}
+		}()
+		resp, err := base.RoundTrip(req.WithContext(ctx))
+		if err != nil || resp == nil {
+			return resp, err
+		}
+		over = true
+		if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == nil {
+			return resp, nil
+		}
+		end := func(err error) error {
+			if err != nil {
+				cancel(nil)
+			}
+			return err
+		}
+		resp.Body = &body{
+			ReadCloser: resp.Body,
+			read: func(r io.Reader, p []byte) (int, error) {
+				n, err := r.Read(p)
+				return n, end(err)
+			},
+			close: func(c io.Closer) error {
+				defer cancel(nil)
+				return c.Close()
+			},
+		}
+		return resp, nil
+	}), breaks: []string{"memory/nothing of a call is kept once it has got its connection"}},
+
+	// What net/http does by itself.
+	{name: "keeps the caller's GetBody to itself", wrap: changing(func(req *http.Request) *http.Request {
+		req = copied(req)
+		req.GetBody = nil
+		return req
+	}), breaks: []string{
+		"ends as well as without it/a connection that broke while it was idle", "ends as well as without it/a connection that is closed as the request arrives",
+		"ends as well as without it/HTTP/2/GOAWAY", "ends as well as without it/HTTP/2/GOAWAY amid the payload",
+		"ends as well as without it/HTTP/2/REFUSED_STREAM", "ends as well as without it/HTTP/2/REFUSED_STREAM amid the payload",
+		"ends as well as without it/HTTP/2/RST_STREAM before the headers",
+	}},
+	{name: "sends again what may have arrived", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err == nil || req.GetBody == nil {
+			return resp, err
+		}
+		again := copied(req)
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+		return base.RoundTrip(again)
+	}), breaks: []string{
+		"ends as well as without it/a connection that is closed as the request arrives",
+		"ends as well as without it/HTTP/2/RST_STREAM before the headers",
+	}},
+	{name: "shuts a server out that has failed once", wrap: func(base http.RoundTripper) http.RoundTripper {
+		var failed atomic.Bool
+		return sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+			if failed.Load() {
+				if req.Body != nil {
+					req.Body.Close()
+				}
+				return nil, errors.New("shut out")
+			}
+			resp, err := base.RoundTrip(req)
+			if err != nil {
+				failed.Store(true)
+			}
+			return resp, err
+		})(base)
+	}, breaks: []string{"ends as well as without it/a server that restarts"}},
+	{name: "sends a GET twice, to be sure", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err != nil || req.Method != http.MethodGet || req.Header.Get("Upgrade") != "" {
+			return resp, err
+		}
+		if again, err := base.RoundTrip(req); err == nil {
+			again.Body.Close()
+		}
+		return resp, nil
+	}), breaks: []string{"ends as well as without it/one connection for all calls"}, may: []string{"ends as well as without it/*"}},
+	{name: "does not ask before it sends", wrap: changing(func(req *http.Request) *http.Request {
+		if strings.HasPrefix(req.URL.Path, "/v1/things") || req.Header.Get("Expect") == "" {
+			return req
+		}
+		req = req.Clone(req.Context())
+		req.Header.Del("Expect")
+		return req
+	}), breaks: []string{"ends as well as without it/Expect: 100-continue, and the server declines"}, may: []string{"ends as well as without it/*"}},
+	{name: "drops the Trailer", wrap: changing(func(req *http.Request) *http.Request {
+		req = copied(req)
+		req.Trailer = nil
+		return req
+	}), breaks: []string{
+		"ends as well as without it/trailers", "every attempt/sends the Trailer that is set while the body is read",
+		"over HTTP/1.1/trailers arrive", "over HTTP/2/trailers arrive",
+	}},
+	{name: "takes its time", wrap: changing(func(req *http.Request) *http.Request {
+		time.Sleep(50 * time.Millisecond)
+		return req
+	}), breaks: []string{"ends as well as without it/*"}, may: []string{"*"}},
 
 	// The network.
 	{name: "sends a request again because the answer is slow", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
@@ -741,7 +849,10 @@ var broken = []brokenWrapper{
 			return nil, errors.New("the payload was not read")
 		}
 		return resp, err
-	}), breaks: []string{"HTTP/2/an answer that comes before the payload's end is delivered"}},
+	}), breaks: []string{
+		"HTTP/2/an answer that comes before the payload's end is delivered",
+		"ends as well as without it/an upload that is answered early", "ends as well as without it/HTTP/2/an upload that is answered early",
+	}, may: []string{"ends as well as without it/HTTP/2/*"}},
 	{name: "ends the payload with the headers", wrap: sending(func(base http.RoundTripper, req *http.Request) (*http.Response, error) {
 		if req.Body == nil || req.Body == http.NoBody {
 			return base.RoundTrip(req)

@@ -25,6 +25,10 @@ const (
 
 	// AddsHeaders means that the base may see header fields the caller has not set.
 	AddsHeaders
+
+	// RepeatsAll means that the wrapper takes every request for one that may be
+	// repeated, whatever HTTP says of it.
+	RepeatsAll
 )
 
 // A Rule is one thing every wrapper must keep.
@@ -59,7 +63,7 @@ func Rules(opts ...Option) []Rule {
 		rules = append(rules, Rule{
 			Name: r.name,
 			Check: func(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) error {
-				return r.examine(&exam{t: t, wrap: wrap, opts: opts, soon: 5 * time.Second}, patience)
+				return r.examine(&exam{t: t, wrap: wrap, opts: opts, soon: 5 * time.Second, kinds: kinds}, patience)
 			},
 		})
 	}
@@ -71,7 +75,7 @@ func rulesFor(opts []Option) []rule {
 	for _, group := range [][]rule{
 		requestRules, closeRules, uploadRules, payloadRules, attemptRules,
 		responseRules, bodyRules, mediaRules, givenUpRules, baseRules,
-		contextRules, cancelRules, clientRules, concurrencyRules, memoryRules, http2Rules, networkRules(),
+		contextRules, cancelRules, clientRules, concurrencyRules, memoryRules, http2Rules, alikeRules(), networkRules(),
 	} {
 		for _, r := range group {
 			if !r.buffers || slices.Contains(opts, Buffers) {
@@ -106,6 +110,8 @@ type exam struct {
 	opts []Option
 	soon time.Duration // how long something may take in real time
 	wait wait
+
+	kinds []kind // of requests
 }
 
 func (x *exam) is(o Option) bool { return slices.Contains(x.opts, o) }
@@ -121,7 +127,7 @@ func (x *exam) once(f func(s *scene) error) error {
 // each checks f in a scene of its own for every kind of request.
 func (x *exam) each(f func(s *scene, k kind) error) error {
 	var errs []error
-	for _, k := range kinds {
+	for _, k := range x.kinds {
 		err := x.once(func(s *scene) error { return f(s, k) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
@@ -140,9 +146,13 @@ type kind struct {
 	repeatable         bool   // by what HTTP says of method and key
 }
 
+// repeatedPath is of an endpoint whose POSTs the chain repeats, and whose answers
+// may hold anything.
+const repeatedPath = "/v1/rerank"
+
 var kinds = []kind{
 	{name: "PUT", method: http.MethodPut, path: "/v1/things/1", repeatable: true},
 	{name: "POST with key", method: http.MethodPost, path: "/v1/things", key: "k-1", repeatable: true},
 	{name: "POST", method: http.MethodPost, path: "/v1/things"},
-	{name: "POST chat", method: http.MethodPost, path: "/v1/chat/completions"},
+	{name: "POST rerank", method: http.MethodPost, path: repeatedPath},
 }

@@ -61,6 +61,52 @@ var memoryRules = []rule{
 			return err
 		})
 	}},
+	{name: "memory/nothing of a call is kept once it has got its connection", check: func(x *exam) error {
+		return x.once(func(s *scene) error {
+			ctx, cancel := context.WithCancel(context.Background()) // as long-lived as a service's
+			defer cancel()
+			var kept trail
+			rt := s.wrap(s.base(kept.upgrades(ctx)))
+			for range 3 {
+				if err := s.upgrade(ctx, rt); err != nil {
+					return err
+				}
+			}
+			err := kept.gone()
+			runtime.KeepAlive(rt)
+			return err
+		})
+	}},
+}
+
+// upgrades hands the connection over. Like net/http's base it has something
+// that ends with the request's context, until then.
+func (t *trail) upgrades(callers context.Context) step {
+	return step{then: func(a *attempt) (*http.Response, error) {
+		_, cancel := context.WithCancel(a.req.Context())
+		defer cancel()
+		if a.req.Context() != callers {
+			t.ownContext(a.req)
+		}
+		a.req = nil // the base remembers its attempts
+		d, peer := newDuplex()
+		peer.Close()
+		return &http.Response{StatusCode: http.StatusSwitchingProtocols, Header: http.Header{}, Body: d}, nil
+	}}
+}
+
+// upgrade makes a call that gets its connection, and closes it.
+//
+//go:noinline
+func (s *scene) upgrade(ctx context.Context, rt http.RoundTripper) error {
+	req := s.request(kind{method: http.MethodGet, path: "/v1/realtime"}, nil, 0).WithContext(ctx)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	o, err := s.call(rt, req)
+	if err != nil || o.err != nil {
+		return errors.Join(err, o.err)
+	}
+	return o.resp.Body.Close()
 }
 
 // swallows reads the payload before it takes st's part, and keeps nothing of it.

@@ -47,9 +47,13 @@ func (x *exam) online(http2 bool, handler http.HandlerFunc, f func(st *site) err
 		st := &site{scene: s}
 		srv := httptest.NewUnstartedServer(handler)
 		srv.EnableHTTP2 = http2
-		srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-			if state == http.StateNew {
-				st.conns.Add(1)
+		srv.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+			if state != http.StateNew {
+				return
+			}
+			st.conns.Add(1)
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				tcp.SetReadBuffer(smallBuffer) //nolint:errcheck // then it is larger
 			}
 		}
 		if http2 {
@@ -62,6 +66,7 @@ func (x *exam) online(http2 bool, handler http.HandlerFunc, f func(st *site) err
 			return err
 		}
 		base := srv.Client().Transport.(*http.Transport)
+		base.DialContext = dialSmall
 		st.host, st.scheme, st.rt = u.Host, u.Scheme, x.wrap(base)
 		defer func() {
 			base.CloseIdleConnections()
@@ -73,6 +78,18 @@ func (x *exam) online(http2 bool, handler http.HandlerFunc, f func(st *site) err
 		return f(st)
 	})
 }
+
+// dialSmall connects with a buffer so small that little of what the server does
+// not read is sent.
+func dialSmall(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		err = tcp.SetWriteBuffer(smallBuffer)
+	}
+	return conn, err
+}
+
+const smallBuffer = 64 << 10
 
 // labelled counts the goroutines that were started, however indirectly, by f.
 func labelled(f func() error) (left func() (int, string), err error) {
@@ -230,10 +247,7 @@ func (f atEnd) Read([]byte) (int, error) {
 }
 
 func earlyAnswer(x *exam, http2 bool) error {
-	large := make([]byte, 16<<20) // more than sockets hold, or windows
-	if http2 {
-		large = large[:2<<20]
-	}
+	large := pattern(2 << 20) // more than sockets hold, or windows
 	goOn := make(chan struct{}, 1)
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -250,7 +264,7 @@ func earlyAnswer(x *exam, http2 bool) error {
 		fmt.Fprint(w, n, err)
 	}
 	return x.eachOnline(http2, handler, func(st *site, k kind) error {
-		if k.key != "" || k.path == "/v1/chat/completions" {
+		if k.key != "" || k.path == repeatedPath {
 			return nil // the others show as much
 		}
 		resp, err := st.trip(st.request(k, &plain{Reader: bytes.NewReader(large)}, int64(len(large))))

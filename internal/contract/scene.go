@@ -281,14 +281,23 @@ func (s *scene) discard(o outcome) {
 	}
 }
 
-// pattern returns n bytes in which every misplaced, lost or repeated piece shows.
+// patterns are those that were made: byte by byte is slow, above all where the
+// race detector looks on.
+var patterns sync.Map
+
+// pattern returns n bytes in which every misplaced, lost or repeated piece
+// shows. Nobody may write to them.
 func pattern(n int) []byte {
+	if made, ok := patterns.Load(n); ok {
+		return made.([]byte)
+	}
 	p := make([]byte, n)
 	x := uint32(n) + 1
 	for i := range p {
 		x = x*1664525 + 1013904223
 		p[i] = byte(x >> 24)
 	}
+	patterns.Store(n, p)
 	return p
 }
 
