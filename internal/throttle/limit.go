@@ -11,17 +11,22 @@ const (
 
 	// After a cut the rate grows by a cubic curve (as RFC 9438 has it for TCP):
 	// fast at first, flat around what was admitted before, at which it arrives
-	// after plateau, then faster and faster. It is relative to that, so that it
-	// fits a limit of 2 calls a second as well as one of 200.
-	plateau = 3 * time.Second
-	depth   = 0.3 // of the cut
+	// after a time, then faster and faster. It is relative to that, so that it
+	// fits a limit of 2 calls a second as well as one of 200. The time is that of
+	// some calls, since nothing is learned without one, but bounded: small shares
+	// of a limit that many processes draw on must find each other.
+	depth       = 0.3 // of the cut
+	returnCalls = 1.3
+	minReturn   = 3.0 // seconds
+	maxReturn   = 8.0
 
-	// slowest is the least rate of calls.
-	slowest = 1.0 / 5
+	// slowest is the least rate of calls: of ten processes that share a limit of
+	// 2 a second, each must be able to go below its share.
+	slowest = 1.0 / 10
 
 	// unknown is the rate, in floors, if nothing is known of the limit. It doubles
 	// each second until the next refusal.
-	unknown = 5
+	unknown = 10
 
 	// late is how much of a timer's lateness is made up for.
 	late = 10 * time.Millisecond
@@ -47,7 +52,8 @@ func (l *limit) rate() float64 {
 	case l.guess:
 		return max(l.most*math.Exp2(min(l.grown.Seconds(), 20)), l.floor)
 	}
-	x := (l.grown - plateau).Seconds() / plateau.Seconds()
+	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
+	x := (l.grown.Seconds() - back) / back
 	return max(l.most*(1+depth*x*x*x), l.floor)
 }
 

@@ -17,6 +17,10 @@ const (
 	// gateShare of a gate is added to it at random, at most.
 	gateShare = 0.1
 
+	// gateGrowth is how much of a gate counts as time in which the rate grows: what
+	// nobody spends meanwhile is there afterwards.
+	gateGrowth = time.Second
+
 	// trialEvery is how often one call is let out while a gate lies farther ahead.
 	trialEvery = 30 * time.Second
 
@@ -210,6 +214,7 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) {
 		}
 	}
 	t.trial = 0
+	t.limits[t.cut].grown = min(wait, gateGrowth)
 	t.close(now, wait)
 }
 
@@ -247,6 +252,9 @@ func (t *Throttle) advance(now time.Duration) {
 		t.active, t.limits, t.bursts, t.trial = false, [units]limit{}, 0, 0
 	}
 	t.seen = max(t.seen, now)
+	if now >= t.gate {
+		t.trial = 0
+	}
 }
 
 // narrowest returns the limit that calls wait for.
