@@ -214,7 +214,9 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) {
 		}
 	}
 	t.trial = 0
-	t.limits[t.cut].grown = min(wait, gateGrowth)
+	if l := &t.limits[t.cut]; !l.guess {
+		l.grown = min(wait, gateGrowth)
+	}
 	t.close(now, wait)
 }
 
