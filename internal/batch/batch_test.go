@@ -216,11 +216,17 @@ func (r *row) simulate(t *testing.T) (f figures) {
 
 // call makes one call, and reports whether it was answered.
 func call(ctx context.Context, through http.RoundTripper, payload string) bool {
+	return callWith(ctx, through, payload, "")
+}
+
+// callWith is call, with a header that tells the provider that the call is large.
+func callWith(ctx context.Context, through http.RoundTripper, payload, large string) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(payload)))
 	if err != nil {
 		return false
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Large", large)
 	response, err := through.RoundTrip(req)
 	if err != nil {
 		return false
