@@ -179,8 +179,8 @@ func TestABodyThatALostConnectionEndsIsNoExcuse(t *testing.T) {
 		return nil, io.EOF
 	})
 	tr := newTransport(t, base, breaker.Config{})
-	body, _ := io.Pipe()                                                                              // which fails after its Close
-	if _, err := tr.RoundTrip(sending(request(t.Context(), http.MethodPost), -1, body)); err == nil { //nolint:bodyclose // there is none
+	body, _ := io.Pipe() // which fails after its Close
+	if _, err := tr.RoundTrip(sending(request(t.Context(), http.MethodPost), -1, body)); err == nil {
 		t.Fatal("no error")
 	}
 	if got := totals(tr); got != failure {
@@ -192,7 +192,7 @@ func TestAProxyThatAsksForCredentialsSaysNothingOfTheServer(t *testing.T) {
 	t.Parallel()
 	base := stub.Func(func(*http.Request) (*http.Response, error) { return nil, &fault.ProxyAuthError{Proxy: "proxy"} })
 	tr := newTransport(t, base, breaker.Config{})
-	if _, err := tr.RoundTrip(request(t.Context(), http.MethodGet)); err == nil { //nolint:bodyclose // there is none
+	if _, err := tr.RoundTrip(request(t.Context(), http.MethodGet)); err == nil {
 		t.Fatal("no error")
 	}
 	if got := totals(tr); got != ignored {

@@ -1,12 +1,13 @@
 package breaker
 
 import (
-	"github.com/retrip-go/retrip/internal/roundtrip"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A body is a response body that settles the permit of its request. Close may
@@ -19,38 +20,34 @@ type body struct {
 	seen     atomic.Bool // there were bytes
 	closed   atomic.Bool
 
-	stream    bool // a success is provisional
-	firstByte bool // makes a success, without an observer
-
 	mu       sync.Mutex // held while the observer is asked, not while the permit is settled
+	settling bool       // somebody settles the permit
+	begun    bool       // the observer said that it is a success so far
+	early    bool       // that is still to be settled
 	over     bool       // the observer is done
-	verdicts outbox[verdict]
-	few      [2]verdict // there are no more
+	byFirst  bool       // the first byte makes a success, without an observer
+	last     verdict    // what the observer said last; Undecided until then, and once it is settled
 }
 
-// A verdict is what an observer said.
+// A verdict is what an observer made of a body.
 type verdict struct {
-	outcome Outcome
-	early   bool          // the success of a stream: the observer goes on watching
-	well    bool          // the body came to a good end
+	outcome Outcome       // Undecided if there is none
 	limit   time.Duration // of ours, that reading ran into
 }
 
 // watch puts b in the place of resp's body.
 func (b *body) watch(resp *http.Response, o Observer) {
-	b.stream = isStream(resp)
 	if o == nil {
-		switch compressed := roundtrip.IsCompressed(resp.Header); {
-		case b.stream && compressed:
+		switch stream, compressed := isStream(resp), roundtrip.IsCompressed(resp.Header); {
+		case stream && compressed:
 			o = new(byteObserver)
-		case b.stream:
+		case stream:
 			o = new(eventObserver)
 		default:
-			b.firstByte = compressed
+			b.byFirst = compressed
 		}
 	}
 	b.observer = o
-	b.verdicts.items = b.few[:0]
 	b.left = -1
 	if resp.ContentLength > 0 {
 		b.left = resp.ContentLength
@@ -77,7 +74,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.seen.Store(true)
 	}
 	switch {
-	case len(data) > 0 && b.firstByte, b.whole(err):
+	case len(data) > 0 && b.byFirst, b.whole(err):
 		b.permit.Success()
 	case err != nil && b.closed.Load():
 		b.settleClosed()
@@ -122,7 +119,7 @@ func (b *body) settleClosed() {
 // says. That tells of changes of state: it is done without the lock.
 func (b *body) observe(data []byte, err error) {
 	if b.ask(data, err) {
-		b.verdicts.drain(&b.mu, b.settle)
+		drain(&b.mu, &b.settling, b.next, b.settle)
 	}
 }
 
@@ -142,22 +139,22 @@ func (b *body) ask(data []byte, err error) bool {
 	case err != nil:
 		b.end(err)
 	}
-	return len(b.verdicts.items) > 0
+	return b.early || b.last.outcome != Undecided
 }
 
 // learn takes a verdict of the observer on data.
 func (b *body) learn(outcome Outcome) {
-	if outcome == Undecided {
-		return
+	switch {
+	case outcome == Undecided:
+	case outcome == Success: // more may come, and turn it into a failure
+		b.begun, b.early = true, true
+	default:
+		b.over, b.last = true, verdict{outcome: outcome}
 	}
-	early := outcome == Success && b.stream
-	b.over = !early
-	b.verdicts.put(verdict{outcome: outcome, early: early})
 }
 
 // end tells the observer that nothing more comes.
 func (b *body) end(err error) {
-	b.over = true
 	v := verdict{outcome: b.observer.End(err)}
 	if err != nil {
 		over := callersVerdict(b.permit.req)
@@ -166,27 +163,41 @@ func (b *body) end(err error) {
 		}
 		v.limit = timeLimit(b.permit.req, err)
 	}
-	v.well = v.outcome == Success || v.outcome == Undecided && err == nil
-	b.verdicts.put(v)
+	switch {
+	case v.outcome != Undecided:
+	case b.begun && err == nil:
+		v.outcome = Success
+	default:
+		v.outcome = Ignored // but for a success so far
+	}
+	b.over, b.last = true, v
 }
 
-// settle settles the permit, or ends its provisional success.
+// next returns what the permit is still to be settled with.
+func (b *body) next() (v verdict, ok bool) {
+	if b.early {
+		b.early = false
+		return verdict{}, true
+	}
+	v = b.last
+	b.last = verdict{}
+	return v, v.outcome != Undecided
+}
+
+// settle settles the permit, for now if v is Undecided, or ends its success.
 func (b *body) settle(v verdict) {
 	switch {
-	case v.early:
+	case v.outcome == Undecided:
 		b.permit.succeedForNow()
 		return
 	case v.outcome == Failure:
 		b.permit.revoke(v.limit)
-	case v.well:
+	case v.outcome == Success:
 		b.permit.confirm()
 	default:
 		b.permit.keep()
 	}
-	if v.outcome == Undecided {
-		v.outcome = Ignored
-	}
-	b.permit.settle(v.outcome, 0, v.limit) // does nothing if there was a success
+	b.permit.settle(v.outcome, 0, v.limit) // does nothing if there was a success so far
 }
 
 // readVerdict judges an error of reading the response.

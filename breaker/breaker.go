@@ -56,15 +56,15 @@ type Snapshot struct {
 	Since time.Time `json:"since"` // when the breaker changed its state, or was made
 	Seq   uint64    `json:"seq"`   // of the last StateChange
 
-	// The outcomes in the window, while the breaker is closed. Up to fifteen
-	// successes may be missing, and as many of streams: the clock is not read
-	// for each.
+	// The outcomes in the window, while the breaker is closed. The clock is not
+	// read for each success: up to fifteen may be missing, or count for too
+	// long, and as many of streams.
 	Successes           uint64 `json:"successes"`
 	Failures            uint64 `json:"failures"`
-	ConsecutiveFailures int    `json:"consecutive_failures"`
+	ConsecutiveFailures int    `json:"consecutive_failures"` // that count in the row under way
 
 	ProbeAt time.Time `json:"probe_at,omitzero"` // zero unless the breaker is open
-	Probes  int       `json:"probes"`            // under way
+	Probes  int       `json:"probes"`            // that hold a place
 
 	Totals Totals `json:"totals"`
 }
@@ -136,8 +136,9 @@ type Breaker struct {
 	stale     atomic.Uint64
 	rejected  atomic.Uint64
 
-	mu sync.Mutex
-	m  machine
+	mu      sync.Mutex
+	m       machine
+	telling bool // somebody is telling the changes
 }
 
 // New returns a closed Breaker named cfg.Name. It does not use cfg's Key,
@@ -174,12 +175,16 @@ func (b *Breaker) time(at int64) time.Time { return b.start.Add(time.Duration(at
 // all returns the number of successes.
 func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
 
+// tally returns the successes so far.
+func (b *Breaker) tally() tally {
+	plain := b.plain.Load()
+	return tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+}
+
 // lock locks the machine, for what happens now.
 func (b *Breaker) lock() (now int64, t tally) {
 	b.mu.Lock()
-	now = b.now()
-	plain := b.plain.Load()
-	t = tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+	now, t = b.now(), b.tally()
 	b.m.roll(now, b.seen.Swap(t.all))
 	return now, t
 }
@@ -188,7 +193,7 @@ func (b *Breaker) lock() (now int64, t tally) {
 // the caller does so when all else is done, since callbacks may panic.
 func (b *Breaker) unlock() (w word, tells bool) {
 	w = b.publish()
-	tells = len(b.m.changes.items) > 0
+	tells = len(b.m.changes) > 0
 	b.mu.Unlock()
 	return w, tells
 }
@@ -303,7 +308,7 @@ func (b *Breaker) Snapshot() Snapshot {
 
 // tell tells the world of the machine's changes, in order and outside the
 // lock. Those that happen meanwhile are told by whoever is at it.
-func (b *Breaker) tell() { b.m.changes.drain(&b.mu, b.tellOne) }
+func (b *Breaker) tell() { drain(&b.mu, &b.telling, b.m.nextChange, b.tellOne) }
 
 func (b *Breaker) tellOne(c change) {
 	ctx := context.Background()
@@ -326,7 +331,7 @@ func (b *Breaker) tellOne(c change) {
 func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.m.idle(b.now())
+	return b.m.idle(b.now(), b.tally())
 }
 
 // A gate tells package retry what a Breaker would say.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,18 @@ func fail(t testing.TB, b *breaker.Breaker, n int) {
 	t.Helper()
 	for range n {
 		admit(t, b).Failure()
+	}
+}
+
+// apart is the time between two failures that both count in a row of five.
+const apart = 250 * time.Millisecond
+
+// failApart lets n requests fail, of which each counts in a row of five.
+func failApart(t testing.TB, b *breaker.Breaker, n int) {
+	t.Helper()
+	for range n {
+		time.Sleep(apart)
+		fail(t, b, 1)
 	}
 }
 
@@ -87,25 +100,28 @@ func TestOpening(t *testing.T) {
 		steps []step
 		want  breaker.State
 	}{
-		"four failures in a row":          {steps: []step{{"ffff", 0}}, want: breaker.Closed},
-		"five failures in a row":          {steps: []step{{"fffff", 0}}, want: breaker.Open},
-		"a success ends a run":            {steps: []step{{"ffffsffff", 0}}, want: breaker.Closed},
-		"what is ignored does not":        {steps: []step{{"ffffif", 0}}, want: breaker.Open},
-		"what is ignored is no outcome":   {steps: []step{{"iiiiiiiiiiiiiiiiiiiiiiiiifffff", 0}}, want: breaker.Open},
-		"a lower threshold":               {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 0}}, want: breaker.Open},
-		"threshold off":                   {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"ffffffffff", 0}}, want: breaker.Closed},
-		"busy: five in an instant":        {steps: []step{{"ssssssssssssssssssssfffff", 0}}, want: breaker.Closed},
-		"busy: five over a second":        {steps: []step{{"ssssssssssssssssssss", 0}, {"fffff", 250 * ms}}, want: breaker.Open},
-		"busy: five, just under a second": {steps: []step{{"ssssssssssssssssssss", 0}, {"fffff", 249 * ms}}, want: breaker.Closed},
-		"half fail":                       {steps: []step{{"sfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Open},
-		"half fail, too few outcomes":     {steps: []step{{"sfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
-		"half fail in an instant":         {steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 0}}, want: breaker.Closed},
-		"less than half fail":             {steps: []step{{"ssfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
-		"a lower ratio":                   {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssssf", 0}, {"sf", 1000 * ms}, {"f", 0}}, want: breaker.Open},
-		"exactly a ratio":                 {cfg: breaker.Config{FailureThreshold: -1, FailureRatio: 0.28, MinRequests: 25}, steps: []step{{"ssssssssssssssssss", 0}, {"fffffff", 200 * ms}}, want: breaker.Open},
-		"ratio off":                       {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{"sfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsfsf", 100 * ms}}, want: breaker.Closed},
-		"all out of the window":           {steps: []step{{"ssssssssssssssssssss", 0}, {"i", 75 * time.Second}, {"fffff", 0}}, want: breaker.Open},
-		"the ratio forgets":               {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssssf", 0}}, want: breaker.Closed},
+		"four failures in a row":        {steps: []step{{"ffff", 250 * ms}}, want: breaker.Closed},
+		"five failures in a row":        {steps: []step{{"fffff", 250 * ms}}, want: breaker.Open},
+		"a success ends a row":          {steps: []step{{"ffffsffff", 250 * ms}}, want: breaker.Closed},
+		"what is ignored does not":      {steps: []step{{"fifififif", 250 * ms}}, want: breaker.Open},
+		"what is ignored is no outcome": {steps: []step{{"iiiiiiiiiiiiiiiiiiiiiiiii", 0}, {"fffff", 250 * ms}}, want: breaker.Open},
+		"just under a second":           {steps: []step{{"fffff", 249 * ms}}, want: breaker.Closed},
+		"many in just under a second":   {steps: []step{{strings.Repeat("f", 1000), ms}}, want: breaker.Closed},
+		"many in a second":              {steps: []step{{strings.Repeat("f", 1001), ms}}, want: breaker.Open},
+		"a threshold of one":            {cfg: breaker.Config{FailureThreshold: 1}, steps: []step{{"f", 0}}, want: breaker.Open},
+		"a threshold of two":            {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 1000 * ms}}, want: breaker.Open},
+		"a threshold of two, too early": {cfg: breaker.Config{FailureThreshold: 2}, steps: []step{{"ff", 999 * ms}}, want: breaker.Closed},
+		"threshold off":                 {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"ffffffffff", 250 * ms}}, want: breaker.Closed},
+		"busy: five over a second":      {steps: []step{{strings.Repeat("s", 20), 0}, {"fffff", 250 * ms}}, want: breaker.Open},
+		"half fail":                     {steps: []step{{strings.Repeat("sf", 25), 100 * ms}}, want: breaker.Open},
+		"half fail, too few outcomes":   {steps: []step{{strings.Repeat("sf", 9), 400 * ms}}, want: breaker.Closed},
+		"half fail, but not for long":   {steps: []step{{strings.Repeat("sf", 10), 100 * ms}, {strings.Repeat("sf", 9), 100 * ms}}, want: breaker.Closed},
+		"half fail in an instant":       {steps: []step{{strings.Repeat("sf", 100), 0}}, want: breaker.Closed},
+		"less than half fail":           {steps: []step{{"ss" + strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
+		"a lower ratio":                 {cfg: breaker.Config{FailureRatio: 0.25, MinRequests: 8}, steps: []step{{"ssssss", 0}, {strings.Repeat("sf", 7), 300 * ms}}, want: breaker.Open},
+		"exactly a ratio":               {cfg: breaker.Config{FailureThreshold: -1, FailureRatio: 0.28, MinRequests: 25}, steps: []step{{strings.Repeat("s", 18), 0}, {"fffffff", 100 * ms}, {strings.Repeat("ssf", 6), 300 * ms}}, want: breaker.Open},
+		"ratio off":                     {cfg: breaker.Config{FailureRatio: -1}, steps: []step{{strings.Repeat("sf", 30), 100 * ms}}, want: breaker.Closed},
+		"the ratio forgets":             {cfg: breaker.Config{FailureThreshold: -1}, steps: []step{{"fffffffff", 200 * ms}, {"i", 75 * time.Second}, {"ssssssssss", 0}, {"f", 0}}, want: breaker.Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, test.cfg, func(t *testing.T, b *breaker.Breaker) {
@@ -114,7 +130,11 @@ func TestOpening(t *testing.T) {
 						if i+j > 0 {
 							time.Sleep(step.every)
 						}
-						switch p := admit(t, b); outcome {
+						var p breaker.Permit
+						if b.Allow(&p) != nil {
+							break // it is open
+						}
+						switch outcome {
 						case 's':
 							p.Success()
 						case 'f':
@@ -137,11 +157,11 @@ func TestClosedOpenHalfOpenClosed(t *testing.T) {
 		OnStateChange: func(c breaker.StateChange) { changes = append(changes, c) },
 	}, func(t *testing.T, b *breaker.Breaker) {
 		start := time.Now()
-		fail(t, b, 5)
-		if r := wantRefusal(t, b); r.RetryAfter != 30*time.Second || r.Key != "x" {
+		failApart(t, b, 5)
+		if r := wantRefusal(t, b); r.RetryAfter != 5*time.Second || r.Key != "x" {
 			t.Errorf("refused with %+v", r)
 		}
-		time.Sleep(30*time.Second - 1)
+		time.Sleep(5*time.Second - 1)
 		wantState(t, b, breaker.Open)
 		if r := wantRefusal(t, b); r.RetryAfter != 1 {
 			t.Errorf("refused for %v", r.RetryAfter)
@@ -150,22 +170,18 @@ func TestClosedOpenHalfOpenClosed(t *testing.T) {
 		wantState(t, b, breaker.HalfOpen)
 		fail(t, b, 1)
 		wantState(t, b, breaker.Open)
-		time.Sleep(30 * time.Second)
-		succeed(t, b, 1)
+		time.Sleep(10 * time.Second)
 		wantState(t, b, breaker.HalfOpen)
 		succeed(t, b, 1)
 		wantState(t, b, breaker.Closed)
-		// Nothing is left of what was before.
-		fail(t, b, 4)
-		wantState(t, b, breaker.Closed)
 
-		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+		at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 		want := []breaker.StateChange{
-			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(0), Seq: 1, Reason: "failures_in_a_row"},
-			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(30), Seq: 2, Reason: "open_duration_over"},
-			{Key: "x", From: breaker.HalfOpen, To: breaker.Open, At: at(30), Seq: 3, Reason: "probe_failed"},
-			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(60), Seq: 4, Reason: "open_duration_over"},
-			{Key: "x", From: breaker.HalfOpen, To: breaker.Closed, At: at(60), Seq: 5, Reason: "probes_succeeded"},
+			{Key: "x", From: breaker.Closed, To: breaker.Open, At: at(1250), Seq: 1, Reason: "failures_in_a_row"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(6250), Seq: 2, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Open, At: at(6250), Seq: 3, Reason: "probe_failed"},
+			{Key: "x", From: breaker.Open, To: breaker.HalfOpen, At: at(16250), Seq: 4, Reason: "open_duration_over"},
+			{Key: "x", From: breaker.HalfOpen, To: breaker.Closed, At: at(16250), Seq: 5, Reason: "probes_succeeded"},
 		}
 		if !slices.EqualFunc(changes, want, func(a, b breaker.StateChange) bool {
 			return a.At.Equal(b.At) && a.Key == b.Key && a.From == b.From && a.To == b.To && a.Seq == b.Seq && a.Reason == b.Reason
@@ -184,19 +200,6 @@ func TestFiftyFailuresWithinSixMillisecondsDoNotOpenABusyKey(t *testing.T) {
 			time.Sleep(120 * time.Microsecond)
 		}
 		wantState(t, b, breaker.Closed)
-	})
-}
-
-func TestASecondOfNothingButFailuresOpensABusyKey(t *testing.T) {
-	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
-		succeed(t, b, 1000)
-		for range 1000 {
-			fail(t, b, 1)
-			time.Sleep(time.Millisecond)
-		}
-		wantState(t, b, breaker.Closed)
-		fail(t, b, 1)
-		wantState(t, b, breaker.Open)
 	})
 }
 
@@ -243,19 +246,19 @@ func TestHalfOpenAdmitsMaxProbes(t *testing.T) {
 		for range 3 {
 			admit(t, b)
 		}
-		if r := wantRefusal(t, b); r.RetryAfter != 60*time.Second {
-			t.Errorf("refused for %v, want until a place is free", r.RetryAfter)
+		if r := wantRefusal(t, b); r.RetryAfter != 30*time.Second {
+			t.Errorf("refused for %v, want until a place runs out", r.RetryAfter)
 		}
 	})
 }
 
 func TestProbesThatAreNeverSettledDoNotWedge(t *testing.T) {
-	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+	virtual(t, breaker.Config{SuccessThreshold: 2}, func(t *testing.T, b *breaker.Breaker) {
 		b.Trip()
 		time.Sleep(30 * time.Second)
 		slow := admit(t, b)
 		_ = wantRefusal(t, b)
-		time.Sleep(60 * time.Second)
+		time.Sleep(30 * time.Second)
 		admit(t, b).Success()
 		wantState(t, b, breaker.HalfOpen)
 		// The slow one's outcome still counts.
@@ -269,7 +272,8 @@ func TestAnExpiredProbeDoesNotFreeItsSuccessorsPlace(t *testing.T) {
 		b.Trip()
 		time.Sleep(30 * time.Second)
 		slow := admit(t, b)
-		time.Sleep(60 * time.Second)
+		time.Sleep(30 * time.Second)
+		admit(t, b)
 		admit(t, b)
 		slow.Ignore()
 		_ = wantRefusal(t, b)
@@ -277,12 +281,12 @@ func TestAnExpiredProbeDoesNotFreeItsSuccessorsPlace(t *testing.T) {
 }
 
 func TestLateOutcomesDoNotCount(t *testing.T) {
-	virtual(t, breaker.Config{SuccessThreshold: 1}, func(t *testing.T, b *breaker.Breaker) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		late := []*breaker.Permit{admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b)}
-		fail(t, b, 5)
+		failApart(t, b, 5)
 		late[0].Success()
 		wantState(t, b, breaker.Open)
-		time.Sleep(30 * time.Second)
+		time.Sleep(5 * time.Second)
 		probe := admit(t, b)
 		late[1].Failure()
 		wantState(t, b, breaker.HalfOpen)
@@ -290,13 +294,14 @@ func TestLateOutcomesDoNotCount(t *testing.T) {
 		wantState(t, b, breaker.HalfOpen)
 		probe.Success()
 		wantState(t, b, breaker.Closed)
-		fail(t, b, 4)
+		failApart(t, b, 1)
+		time.Sleep(apart)
 		late[3].Failure()
 		late[4].Success()
 		wantState(t, b, breaker.Closed)
 		fail(t, b, 1)
 		wantState(t, b, breaker.Open)
-		if got, want := b.Snapshot().Totals, (breaker.Totals{Success: 1, Failure: 10, Stale: 5}); got != want {
+		if got, want := b.Snapshot().Totals, (breaker.Totals{Success: 1, Failure: 7, Stale: 5}); got != want {
 			t.Errorf("totals %+v, want %+v", got, want)
 		}
 	})
@@ -330,14 +335,16 @@ func TestOpensUntilTheHintOfTheFailure(t *testing.T) {
 		hint time.Duration
 		want time.Duration
 	}{
-		"no hint":    {0, 30 * time.Second},
-		"shorter":    {2 * time.Second, 2 * time.Second},
+		"no hint":    {0, 5 * time.Second},
+		"negative":   {-time.Hour, 5 * time.Second},
+		"shorter":    {time.Millisecond, 5 * time.Second},
 		"longer":     {90 * time.Second, 90 * time.Second},
 		"far longer": {time.Hour, 120 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
-				fail(t, b, 4)
+				failApart(t, b, 4)
+				time.Sleep(apart)
 				admit(t, b).Settle(breaker.Failure, test.hint)
 				if r := wantRefusal(t, b); r.RetryAfter != test.want {
 					t.Errorf("open for %v, want %v", r.RetryAfter, test.want)
@@ -365,34 +372,12 @@ func TestStateWithinOnStateChangeReturns(t *testing.T) {
 				b.Reset() // told after this call
 			}
 		}})
-		fail(t, b, 5)
+		failApart(t, b, 5)
 		wantState(t, b, breaker.Closed)
 		if !slices.Equal(seqs, []uint64{1, 2}) {
 			t.Errorf("told of %v", seqs)
 		}
 	})
-}
-
-func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {
-	t.Parallel()
-	var told int
-	b := newBreaker(t, breaker.Config{OnStateChange: func(breaker.StateChange) {
-		if told++; told == 1 {
-			panic("boom")
-		}
-	}})
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("the panic was swallowed")
-			}
-		}()
-		b.Trip()
-	}()
-	b.Reset()
-	if told != 2 {
-		t.Errorf("told %d times, want 2", told)
-	}
 }
 
 func TestChangesAreToldInOrder(t *testing.T) {
@@ -419,15 +404,13 @@ func TestChangesAreToldInOrder(t *testing.T) {
 }
 
 func TestAStateKnowsNothingOfTheOneBefore(t *testing.T) {
-	virtual(t, breaker.Config{FailureThreshold: -1, MinRequests: 10}, func(t *testing.T, b *breaker.Breaker) {
-		succeed(t, b, 3)
-		fail(t, b, 3)
-		time.Sleep(time.Second)
-		fail(t, b, 3)
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		succeed(t, b, 30)
+		failApart(t, b, 4)
 		b.Reset()
-		fail(t, b, 9)
+		failApart(t, b, 4)
 		wantState(t, b, breaker.Closed)
-		if s := b.Snapshot(); s.Successes != 0 || s.Failures != 9 {
+		if s := b.Snapshot(); s.Successes != 0 || s.Failures != 4 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -451,7 +434,7 @@ func TestSnapshotAsJSON(t *testing.T) {
 		fail(t, b, 2)
 		admit(t, b).Ignore()
 		const want = `{"key":"x","state":"closed","since":"2000-01-01T00:00:00Z","seq":0,"successes":3,"failures":2,` +
-			`"consecutive_failures":2,"probes":0,` +
+			`"consecutive_failures":1,"probes":0,` +
 			`"totals":{"success":3,"failure":2,"ignored":1,"stale":0,"rejected":0}}`
 		s := b.Snapshot()
 		s.Since = s.Since.UTC()

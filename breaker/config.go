@@ -34,46 +34,64 @@ const (
 // [Transport] is made; later changes to it have no effect.
 type Config struct {
 	// FailureThreshold is the number of failures in a row that opens a
-	// breaker; any success in between ends the row. The attempts of one call
-	// count once in it. 0 means 5, negative turns the rule off.
+	// breaker. Failures that come together count as one: the next one counts
+	// when 1 s / (FailureThreshold - 1) has passed, so that a row lasts a second
+	// at least. The attempts of one call count once in it, and not at all if the
+	// first of them failed together with another. A row ends with the success
+	// of a request that was admitted in it; a stream's must have ended well.
+	// With 1 the first failure opens the breaker. 0 means 5, negative turns the
+	// rule off.
 	FailureThreshold int
 
-	// FailureRatio is the share of failures among the outcomes in the Window
-	// that opens a breaker, once there are MinRequests of them. It is at most
-	// 1; 0 means 0.5, negative turns the rule off.
+	// FailureRatio is the share of failures that opens a breaker, among at
+	// least MinRequests outcomes in the Window. It must hold also for the
+	// outcomes of the last two seconds alone, or for the last five where those
+	// are fewer, and it must go on to hold: at five failures at least half a
+	// second apart, without one between at which it does not. In a half-open
+	// breaker in which a place has run out, it is the share of the probes that
+	// may not fail before their places run out; see ProbeTimeout. It is at
+	// most 1; 0 means 0.5, negative turns the rule off.
 	FailureRatio float64
 
-	// MinRequests is the number of outcomes in the Window from which on a key
-	// counts as busy: from there the FailureRatio holds, and failures open a
-	// breaker only if they lie at least a second apart. It is at most 10,000;
-	// 0 means 10.
+	// MinRequests is the number of outcomes in the Window from which on the
+	// FailureRatio holds. After so many successes that ended well, a breaker
+	// that has closed is as one that was never open. It is at most 10,000; 0
+	// means 20.
 	MinRequests int
 
 	// Window is how far back outcomes are looked at, in steps of a tenth of
-	// it. It is at most 24 hours; 0 means 60 s.
+	// it. After a Window without a failure, a breaker that has closed is as one
+	// that was never open. It is at most 24 hours; 0 means 60 s.
 	Window time.Duration
 
-	// OpenDuration is how long a breaker stays open when the failure that
-	// opened it did not ask for another wait. It is at most 24 hours; 0 means
-	// 30 s.
+	// OpenDuration is the longest that failures alone keep a breaker open. It
+	// is open for 5 s, or for OpenDuration if that is shorter, and after each
+	// probe that fails for twice as long, up to OpenDuration. A failure that
+	// asks for a longer wait gets it. Neither opens it for more than 120 s.
+	// Trip opens it for OpenDuration. It is at most 24 hours; 0 means 30 s.
 	OpenDuration time.Duration
 
-	// ProbeTimeout is how long a probe keeps its place. A probe that takes
-	// longer goes on, and its outcome counts, but another may be made. It is
-	// at most 24 hours; 0 means 60 s.
+	// ProbeTimeout is how long a probe holds its place in a half-open breaker.
+	// A probe that takes longer goes on, and its outcome counts, but the number
+	// of places doubles, up to 1,000: long calls are no reason to refuse all
+	// others. When 64 places have run out the breaker closes. ProbeTimeout is
+	// at most 24 hours; 0 means for as long as the breaker was open, or for the
+	// longest time limit (as retry.Config.AttemptTimeout) that a failure since it
+	// was closed ran into, if that is longer.
 	ProbeTimeout time.Duration
 
 	// SuccessThreshold is the number of successful probes that closes a
 	// half-open breaker. 0 means 1.
 	SuccessThreshold int
 
-	// MaxProbes is the number of requests a half-open breaker lets through at
-	// the same time. It is at most 1,000; 0 means 1.
+	// MaxProbes is the number of requests that a half-open breaker lets through
+	// at the same time, at first; see ProbeTimeout. It is at most 1,000; 0
+	// means 1.
 	MaxProbes int
 
-	// MaxKeys is the number of breakers a Transport keeps. Beyond it the least
-	// recently used closed one is forgotten, or, where none is closed, the
-	// least recently used. It is at most 65,536; 0 means 1024.
+	// MaxKeys is the number of breakers that a Transport keeps. Beyond it the
+	// least recently used one is forgotten. Those that are open, or know of
+	// failures, are the last to go. It is at most 65,536; 0 means 1024.
 	MaxKeys int
 
 	// Name is the key of a Breaker made by New; a Transport names its breakers
@@ -83,7 +101,10 @@ type Config struct {
 	// Key returns the name of the breaker that watches over a request. It
 	// ends up in errors, logs and metrics, so it must hold no secrets. It must
 	// not change the request, and must be safe for concurrent use. nil means
-	// scheme and host in lower case, as "https://api.openai.com".
+	// scheme and host in lower case, as "https://api.openai.com". In the chain
+	// the endpoint follows, and the model and the target, as far as they are
+	// known: "https://api.openai.com chat gpt-4o". Of a model's name that is the
+	// first 128 bytes.
 	Key func(*http.Request) string
 
 	// Observe judges what an attempt came to, by the response and error the
@@ -100,7 +121,10 @@ type Config struct {
 
 	// OnStateChange is called after each transition, outside every lock, by
 	// the request that caused it, one call at a time for each breaker and in
-	// order. It may use the Breaker. nil means nobody is told.
+	// order. It may use the Breaker, and close the response that caused the
+	// transition. If it panics, so does what caused the transition: RoundTrip,
+	// Allow, Read, Close and so on; nothing else is lost. nil means nobody is
+	// told.
 	OnStateChange func(StateChange)
 
 	// Logger gets one line a transition: Warn when a breaker opens, else Info.
@@ -123,7 +147,7 @@ func (c Config) Validate() error {
 		value, max int
 		allowed    string
 	}{
-		{"MinRequests", c.MinRequests, maxMinRequests, "from 1 to 10000, or 0 for the default of 10"},
+		{"MinRequests", c.MinRequests, maxMinRequests, "from 1 to 10000, or 0 for the default of 20"},
 		{"SuccessThreshold", c.SuccessThreshold, c.SuccessThreshold, "at least 1, or 0 for the default of 1"},
 		{"MaxProbes", c.MaxProbes, maxProbes, "from 1 to 1000, or 0 for the default of 1"},
 		{"MaxKeys", c.MaxKeys, maxKeys, "from 1 to 65536, or 0 for the default of 1024"},
@@ -139,7 +163,7 @@ func (c Config) Validate() error {
 	}{
 		{"Window", c.Window, "above 0 and at most 24h, or 0 for the default of 60s"},
 		{"OpenDuration", c.OpenDuration, "above 0 and at most 24h, or 0 for the default of 30s"},
-		{"ProbeTimeout", c.ProbeTimeout, "above 0 and at most 24h, or 0 for the default of 60s"},
+		{"ProbeTimeout", c.ProbeTimeout, "above 0 and at most 24h, or 0 for as long as the breaker was open"},
 	} {
 		if f.value < 0 || f.value > maxDuration {
 			return &ConfigError{f.name, f.value, f.allowed}

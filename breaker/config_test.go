@@ -83,9 +83,9 @@ func TestGoodConfig(t *testing.T) {
 
 func TestConfigIsCopied(t *testing.T) {
 	t.Parallel()
-	cfg := breaker.Config{FailureThreshold: 2}
+	cfg := breaker.Config{FailureThreshold: 1}
 	b := newBreaker(t, cfg)
 	cfg.FailureThreshold = 100
-	fail(t, b, 2)
+	fail(t, b, 1)
 	wantState(t, b, breaker.Open)
 }

@@ -19,11 +19,12 @@ var (
 
 // An OpenError says that a request was refused: nothing has been sent.
 type OpenError struct {
-	// Key names the breaker; by default the request's scheme and host.
+	// Key names the breaker, as Config.Key says.
 	Key string
 
 	// RetryAfter is the time until a probe may be made, by whichever request
-	// comes first.
+	// comes first. In a half-open breaker that may be sooner: when the probes
+	// under way have come to an end.
 	RetryAfter time.Duration
 }
 

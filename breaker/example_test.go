@@ -11,11 +11,11 @@ import (
 )
 
 func ExampleNew() {
-	b := breaker.New(breaker.Config{Name: "search", FailureThreshold: 3})
-	defer b.Close() //nolint:errcheck // nothing was registered
+	b := breaker.New(breaker.Config{Name: "search", FailureThreshold: 1}) // one failure is enough
+	defer b.Close()                                                       //nolint:errcheck // nothing was registered
 
 	search := func() error { return errors.New("connection refused") }
-	for range 4 {
+	for range 2 {
 		var p breaker.Permit
 		if err := b.Allow(&p); err != nil {
 			fmt.Println("not tried:", errors.Is(err, breaker.ErrOpen))
@@ -32,8 +32,6 @@ func ExampleNew() {
 
 	// Output:
 	// failed: connection refused
-	// failed: connection refused
-	// failed: connection refused
 	// not tried: true
 	// open
 }
@@ -45,10 +43,11 @@ func ExampleNewTransport() {
 	defer down.Close()
 
 	client := &http.Client{Transport: breaker.NewTransport(nil, breaker.Config{
-		OnStateChange: func(c breaker.StateChange) { fmt.Println(c.From, "→", c.To, "for", c.Reason) },
+		FailureThreshold: 1, // with more, failing must last for a second
+		OnStateChange:    func(c breaker.StateChange) { fmt.Println(c.From, "→", c.To, "for", c.Reason) },
 	})}
 	defer client.CloseIdleConnections()
-	for range 6 {
+	for range 2 {
 		resp, err := client.Get(down.URL) //nolint:noctx // as short as an example should be
 		var refused *breaker.OpenError
 		if errors.As(err, &refused) {
@@ -65,11 +64,7 @@ func ExampleNewTransport() {
 	}
 
 	// Output:
-	// 503
-	// 503
-	// 503
-	// 503
 	// closed → open for failures_in_a_row
 	// 503
-	// not sent: try again in 30s
+	// not sent: try again in 5s
 }

@@ -24,11 +24,11 @@ const (
 	longestOpen = 120 * time.Second // whatever the failure asked for
 )
 
-// What it takes to open a breaker. Evidence needs time: what is over within two
-// seconds, as a restart, is mended by retries, and an open breaker would only
-// refuse the calls that they would save.
+// What it takes to open a breaker. Evidence needs time: what fails together fails
+// for one reason, and an open breaker would refuse the calls that retries save.
 const (
-	evidence    = 2 * time.Second // at least, between the first failure that counts and the one that opens
+	rowLasts    = time.Second     // at least, from the first failure in a row that counts to the one that opens
+	ratioLasts  = 2 * time.Second // at least, for which the share of failures stays too high
 	justNow     = 2 * time.Second // the ratio must hold for these outcomes alone, too
 	leashLength = 2               // failures in a row, soon after a breaker closed
 )
@@ -60,7 +60,7 @@ type machine struct {
 	succeeded int    // probes
 
 	seq     uint64
-	changes outbox[change] // not yet told
+	changes []change // not yet told
 }
 
 type change struct {
@@ -187,7 +187,7 @@ func (m *machine) failClosed(now int64, t tally, f failure) {
 	m.window.fail()
 	m.recent.fail()
 	m.latest.fail(t.all)
-	m.row.fail(now, gap(m.cfg.FailureThreshold), f)
+	m.row.fail(now, gap(rowLasts, m.cfg.FailureThreshold), f)
 	switch {
 	case m.rowIsLong():
 		m.open(now, t, f, reasonFailuresInARow)
@@ -207,9 +207,9 @@ func (m *machine) forgive() {
 	m.step, m.leashed = int64(min(firstStep, m.cfg.OpenDuration)), false
 }
 
-// gap is the time between two failures of so many that must take as long as
-// evidence does. What fails closer together fails for one reason.
-func gap(failures int) int64 { return int64(evidence) / int64(max(failures-1, 1)) }
+// gap is how far apart failures must lie to count, so that so many of them take
+// as long as evidence must last.
+func gap(lasts time.Duration, failures int) int64 { return int64(lasts) / int64(max(failures-1, 1)) }
 
 func (m *machine) rowIsLong() bool {
 	enough := m.cfg.FailureThreshold
@@ -220,14 +220,14 @@ func (m *machine) rowIsLong() bool {
 }
 
 // ratioStaysHigh reports whether the share of failures opens the breaker. It must
-// be high for as long as a row must last: at five failures that are as far apart,
-// with none between them at which it was not.
+// stay high for a while: at five failures that lie apart, with none between them at
+// which it was not. Else the burst that a limiter sheds would open it.
 func (m *machine) ratioStaysHigh(now int64, t tally) bool {
 	if !m.ratioIsHigh(now, t) {
 		m.high = row{}
 		return false
 	}
-	m.high.fail(now, gap(lately), failure{})
+	m.high.fail(now, gap(ratioLasts, lately), failure{})
 	return m.high.counted >= lately
 }
 
@@ -279,10 +279,19 @@ func (m *machine) reset(now int64, t tally) {
 func (m *machine) move(to State, now int64, t tally, reason string) {
 	if m.state != to {
 		m.seq++
-		m.changes.put(change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
+		m.changes = append(m.changes, change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
 		m.state, m.since = to, now
 	}
 	m.begin(now, t)
+}
+
+// nextChange returns the oldest change that is not yet told.
+func (m *machine) nextChange() (c change, ok bool) {
+	if len(m.changes) == 0 {
+		return change{}, false
+	}
+	c, m.changes = m.changes[0], m.changes[1:]
+	return c, true
 }
 
 // begin begins a generation, in which nothing has been counted yet.
@@ -337,9 +346,10 @@ func (m *machine) refusesFor(now int64) time.Duration {
 	return 0
 }
 
-// idle reports whether the breaker is closed and knows of no failures.
-func (m *machine) idle(now int64) bool {
-	if m.state != Closed || m.row.number != 0 || m.leashed {
+// idle reports whether the breaker is closed, knows of no failures and is on no
+// leash.
+func (m *machine) idle(now int64, t tally) bool {
+	if m.state != Closed || m.row.number != 0 || m.leashed && !m.healthy(now, t) {
 		return false
 	}
 	_, failures := m.window.counts(now, 0)

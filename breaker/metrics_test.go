@@ -78,8 +78,8 @@ func TestMetrics(t *testing.T) {
 			{400, "", 0},
 			{429, "", 0},
 			{500, "", 1500 * time.Millisecond},
-			{500, "", 0},
-			{500, "", 0},
+			{500, "", time.Second},
+			{500, "", time.Second},
 			{0, "", 0}, // rejected
 		}
 		code, content, body := 0, "", io.Reader(nil)
@@ -247,8 +247,8 @@ func TestLog(t *testing.T) {
 		}
 		return a
 	}}))
-	b := newBreaker(t, breaker.Config{Name: "x", Logger: logger})
-	fail(t, b, 5)
+	b := newBreaker(t, breaker.Config{Name: "x", Logger: logger, FailureThreshold: 1})
+	fail(t, b, 1)
 	b.Reset()
 	const want = `level=WARN msg="circuit breaker changed its state" key=x from=closed to=open reason=failures_in_a_row seq=1
 level=INFO msg="circuit breaker changed its state" key=x from=open to=closed reason=reset seq=2

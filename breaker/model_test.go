@@ -2,6 +2,7 @@ package breaker_test
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
@@ -11,9 +12,12 @@ import (
 const (
 	firstStep    = 5 * time.Second   // for which a breaker opens at first, at most
 	longestOpen  = 120 * time.Second // for which a failure opens it
-	recently     = 2 * time.Second   // how far back the ratio must hold by itself
-	fewRecent    = 5                 // or among so many outcomes, if there were fewer
-	steps        = 10                // in which a window forgets
+	rowLasts     = time.Second       // at least, until it opens
+	ratioHolds   = 5                 // times, so far apart, until it opens
+	ratioSpacing = 500 * time.Millisecond
+	recently     = 2 * time.Second // how far back the ratio must hold by itself
+	fewRecent    = 5               // or among so many outcomes, if there were fewer
+	steps        = 10              // in which a window forgets
 	mostPlaces   = 1000
 	enoughRanOut = 64 // places, for a half-open breaker to close
 )
@@ -37,6 +41,7 @@ type model struct {
 	// While closed.
 	outcomes []outcome // in order of counting
 	row      row
+	highs    map[high]bool // what the breaker may make of the ratio so far
 
 	// Since it closed, for the step and the leash to go back.
 	quietSince time.Duration // when it closed, or failed last
@@ -54,6 +59,7 @@ type model struct {
 	allowed   int     // places, taken or free
 	ranOut    int
 	succeeded int
+	failed    int // of the probes, without opening it
 
 	slack    int // successes of a kind that may be without a time
 	admitted int
@@ -75,6 +81,7 @@ const notYet = time.Duration(math.MaxInt64)
 // A row is one of failures without a success between them.
 type row struct {
 	counted []counted
+	calls   map[int]bool  // that have failed in it, counted or not
 	began   int           // how many requests had been admitted then
 	limit   time.Duration // the longest of ours that one of its failures ran into
 }
@@ -82,6 +89,12 @@ type row struct {
 type counted struct {
 	at   time.Duration
 	call int
+}
+
+// A high is for how long the ratio has held at each failure.
+type high struct {
+	times int           // that count
+	last  time.Duration // of them
 }
 
 type place struct {
@@ -161,6 +174,12 @@ func (m *model) taken(now time.Duration) (taken []place) {
 		}
 	}
 	return taken
+}
+
+// holdsPlace reports whether a probe has its place still, or did not lose it
+// before anybody noticed.
+func (m *model) holdsPlace(t *ticket) bool {
+	return slices.ContainsFunc(m.places, func(p place) bool { return p.of == t })
 }
 
 func (m *model) firstDeadline() time.Duration {
@@ -300,8 +319,7 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	}
 	m.totals.Failure++
 	if m.state == breaker.HalfOpen {
-		m.step = min(2*m.step, m.cfg.OpenDuration)
-		m.open(now, "probe_failed", e.retryAfter, max(m.limit, e.limit))
+		m.failProbe(now, t, e)
 		return
 	}
 	m.quieten(now)
@@ -312,7 +330,7 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	reason := ""
 	if m.rowOpens() {
 		reason = "failures_in_a_row"
-	} else if must, may := m.ratioOpens(now); must || may && done != "" {
+	} else if m.ratioOpens(now, done) {
 		reason = "failure_ratio"
 	}
 	if reason != "" {
@@ -321,28 +339,27 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 }
 
 // addToRow adds a failure to the row, where it counts unless it comes together
-// with the last that did, or is of a call that has one there.
+// with the last that did, or is of a call that has failed in it before.
 func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
 	m.row.limit = max(m.row.limit, limit)
+	if call != 0 && m.row.calls[call] {
+		return
+	}
+	if m.row.calls == nil {
+		m.row.calls = map[int]bool{}
+	}
+	m.row.calls[call] = true
 	if n := len(m.row.counted); n == 0 {
 		m.row.began = m.admitted
 	} else if now-m.row.counted[n-1].at < m.spacing() {
 		return
-	}
-	for _, f := range m.row.counted {
-		if call != 0 && f.call == call {
-			return
-		}
 	}
 	m.row.counted = append(m.row.counted, counted{at: now, call: call})
 }
 
 // spacing is how far apart the failures lie that count in a row.
 func (m *model) spacing() time.Duration {
-	if m.cfg.FailureThreshold < 2 {
-		return 0
-	}
-	return time.Second / time.Duration(m.cfg.FailureThreshold-1)
+	return rowLasts / time.Duration(max(1, m.cfg.FailureThreshold-1))
 }
 
 func (m *model) rowOpens() bool {
@@ -356,9 +373,54 @@ func (m *model) rowOpens() bool {
 	return len(m.row.counted) >= threshold
 }
 
-// ratioOpens reports whether the latest failure must open the breaker for the
-// ratio, or may, by how old the breaker takes its successes to be.
-func (m *model) ratioOpens(now time.Duration) (must, may bool) {
+// failProbe opens the breaker again. Once places have run out there are many
+// probes, of which one that fails before its place runs out does not say much.
+func (m *model) failProbe(now time.Duration, t *ticket, e ending) {
+	held := m.holdsPlace(t)
+	m.leave(t)
+	m.failed++
+	all := m.ranOut + len(m.places) + m.succeeded + m.failed
+	if held && m.ranOut > 0 && m.cfg.FailureRatio > 0 && !m.isRatio(m.failed, all) {
+		return
+	}
+	m.step = min(2*m.step, m.cfg.OpenDuration)
+	m.open(now, "probe_failed", e.retryAfter, max(m.limit, e.limit))
+}
+
+// ratioOpens reports whether the latest failure opens the breaker for the ratio,
+// which must have held at some failures in turn. By how old the breaker takes its
+// successes to be, it may have held or not.
+func (m *model) ratioOpens(now time.Duration, done string) bool {
+	must, may := m.ratioIsHigh(now)
+	before := m.highs
+	if len(before) == 0 {
+		before = map[high]bool{{}: true}
+	}
+	m.highs = map[high]bool{}
+	opens := false
+	for h := range before {
+		if !must {
+			m.highs[high{}] = true
+		}
+		if !may {
+			continue
+		}
+		if h.times == 0 || now-h.last >= ratioSpacing {
+			h.times++
+			h.last = now
+		}
+		if h.times == ratioHolds {
+			opens = true
+		} else {
+			m.highs[h] = true
+		}
+	}
+	return opens && (done != "" || len(m.highs) == 0)
+}
+
+// ratioIsHigh reports whether so many have failed, in the window and of the latest
+// alone, and whether the breaker may take it for so.
+func (m *model) ratioIsHigh(now time.Duration) (must, may bool) {
 	if m.cfg.FailureRatio < 0 {
 		return false, false
 	}
@@ -478,9 +540,9 @@ func (m *model) move(to breaker.State, now time.Duration, reason string) {
 	}
 	m.state = to
 	m.generation++
-	m.outcomes, m.row = nil, row{}
+	m.outcomes, m.row, m.highs = nil, row{}, nil
 	m.quietSince, m.endedWell = now, 0
-	m.places, m.allowed, m.ranOut, m.succeeded = nil, 0, 0, 0
+	m.places, m.allowed, m.ranOut, m.succeeded, m.failed = nil, 0, 0, 0, 0
 }
 
 // refusesFor returns for how long requests are certain to be refused: the place

@@ -44,16 +44,16 @@ type Observer interface {
 	// verdict as soon as it is known, Undecided until then and after that.
 	//
 	// With a verdict the Observer is done and hears nothing more, End
-	// included, but for one case: the Success of an event stream is
-	// provisional. The Observer then goes on watching, and may turn it into a
-	// Failure once.
+	// included, but for one case: a Success is provisional, because more may
+	// come. The Observer then goes on watching, and may turn it into a Failure
+	// once.
 	Data(p []byte) Outcome
 
 	// End says that nothing more comes: err is nil if the body was read to its
 	// end, ErrBodyClosed if the caller closed it before, else the error of
-	// reading it. Undecided leaves a stream's Success as it is; without one it
-	// is Ignored. A stream's Success ends a row of failures only when the
-	// stream ended well: if err is nil, or if End returns Success.
+	// reading it. Undecided leaves a Success as it is; without one it is
+	// Ignored. A Success ends a row of failures only when the body ended well:
+	// if err is nil, or if End returns Success.
 	//
 	// If the body broke off because the caller's context was over, what End
 	// returns is not used: the attempt is Ignored, or remains a Success.
@@ -66,7 +66,8 @@ type Observer interface {
 // nil Observer: their body is watched as follows.
 //
 //   - An event stream is a success at its first event with data, and a failure
-//     when it ends, breaks or sends an event named "error" before or after.
+//     when reading it fails, before or after. One that ends well is a success,
+//     whatever it holds.
 //   - Any other body is a success when it has been read to its end, or closed
 //     after some of it was read; a failure when reading it fails; and ignored
 //     when it is closed unread.
@@ -130,10 +131,7 @@ func (o *eventObserver) Data(p []byte) Outcome {
 	verdict := Undecided
 	o.events.Feed(p)
 	for o.events.Next() {
-		switch {
-		case string(o.events.Name()) == "error":
-			return Failure
-		case !o.started && (len(o.events.Data()) > 0 || o.events.Oversize()):
+		if !o.started && (len(o.events.Data()) > 0 || o.events.Oversize()) {
 			o.started = true
 			verdict = Success
 		}
@@ -141,7 +139,7 @@ func (o *eventObserver) Data(p []byte) Outcome {
 	return verdict
 }
 
-func (o *eventObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+func (o *eventObserver) End(err error) Outcome { return endOfStream(err) }
 
 // A byteObserver is the default Observer of streams it can't read.
 type byteObserver struct{ started bool }
@@ -154,13 +152,15 @@ func (o *byteObserver) Data([]byte) Outcome {
 	return Success
 }
 
-func (o *byteObserver) End(err error) Outcome { return endOfStream(err, o.started) }
+func (o *byteObserver) End(err error) Outcome { return endOfStream(err) }
 
-func endOfStream(err error, started bool) Outcome {
+// endOfStream judges the end of a stream of which nothing is known: it may tell
+// of whatever it likes, or of nothing.
+func endOfStream(err error) Outcome {
 	switch {
 	case err == ErrBodyClosed: //nolint:errorlint // never wrapped
 		return Undecided
-	case err != nil, !started:
+	case err != nil:
 		return Failure
 	default:
 		return Success

@@ -15,28 +15,30 @@ type row struct {
 }
 
 // rows numbers the rows of all breakers: a call carries the number of the row
-// it was counted in, and may meet several breakers.
+// that it failed in last, and may meet several breakers.
 var rows atomic.Uint64
 
 // fail takes a failure, which begins a row if none is under way. It counts if
-// gap has passed since the last that counted, and if the row has not counted
-// the same call before. What fails together fails for one reason, and so does
-// what fails again.
+// gap has passed since the last that counted: what fails together fails for one
+// reason. A call is in a row once, by the first of its attempts that failed in it,
+// whether that one counted or another that failed together with it: else the
+// retries of all calls that a restart has cut off would count one after the other.
 func (r *row) fail(now, gap int64, f failure) {
 	begins := r.number == 0
 	if begins {
 		*r = row{number: rows.Add(1)}
 	}
 	r.limit = max(r.limit, f.limit)
-	if !begins && now-r.last < gap || countedIn(r.number, f.call) {
+	again := failedIn(r.number, f.call)
+	if again || !begins && now-r.last < gap {
 		return
 	}
 	r.counted++
 	r.last = now
 }
 
-// countedIn reports whether c was counted in the row before, and notes that it is
-// from now on.
-func countedIn(row uint64, c *call.Call) bool {
+// failedIn reports whether an attempt of c failed in the row before, and notes
+// that one has.
+func failedIn(row uint64, c *call.Call) bool {
 	return c != nil && c.CountedRun.Swap(row) == row
 }

@@ -67,8 +67,9 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 			roundtrip.CloseBody(req)
 		}
 	}()
-	b := t.breakerOf(req)
-	if c := call.From(req.Context()); c != nil {
+	c := call.From(req.Context())
+	b := t.breakerOf(req, c)
+	if c != nil {
 		c.Gate = (*gate)(b)
 	}
 	if err := b.Allow(permit); err != nil {
@@ -144,27 +145,30 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
-// breakerOf returns the breaker that watches over a request. A call that says
+// breakerOf returns the breaker that watches over a request, which is part of
+// c, or of no call that is known. A call that says
 // what it is about has one for that: an overloaded model, or an endpoint that is
 // not there, says nothing of the others.
-func (t *Transport) breakerOf(req *http.Request) *Breaker {
+func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{host: t.cfg.Key(req)})
 	}
 	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
-	if c := call.From(req.Context()); c != nil {
+	if c != nil {
 		k.Subject = c.Subject
 	}
 	return t.keys.get(k)
 }
 
-// RefusesFor returns for how long requests like req would be refused from now
-// on; 0 if one would be let through.
+// RefusesFor returns for how long a request like req would be refused with an
+// OpenError from now on; 0 if it would be let through now, or a half-open
+// breaker may let it through. It sends nothing and counts nothing: it is for
+// whoever would have to wait, or to go elsewhere, before the request gets here.
 func (t *Transport) RefusesFor(req *http.Request) time.Duration {
 	if t.invalid != nil || req.URL == nil {
 		return 0
 	}
-	return (*gate)(t.breakerOf(req)).RefusesFor()
+	return (*gate)(t.breakerOf(req, call.From(req.Context()))).RefusesFor()
 }
 
 // Breaker returns the breaker of a name, as "https://api.openai.com" or, in the

@@ -107,7 +107,7 @@ func pick[T any](w *walk, from []T) T { return from[w.byte()%len(from)] }
 func TestABreakerIsItsModel(t *testing.T) {
 	t.Parallel()
 	reasons := map[string]int{}
-	for seed := range uint64(1000) {
+	for seed := range uint64(800) {
 		chance := rand.New(rand.NewPCG(seed, 1))
 		steps := make([]byte, 600)
 		for i := range steps {
@@ -172,7 +172,7 @@ func (w *walk) begin() {
 func (w *walk) differ(format string, args ...any) {
 	w.Helper()
 	brief := *w.m
-	brief.outcomes, brief.changes = nil, nil
+	brief.outcomes, brief.changes, brief.places = nil, nil, nil
 	w.Logf("after %v the model is %+v", w.now(), brief)
 	w.Fatalf(format+"\nafter\ngo test fuzz v1\n[]byte(%q)", append(args, w.all[:len(w.all)-len(w.rest)])...)
 }
@@ -189,7 +189,7 @@ func (w *walk) opened() string {
 }
 
 func (w *walk) step() {
-	switch which := w.byte() % 30; which {
+	switch which := w.byte() % 31; which {
 	case 0, 1:
 		w.allow()
 	case 2:
@@ -240,18 +240,29 @@ func (w *walk) step() {
 		w.letPlacesRunOut(1+w.byte()%8, (1+w.byte()%70)*pick(w, crowds))
 	case 27, 28:
 		w.streams(1+w.byte()%5, w.byte()%len(w.calls), w.byte())
+	case 29:
+		w.probeStream(w.byte())
 	default:
-		if w.byte()%4 > 0 {
-			return
-		}
-		if w.byte()%2 == 0 {
-			w.b.Trip()
-			w.m.trip(w.now())
-		} else {
-			w.b.Reset()
-			w.m.reset(w.now())
+		switch w.byte() % 12 {
+		case 0:
+			w.trip()
+		case 1:
+			time.Sleep(w.m.cfg.Window)
+			w.trip()
+		case 2:
+			w.reset()
 		}
 	}
+}
+
+func (w *walk) trip() {
+	w.b.Trip()
+	w.m.trip(w.now())
+}
+
+func (w *walk) reset() {
+	w.b.Reset()
+	w.m.reset(w.now())
 }
 
 func (w *walk) allow() *permit {
@@ -434,8 +445,9 @@ func (w *walk) endStream(how string) {
 	w.goOn(pick(w, open), how)
 }
 
-// streams makes streams that get their first event. Each bit of the pattern is one
-// that ends well, too, after the others have begun.
+// streams makes streams that get their first event. Each of the pattern's low bits
+// is one that ends well, too, after the others have begun; its high bits tell
+// whether the rest break.
 func (w *walk) streams(n, callNumber, pattern int) {
 	first := len(w.permits)
 	for range n {
@@ -447,11 +459,39 @@ func (w *walk) streams(n, callNumber, pattern int) {
 		w.compare()
 	}
 	for i, p := range begun {
-		if pattern>>i&1 > 0 {
+		switch {
+		case pattern>>i&1 > 0:
 			w.goOn(p, "")
-			w.compare()
+		case pattern >= 128:
+			time.Sleep(pick(w, sleeps[:7]))
+			w.goOn(p, "break")
 		}
+		w.compare()
 	}
+}
+
+// probeStream makes a stream that is a probe and breaks after its first event, in
+// the state that has come meanwhile.
+func (w *walk) probeStream(meanwhile int) {
+	if w.m.shows(w.now()) != breaker.HalfOpen {
+		return
+	}
+	first := len(w.permits)
+	w.beginStream(0)
+	if len(w.permits) == first {
+		return
+	}
+	w.goOn(w.permits[first], "event")
+	w.compare()
+	switch meanwhile % 4 {
+	case 0:
+		w.reset()
+	case 1:
+		w.letPlacesRunOut(9, 70)
+	case 2:
+		w.row(3, 0, breaker.Success)
+	}
+	w.goOn(w.permits[first], []string{"", "break"}[meanwhile/4%2])
 }
 
 // goOn brings a stream its first event, or its end.
@@ -482,6 +522,8 @@ func (w *walk) goOn(p *permit, how string) {
 		w.m.firstEvent(now, p.model)
 	case how == "cancel":
 		w.giveUp(p)
+	case !before && how == "":
+		w.m.settle(now, p.model, ending{outcome: breaker.Success}, "") // it may hold nothing
 	case !before:
 		w.m.settle(now, p.model, fails, w.opened())
 	case how == "":
@@ -540,7 +582,8 @@ func (w *walk) compare() {
 	w.Helper()
 	now := w.now()
 	if !slices.EqualFunc(w.told, w.m.changes, sameChange) {
-		w.differ("changes\n%+v\nof the model\n%+v", w.told, w.m.changes)
+		latest := func(c []breaker.StateChange) []breaker.StateChange { return c[max(0, len(c)-3):] }
+		w.differ("changes\n%+v\nof the model\n%+v", latest(w.told), latest(w.m.changes))
 	}
 	got, want := w.b.Snapshot(), w.m.snapshot(now)
 	if least, most := w.m.successes(now); int(got.Successes) >= least && int(got.Successes) <= most {

@@ -233,6 +233,9 @@ func (a *answer) event(m meaning) {
 			text: "the stream brought an error", Code: e.code, Type: e.kind,
 			errorType: fault.StreamError, outcome: "error_event", verdict: inBandVerdict(e, retry.ReasonStreamError),
 		})
+		if a.format.tells {
+			a.stream.done = true // the provider has said its last word: nothing is cut off
+		}
 	case corrupt:
 		a.fail(&AnswerError{
 			text:      "the stream brought an event that is no JSON",

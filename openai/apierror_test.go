@@ -33,7 +33,6 @@ var errorShapes = []struct {
 	{"TGI", `{"error":"sk-planted","error_type":"overloaded"}`, &apiError{kind: "overloaded"}},
 	{"Responses, event", `{"type":"error","sequence_number":1,"code":"server_error","message":"sk-planted","param":null}`, &apiError{code: "server_error"}},
 	{"Responses, event of the other kind", `{"type":"error","error":{"type":"tokens","code":"rate_limit_exceeded","message":"sk-planted"}}`, &apiError{code: "rate_limit_exceeded", kind: "tokens"}},
-	{"Responses, failed", `{"type":"response.failed","sequence_number":1,"response":{"id":"r","status":"failed","error":{"code":"server_error","message":"sk-planted"},"output":[]}}`, &apiError{code: "server_error"}},
 	{"Anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"sk-planted"}}`, &apiError{kind: "overloaded_error"}},
 	{"Gemini", `[{"error":{"code":429,"message":"sk-planted","status":"RESOURCE_EXHAUSTED"}}]`, &apiError{code: "429", kind: "RESOURCE_EXHAUSTED"}},
 	{"white space", " \r\n\t{ \"error\" : { \"code\" : \"x\" } }\n", &apiError{code: "x"}},
@@ -49,7 +48,6 @@ var errorShapes = []struct {
 	{"cut in a number", `{"error":{"type":"t","code":42`, &apiError{kind: "t"}},
 	{"cut in a nested code", `{"error":{"innererror":{"code":"a","x":[1`, &apiError{inner: "a"}},
 	{"cut in a key", `{"error":{"code":"a","ty`, &apiError{code: "a"}},
-	{"cut in a failed response", `{"type":"response.failed","response":{"error":{"code":"a"},"outp`, &apiError{code: "a"}},
 
 	{"no error: null", `{"id":"resp_1","status":"completed","error":null,"code":"x"}`, nil},
 	{"no error: an answer", `{"id":"c","object":"chat.completion","choices":[{"message":{"content":"{\"error\":1}"}}]}`, nil},

@@ -133,6 +133,25 @@ func TestACallWhoseOwnFailureOpensTheBreakerWaitsForNothing(t *testing.T) {
 	}
 }
 
+func TestACallThatTheBreakerRefusesWaitsForNoPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newChain(t, answers(reply(429, "slow down", "Retry-After", "20"), reply(200, `{"ok":true}`)), openai.Config{})
+		do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m"))
+		b := tr.Breaker(tr.Snapshot().Breakers[0].Key)
+		b.Trip()
+		start := time.Now()
+		wantOpen(t, do(t, tr, ask(t, t.Context(), "m")).err)
+		if time.Since(start) != 0 {
+			t.Errorf("refused after %v", time.Since(start))
+		}
+		b.Reset()
+		if got := do(t, tr, ask(t, t.Context(), "m")); got.status != 200 || time.Since(start) < 20*time.Second {
+			t.Errorf("%+v after %v: the pause was not waited out", got, time.Since(start))
+		}
+	})
+}
+
 func TestOneFailureIsTheErrorOfTheBase(t *testing.T) {
 	t.Parallel()
 	for name, req := range map[string]*http.Request{
@@ -187,7 +206,7 @@ func TestAServerThatDemandsACertificateIsAskedOnce(t *testing.T) {
 				t.Fatal("no transport")
 			}
 			base.TLSClientConfig.RootCAs = trust.TLSClientConfig.RootCAs
-			wantOneAttempt(t, base, srv.URL+"/v1/models")
+			_ = wantOneAttempt(t, base, srv.URL+"/v1/models")
 		})
 	}
 }

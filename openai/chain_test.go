@@ -421,7 +421,7 @@ func TestTheCallIsSeenByEveryHook(t *testing.T) {
 		{"/v1/chat/completions", `{"stream":true,"model":"gpt-5"}`, openai.Call{Endpoint: "chat", Model: "gpt-5", Stream: true}},
 		{"/v1/chat/completions", `{"model":"first","model":"last"}`, openai.Call{Endpoint: "chat", Model: "last"}},
 		{"/v1/embeddings", `{"model":"e","input":"x"}`, openai.Call{Endpoint: "embeddings", Model: "e"}},
-		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x"}`, openai.Call{Endpoint: "completions", Model: "d"}},
+		{"/openai/deployments/d/completions?api-version=1", `{"prompt":"x","model":"m"}`, openai.Call{Endpoint: "completions", Model: "d"}},
 		{"/v1/chat/completions", `not JSON`, openai.Call{Endpoint: "chat"}},
 	} {
 		t.Run(row.path+" "+row.payload, func(t *testing.T) {

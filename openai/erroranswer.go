@@ -47,7 +47,7 @@ func (e *errorAnswer) codes() apiError {
 	e.response.Body = body
 	var peeked errorBody
 	_ = body.Fill(maxErrorBytes, e.response.ContentLength, maxErrorWait, peeked.add) // its end is its reader's to see
-	return readErrorBody(body.Held())
+	return readErrorBody(body.Prefetched())
 }
 
 // worthPeeking reports whether a code in the body could change anything: only

@@ -11,7 +11,8 @@ type format struct {
 	judged bool
 
 	// tells says that an answer that failed is an object like any other, in
-	// which clients expect to read that it failed.
+	// which clients expect to read that it failed, and that an error ends a
+	// stream as it should end.
 	tells bool
 
 	// events returns a reader for one stream. Nil: nothing is known of its

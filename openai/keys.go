@@ -2,6 +2,7 @@ package openai
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/retrip-go/retrip/internal/call"
@@ -10,15 +11,16 @@ import (
 // hostAndModel is the default BudgetKey of the retry layer: one overloaded model
 // takes no retries from the others.
 func hostAndModel(req *http.Request) string {
-	key := req.URL.Host
-	if c := call.From(req.Context()); c != nil {
-		for _, name := range [...]string{c.Model, c.Target} {
-			if name != "" {
-				key += " " + name
-			}
-		}
+	c := call.From(req.Context())
+	if c == nil {
+		return req.URL.Host
 	}
-	return key
+	return words(req.URL.Host, c.Model, c.Target)
+}
+
+// words returns the names that there are, with a space between them.
+func words(names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return name == "" }), " ")
 }
 
 // deployment returns NAME of a path with /deployments/NAME/, which is how Azure

@@ -76,7 +76,7 @@ func (l labels) attributes() []attribute.KeyValue {
 type server struct{ address, port string }
 
 func serverOf(u *url.URL) server {
-	if address := u.Hostname(); address != "" {
+	if address := measure.Label(u.Hostname()); address != "" {
 		return server{address, portOf(u)}
 	}
 	return server{}

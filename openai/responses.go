@@ -35,7 +35,6 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 	}
 	if m == failed {
 		s.error = found
-		s.done = true // the provider has said its last word: nothing is cut off
 	}
 	return m
 }

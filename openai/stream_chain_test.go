@@ -269,8 +269,9 @@ func TestWhatCompletesAStream(t *testing.T) {
 	}
 }
 
-func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
+func TestStreamsThatDieOpenTheBreaker(t *testing.T) {
 	t.Parallel()
+	const rounds = breaker.DefaultFailureThreshold // streams that die together are one failure
 	for _, parallel := range []int{1, 5} {
 		for _, healthy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d at a time, healthy %v", parallel, healthy), func(t *testing.T) {
@@ -284,7 +285,7 @@ func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
 					var wait sync.WaitGroup
 					for range parallel {
 						wait.Go(func() {
-							for range 20 / parallel {
+							for range rounds {
 								resp, err := chain.RoundTrip(chatRequest(t.Context(), t))
 								if err != nil {
 									return
@@ -300,7 +301,7 @@ func TestStreamsThatDieOpenTheBreakerWithinTwentyRequests(t *testing.T) {
 						want = breaker.Closed
 					}
 					if got := chain.Snapshot().Breakers[0]; got.State != want {
-						t.Errorf("after 20 streams: %+v", got)
+						t.Errorf("after %d streams: %+v", rounds*parallel, got)
 					}
 				})
 			})

@@ -77,23 +77,26 @@ func (b *brokenBody) Close() error {
 func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
 	t.Parallel()
 	fine := func() error { return nil }
-	for name, broken := range map[string]*brokenBody{
-		"panics in Read":            {read: func([]byte) (int, error) { panic("boom") }, close: fine},
-		"panics in Close":           {read: func([]byte) (int, error) { return 0, io.EOF }, close: func() error { panic("boom") }},
-		"panics in both":            {read: func([]byte) (int, error) { panic("boom") }, close: func() error { panic("boom") }},
-		"counts below 0":            {read: func([]byte) (int, error) { return -1, nil }, close: fine},
-		"counts more than was read": {read: func(p []byte) (int, error) { return len(p) + 1, nil }, close: fine},
+	for name, row := range map[string]struct {
+		broken *brokenBody
+		kept   bool // it came to an end, so that the response is what the caller gets
+	}{
+		"panics in Read":            {&brokenBody{read: func([]byte) (int, error) { panic("boom") }, close: fine}, false},
+		"panics in Close":           {&brokenBody{read: func([]byte) (int, error) { return 0, io.EOF }, close: func() error { panic("boom") }}, true},
+		"panics in both":            {&brokenBody{read: func([]byte) (int, error) { panic("boom") }, close: func() error { panic("boom") }}, false},
+		"counts below 0":            {&brokenBody{read: func([]byte) (int, error) { return -1, nil }, close: fine}, true},
+		"counts more than was read": {&brokenBody{read: func(p []byte) (int, error) { return len(p) + 1, nil }, close: fine}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				given := response(503, "")
-				given.Body = broken
+				given.Body = row.broken
 				base := answers(func(*http.Request) (*http.Response, error) { return given, nil }, reject(0, false))
 				_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, opaque([]byte("payload"))))
 				synctest.Wait()
-				if _, ok := fault.AsRejection(err); !ok || broken.closed != 1 {
-					t.Errorf("error %v, closed %d times", err, broken.closed)
+				if _, ok := fault.AsRejection(err); ok == row.kept || row.broken.closed != 1 {
+					t.Errorf("error %v, closed %d times", err, row.broken.closed)
 				}
 			})
 		})

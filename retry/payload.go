@@ -70,7 +70,7 @@ func (o *outgoing) take(ctx context.Context, req *http.Request, keep bool, limit
 		o.handOn(req.Body, req.ContentLength)
 		return nil
 	}
-	data, stream, err := payload.Read(ctx, req.Body, req.ContentLength, limit)
+	data, stream, err := payload.Read(ctx, req, limit)
 	switch {
 	case err != nil:
 		return err

@@ -266,7 +266,7 @@ func (c *trip) pay(tokens float64) {
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
 	if a.Response != nil {
-		c.kept = keep(a.Response, a.cancel)
+		c.kept = keep(a.Response, &a.ctx)
 	} else {
 		a.cancel(errGivenUp)
 	}
@@ -304,8 +304,7 @@ func (c *trip) sleep(d time.Duration) error {
 		select {
 		case <-c.ctx.Done():
 		case <-c.origin.Cancel: //nolint:staticcheck // as above
-		case <-c.kept.done:
-		case <-c.kept.over:
+		case <-c.kept.drained:
 		}
 	}
 	return c.interrupted()

@@ -69,7 +69,7 @@ func run(ctx context.Context, w io.Writer) error {
 	for _, choice := range completion.Choices {
 		fmt.Fprintf(w, "answer: %q\n", choice.Message.Content)
 	}
-	for _, breaker := range transport.Snapshot().Breakers { // each deployment has its own
+	for _, breaker := range transport.Snapshot().Breakers { // each endpoint of each deployment has its own
 		fmt.Fprintf(w, "breaker %s: %s, %d ended well\n", breaker.Key, breaker.State, breaker.Totals.Success)
 	}
 	return nil

@@ -16,7 +16,7 @@ func TestRun(t *testing.T) {
 	}
 	want := regexp.MustCompile(`^attempt 1: 429, the next one in \S+s \(hint\)
 answer: "Hello! How can I help you today\?"
-breaker https://127\.0\.0\.1:\d+ my-deployment: closed, 1 ended well
+breaker https://127\.0\.0\.1:\d+ chat my-deployment: closed, 1 ended well
 $`)
 	if !want.MatchString(out.String()) {
 		t.Errorf("the output is\n%s", &out)

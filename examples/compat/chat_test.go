@@ -1,15 +1,19 @@
 package compat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/anthropics/anthropic-sdk-go"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/packages/ssestream"
@@ -22,12 +26,13 @@ import (
 // error it returns the text that came before.
 type sdk struct {
 	name         string
+	blind        bool // to what follows a JSON value
 	chat, stream func(ctx context.Context, url string, client *http.Client) (string, error)
 }
 
 var sdks = [2]sdk{
-	{"openai-go", chatOpenAI, streamOpenAI},
-	{"sashabaranov", chatSashabaranov, streamSashabaranov},
+	{"openai-go", false, chatOpenAI, streamOpenAI},
+	{"sashabaranov", true, chatSashabaranov, streamSashabaranov},
 }
 
 func newOpenAI(url string, client *http.Client, options ...option.RequestOption) openai.Client {
@@ -111,6 +116,7 @@ func streamSashabaranov(ctx context.Context, url string, client *http.Client) (s
 func kind(err error) string {
 	var (
 		status   *openai.Error
+		statusA  *anthropic.Error
 		statusS  *sashabaranov.APIError
 		statusSR *sashabaranov.RequestError
 		event    *ssestream.StreamError
@@ -124,13 +130,17 @@ func kind(err error) string {
 		return "ErrStalled"
 	case errors.Is(err, retrip.ErrTruncated):
 		return "ErrTruncated"
+	case isAnswerError(err):
+		return "AnswerError"
 	case errors.As(err, &status):
 		return "HTTP " + http.StatusText(status.StatusCode)
+	case errors.As(err, &statusA) && statusA.StatusCode >= http.StatusBadRequest:
+		return "HTTP " + cmp.Or(http.StatusText(statusA.StatusCode), strconv.Itoa(statusA.StatusCode))
 	case errors.As(err, &statusS) && statusS.HTTPStatusCode != 0:
 		return "HTTP " + http.StatusText(statusS.HTTPStatusCode)
 	case errors.As(err, &statusSR):
 		return "HTTP " + http.StatusText(statusSR.HTTPStatusCode)
-	case errors.As(err, &event), errors.As(err, &statusS):
+	case errors.As(err, &event), errors.As(err, &statusS), errors.As(err, &statusA):
 		return "the provider's error"
 	case errors.As(err, &syntax):
 		return "syntax"
@@ -148,4 +158,14 @@ func kind(err error) string {
 		return "timeout"
 	}
 	return err.Error()
+}
+
+// isAnswerError reports whether the chain says that a 2xx is no answer.
+func isAnswerError(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if fmt.Sprintf("%T", err) == "*openai.AnswerError" {
+			return true
+		}
+	}
+	return false
 }

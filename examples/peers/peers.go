@@ -64,10 +64,11 @@ type peer struct {
 	wrap    func(base http.RoundTripper, s settings) http.RoundTripper
 }
 
-// shares reports whether it sends a payload in memory without a copy.
-func (p peer) shares() bool { return p.retries && len(p.modules) == 0 }
+// tells reports whether it tells a payload in memory from one whose Read may
+// block, which it reads in a goroutine of its own.
+func (p peer) tells() bool { return p.retries && len(p.modules) == 0 }
 
-var buffers = []contract.Option{contract.Buffers}
+var buffers = []contract.Option{contract.Buffers, contract.RepeatsAll}
 
 // all returns those that are put to the contract.
 func all() []peer {

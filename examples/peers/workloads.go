@@ -84,14 +84,14 @@ func callers(ctx context.Context, payload []byte, base func() *stub) []contender
 		if p.metered {
 			list = append(list, calls(ctx, p.name+" with an SDK meter", p.wrap(base(), metered()), plain, payload, size))
 		}
-		if p.shares() {
+		if p.tells() {
 			list = append(list, calls(ctx, p.name+opaquely, p.wrap(base(), unmetered()), opaque, payload, size))
 		}
 	}
 	return list
 }
 
-// opaquely is what sets a row apart for which the payload has to be copied.
+// opaquely is what sets a row apart whose payload is not known to be in memory.
 const opaquely = ", a payload that can only be read"
 
 // byHand sends a request again as somebody would who knows that it takes three attempts.
@@ -120,7 +120,7 @@ func repeaters(ctx context.Context, payload []byte, base func() *stub) []contend
 			continue
 		}
 		list = append(list, calls(ctx, p.name, p.wrap(base(), unmetered()), plain, payload, size))
-		if p.shares() {
+		if p.tells() {
 			list = append(list, calls(ctx, p.name+opaquely, p.wrap(base(), unmetered()), opaque, payload, size))
 		}
 	}

@@ -82,10 +82,13 @@ func (s *story) stream(ctx context.Context) error {
 // outage makes calls to a provider that is down: as many as open the breaker,
 // and three more.
 func (s *story) outage(ctx context.Context) error {
-	s.title("An outage: five failed calls in a row open the breaker")
+	s.title("An outage: five failed calls in a row, in a second or more, open the breaker")
 	s.provider.Always(openaitest.Chat, openaitest.Status(503))
 	hasty := retry.WithMaxAttempts(ctx, 2) // for calls that somebody waits for
 	for n := 1; n <= breaker.DefaultFailureThreshold; n++ {
+		if err := pause(ctx, apart); err != nil {
+			return err
+		}
 		var report retry.Report
 		_, err := s.ask(retry.WithReport(hasty, &report), "Still there?")
 		var status *openai.Error
@@ -104,9 +107,23 @@ func (s *story) outage(ctx context.Context) error {
 	return nil
 }
 
+// apart is how far failures lie apart that all count: what fails at the same time
+// is one failure for the breaker.
+const apart = 300 * time.Millisecond
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // recovery heals the provider and calls it once the breaker allows that.
 func (s *story) recovery(ctx context.Context) error {
-	s.title("Recovery: the provider is back, two probes close the breaker")
+	s.title("Recovery: the provider is back, a probe closes the breaker")
 	s.provider.Heal()
 	_, err := s.ask(ctx, "Better?")
 	var refused *breaker.OpenError
@@ -114,10 +131,8 @@ func (s *story) recovery(ctx context.Context) error {
 		return fmt.Errorf("a rejection was expected, not %w", err)
 	}
 	s.line("rejected: the error says when to come back, in %v", refused.RetryAfter.Round(time.Millisecond))
-	select {
-	case <-time.After(refused.RetryAfter):
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := pause(ctx, refused.RetryAfter); err != nil {
+		return err
 	}
 	for range 3 {
 		if err := s.answered(ctx, "Better?"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -56,7 +57,9 @@ func (got course) asWell(plain course, once bool) error {
 
 // unrepeatable reports whether nobody has a reason to send a request again that
 // may have arrived.
-func (k kind) unrepeatable() bool { return !k.repeatable && k.path != repeatedPath }
+func (k kind) unrepeatable() bool {
+	return !k.repeatable && k.path != repeatedPath
+}
 
 // bodies are the ways to give a payload that net/http treats differently.
 var bodies = []struct {
@@ -184,7 +187,7 @@ var plays = []struct {
 		})
 	}},
 	{"a connection that is closed as the request arrives", func(s *scene, request func(int) *http.Request) course {
-		return s.second(request, func(c *wireConn) { c.read() }) //nolint:errcheck // it is not answered
+		return s.second(request, func(c *wireConn) { c.read() })
 	}},
 	{"a server that restarts", restarts},
 	{"one connection for all calls", func(s *scene, request func(int) *http.Request) course {
@@ -232,9 +235,7 @@ var plays = []struct {
 				if !ok {
 					return
 				}
-				if status := req.Header.Get("X-Redirect"); status != "" && req.URL.Path != "/v1/moved" {
-					code := http.StatusMovedPermanently
-					fmt.Sscan(status, &code) //nolint:errcheck // it is one of ours
+				if code, err := strconv.Atoi(req.Header.Get("X-Redirect")); err == nil && req.URL.Path != "/v1/moved" {
 					c.reply(code, "there", "Location: /v1/moved")
 					continue
 				}
@@ -248,7 +249,7 @@ var plays = []struct {
 				continue
 			}
 			req := request(5000)
-			req.Header.Set("X-Redirect", fmt.Sprint(code))
+			req.Header.Set("X-Redirect", strconv.Itoa(code))
 			c.calls = append(c.calls, s.end(client, req))
 		}
 		c.requests = w.seen()

@@ -95,7 +95,7 @@ func (w *wire) stop() {
 	defer w.mu.Unlock()
 	w.down = true
 	for _, c := range w.open {
-		c.Conn.Close()
+		c.Close()
 	}
 }
 

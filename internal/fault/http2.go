@@ -1,6 +1,9 @@
 package fault
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // A reset is what net/http and golang.org/x/net/http2 return for a stream of
 // HTTP/2 that was reset (RFC 9113, section 6.4): their StreamError.
@@ -36,11 +39,7 @@ func isHTTP2Loss(err error) bool {
 	case interface{ Unwrap() error }:
 		return isHTTP2Loss(wrapper.Unwrap())
 	case interface{ Unwrap() []error }:
-		for _, wrapped := range wrapper.Unwrap() {
-			if isHTTP2Loss(wrapped) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(wrapper.Unwrap(), isHTTP2Loss)
 	}
 	return false
 }

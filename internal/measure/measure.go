@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -70,114 +72,81 @@ func Guard(f func() error) {
 	}
 }
 
-// unlessNoop returns the instrument, or nil if it is the no-op one: then nobody
-// has to be asked, and to be guarded against, on every call.
-func unlessNoop[Noop, I any](instrument I) (kept I) {
-	if _, is := any(instrument).(Noop); !is {
-		kept = instrument
-	}
-	return kept
+// An Instrument is a counter or a histogram that never panics; the zero value
+// records nothing.
+type Instrument[N int64 | float64] struct {
+	enabled func(context.Context) bool // nil if there is nothing to ask
+	record  func(context.Context, N, *Options)
 }
 
-// A Counter is an Int64Counter that never panics; the zero value counts nothing.
-type Counter struct{ instrument metric.Int64Counter } // nil if there is nothing to ask
+// The kinds of instruments.
+type (
+	Counter      = Instrument[int64]
+	Histogram    = Instrument[float64]
+	IntHistogram = Instrument[int64]
+)
+
+// Enabled reports whether somebody reads the instrument.
+func (i Instrument[N]) Enabled(ctx context.Context) (enabled bool) {
+	if i.enabled == nil {
+		return false
+	}
+	defer guard(nil)
+	return i.enabled(ctx)
+}
+
+// Add is Record, of a counter.
+func (i Instrument[N]) Add(ctx context.Context, n N, o *Options) { i.Record(ctx, n, o) }
+
+// Record records n under the attributes of o.
+func (i Instrument[N]) Record(ctx context.Context, n N, o *Options) {
+	if i.enabled == nil {
+		return
+	}
+	defer guard(nil)
+	if i.enabled(ctx) {
+		i.record(ctx, n, o)
+	}
+}
+
+// instrument makes one; an error goes to otel.Handle. Of the no-op one nothing
+// is kept: nobody has to be asked, and to be guarded against, on every call.
+func instrument[Noop any, N int64 | float64, I interface{ Enabled(context.Context) bool }](
+	made func() (I, error), record func(i I, ctx context.Context, n N, o *Options),
+) (instrument Instrument[N]) {
+	Guard(func() error {
+		i, err := made()
+		if _, noop := any(i).(Noop); !noop && any(i) != nil {
+			instrument = Instrument[N]{i.Enabled, func(ctx context.Context, n N, o *Options) { record(i, ctx, n, o) }}
+		}
+		return err
+	})
+	return instrument
+}
 
 // NewCounter makes a counter; an error goes to otel.Handle.
-func NewCounter(m metric.Meter, name, unit, description string) (c Counter) {
-	Guard(func() (err error) {
-		c.instrument, err = m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		return err
-	})
-	c.instrument = unlessNoop[noop.Int64Counter](c.instrument)
-	return c
+func NewCounter(m metric.Meter, name, unit, description string) Counter {
+	return instrument[noop.Int64Counter](func() (metric.Int64Counter, error) {
+		return m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+	}, func(i metric.Int64Counter, ctx context.Context, n int64, o *Options) { i.Add(ctx, n, o.add...) })
 }
-
-// Enabled reports whether somebody reads the counter.
-func (c Counter) Enabled(ctx context.Context) (enabled bool) {
-	if c.instrument == nil {
-		return false
-	}
-	defer guard(nil)
-	return c.instrument.Enabled(ctx)
-}
-
-// Add counts n under the attributes of o.
-func (c Counter) Add(ctx context.Context, n int64, o *Options) {
-	if c.instrument == nil {
-		return
-	}
-	defer guard(nil)
-	if c.instrument.Enabled(ctx) {
-		c.instrument.Add(ctx, n, o.add...)
-	}
-}
-
-// A Histogram is a Float64Histogram that never panics; the zero value records nothing.
-type Histogram struct{ instrument metric.Float64Histogram } // nil if there is nothing to ask
 
 // NewHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
-func NewHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h Histogram) {
-	Guard(func() (err error) {
-		h.instrument, err = m.Float64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
+func NewHistogram(m metric.Meter, name, unit, description string, bounds []float64) Histogram {
+	return instrument[noop.Float64Histogram](func() (metric.Float64Histogram, error) {
+		return m.Float64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
 			metric.WithExplicitBucketBoundaries(bounds...))
-		return err
+	}, func(i metric.Float64Histogram, ctx context.Context, n float64, o *Options) {
+		i.Record(ctx, n, o.record...)
 	})
-	h.instrument = unlessNoop[noop.Float64Histogram](h.instrument)
-	return h
 }
-
-// Enabled reports whether somebody reads the histogram.
-func (h Histogram) Enabled(ctx context.Context) (enabled bool) {
-	if h.instrument == nil {
-		return false
-	}
-	defer guard(nil)
-	return h.instrument.Enabled(ctx)
-}
-
-// Record records v under the attributes of o.
-func (h Histogram) Record(ctx context.Context, v float64, o *Options) {
-	if h.instrument == nil {
-		return
-	}
-	defer guard(nil)
-	if h.instrument.Enabled(ctx) {
-		h.instrument.Record(ctx, v, o.record...)
-	}
-}
-
-// An IntHistogram is an Int64Histogram that never panics; the zero value records nothing.
-type IntHistogram struct{ instrument metric.Int64Histogram } // nil if there is nothing to ask
 
 // NewIntHistogram makes a histogram with the given bounds; an error goes to otel.Handle.
-func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []float64) (h IntHistogram) {
-	Guard(func() (err error) {
-		h.instrument, err = m.Int64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
+func NewIntHistogram(m metric.Meter, name, unit, description string, bounds []float64) IntHistogram {
+	return instrument[noop.Int64Histogram](func() (metric.Int64Histogram, error) {
+		return m.Int64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
 			metric.WithExplicitBucketBoundaries(bounds...))
-		return err
-	})
-	h.instrument = unlessNoop[noop.Int64Histogram](h.instrument)
-	return h
-}
-
-// Enabled reports whether somebody reads the histogram.
-func (h IntHistogram) Enabled(ctx context.Context) (enabled bool) {
-	if h.instrument == nil {
-		return false
-	}
-	defer guard(nil)
-	return h.instrument.Enabled(ctx)
-}
-
-// Record records v under the attributes of o.
-func (h IntHistogram) Record(ctx context.Context, v int64, o *Options) {
-	if h.instrument == nil {
-		return
-	}
-	defer guard(nil)
-	if h.instrument.Enabled(ctx) {
-		h.instrument.Record(ctx, v, o.record...)
-	}
+	}, func(i metric.Int64Histogram, ctx context.Context, n int64, o *Options) { i.Record(ctx, n, o.record...) })
 }
 
 // Options are one set of attributes, ready for every kind of instrument.
@@ -187,8 +156,14 @@ type Options struct {
 	observe []metric.ObserveOption
 }
 
-// NewOptions returns the options of a set of attributes.
+// NewOptions returns the options of a set of attributes. It makes labels of
+// their texts.
 func NewOptions(attrs ...attribute.KeyValue) *Options {
+	for i := range attrs {
+		if attrs[i].Value.Type() == attribute.STRING {
+			attrs[i].Value = attribute.StringValue(Label(attrs[i].Value.AsString()))
+		}
+	}
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
 	return &Options{add: []metric.AddOption{set}, record: []metric.RecordOption{set}, observe: []metric.ObserveOption{set}}
 }
@@ -228,6 +203,25 @@ func (c *Cache[K]) Get(key K) *Options {
 		c.cached[key] = o
 	}
 	return o
+}
+
+// maxLabel is how many bytes of a text from outside become a label.
+const maxLabel = 128
+
+// Label returns text as the value of an attribute: valid UTF-8, without which an
+// exporter refuses all that is collected, and not too long. It keeps nothing of
+// what it cuts off.
+func Label(text string) string {
+	if len(text) <= maxLabel && utf8.ValidString(text) {
+		return text
+	}
+	// A rune across the bound is no invalid one: it is looked at whole, and then
+	// left out.
+	text = strings.ToValidUTF8(text[:min(len(text), maxLabel+utf8.UTFMax)], "\uFFFD")
+	if len(text) > maxLabel {
+		text = strings.ToValidUTF8(text[:maxLabel], "")
+	}
+	return strings.Clone(text)
 }
 
 // Append adds an attribute to attrs unless its value is empty: what is
@@ -283,9 +277,9 @@ type Labels struct{ bound *Bound[string] }
 // NewLabels returns Labels that let limit values through.
 func NewLabels(limit int) *Labels { return &Labels{NewBound[string](limit)} }
 
-// Bound returns value, or Other if there were too many before it.
+// Bound returns value as a label, or Other if there were too many before it.
 func (l *Labels) Bound(value string) string {
-	if value == "" || l.bound.Admit(value) {
+	if value = Label(value); value == "" || l.bound.Admit(value) {
 		return value
 	}
 	return Other

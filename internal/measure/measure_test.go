@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -419,6 +420,48 @@ func TestLabelsOfZeroLetNothingThrough(t *testing.T) {
 	t.Parallel()
 	if got := NewLabels(0).Bound("a"); got != Other {
 		t.Errorf("Bound = %q", got)
+	}
+}
+
+func TestALabelIsShortAndValid(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxLabel)
+	for text, want := range map[string]string{
+		"": "", "api.example.com": "api.example.com", long: long, long + "y": long,
+		"\xff\xfe":                            "\uFFFD",
+		"a\xffb":                              "a\uFFFDb",
+		long[1:] + "é":                        long[1:],
+		strings.Repeat("\xffa", maxLabel/2):   strings.Repeat("\uFFFDa", maxLabel/4),
+		strings.Repeat("a\xff", maxLabel/2):   strings.Repeat("a\uFFFD", maxLabel/4),
+		strings.Repeat("aa\xff", maxLabel/3):  strings.Repeat("aa\uFFFD", maxLabel/5) + "aa",
+		strings.Repeat("é", maxLabel/2) + "é": strings.Repeat("é", maxLabel/2),
+	} {
+		got := Label(text)
+		if got != want || len(got) > maxLabel || !utf8.ValidString(got) {
+			t.Errorf("%q: %q (%d bytes), want %q", text, got, len(got), want)
+		}
+	}
+}
+
+func FuzzLabel(f *testing.F) {
+	f.Add("api.example.com")
+	f.Add("\xff\xfe")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := Label(text)
+		if len(got) > maxLabel || !utf8.ValidString(got) || got != text && len(text) <= maxLabel && utf8.ValidString(text) || Label(got) != got {
+			t.Errorf("%q: %q", text, got)
+		}
+	})
+}
+
+// Whatever is made a set of attributes, an exporter has to take it.
+func TestOptionsHaveLabelsOnly(t *testing.T) {
+	t.Parallel()
+	o := NewOptions(attribute.String("a", "\xff"), attribute.String("b", strings.Repeat("x", 1000)), attribute.Int("c", 5))
+	set := metric.NewAddConfig(o.add).Attributes()
+	want := attribute.NewSet(attribute.String("a", "\uFFFD"), attribute.String("b", strings.Repeat("x", maxLabel)), attribute.Int("c", 5))
+	if !set.Equals(&want) {
+		t.Errorf("%v", set)
 	}
 }
 

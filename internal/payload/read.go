@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/fault"
 )
@@ -34,21 +36,23 @@ func CheckLength(got int, length int64) error {
 	return nil
 }
 
-// Read reads a request's body to its end and closes it. A length of 0 or below
-// is an unknown one. A body of more than limit bytes can't be kept: then the
-// stream yields all of it, and is still to be closed.
+// Read reads the body of req to its end and closes it. A ContentLength of 0 or
+// below is an unknown one. A body of more than limit bytes can't be kept: then
+// the stream yields all of it, and is still to be closed.
 //
-// It returns as soon as ctx is over, even if a Read hears nothing of that, as
-// net/http does over HTTP/2. The body is closed beside that Read.
-func Read(ctx context.Context, body io.ReadCloser, length, limit int64) (data []byte, stream io.ReadCloser, err error) {
+// It returns as soon as ctx is over or req is canceled, even if a Read hears
+// nothing of that, as net/http does over HTTP/2. The body is closed beside that
+// Read.
+func Read(ctx context.Context, req *http.Request, limit int64) (data []byte, stream io.ReadCloser, err error) {
+	canceled := req.Cancel //nolint:staticcheck // http.Client sets it for Client.Timeout
 	switch {
-	case length > limit:
-		return nil, body, nil
-	case ctx.Done() == nil || IsInMemory(body):
-		return read(body, length, limit)
+	case req.ContentLength > limit:
+		return nil, req.Body, nil
+	case ctx.Done() == nil && canceled == nil, IsInMemory(req.Body):
+		return read(req.Body, req.ContentLength, limit)
 	}
-	r := &reading{ReadCloser: body, done: make(chan struct{}), err: errUnfinished}
-	go r.run(length, limit)
+	r := &reading{ReadCloser: req.Body, done: make(chan struct{}), err: errUnfinished}
+	go r.run(req.ContentLength, limit)
 	select {
 	case <-r.done:
 		if r.panicked != nil {
@@ -58,8 +62,12 @@ func Read(ctx context.Context, body io.ReadCloser, length, limit int64) (data []
 			return r.data, r.stream, r.err
 		}
 	case <-ctx.Done():
+	case <-canceled:
 	}
 	_ = r.Close()
+	if ctx.Err() == nil {
+		return nil, nil, errCanceled
+	}
 	return nil, nil, fault.Ended(ctx)
 }
 
@@ -69,6 +77,7 @@ type reading struct {
 	io.ReadCloser
 
 	once     sync.Once
+	closed   atomic.Bool
 	closeErr error
 
 	done     chan struct{} // closed when the goroutine has ended; the rest is read after that
@@ -78,7 +87,10 @@ type reading struct {
 	panicked any
 }
 
-var errUnfinished = errors.New("retrip: reading the request body ended its goroutine")
+var (
+	errUnfinished = errors.New("retrip: reading the request body ended its goroutine")
+	errCanceled   = errors.New("retrip: canceled through Request.Cancel while the request body was read")
+)
 
 func (r *reading) run(length, limit int64) {
 	defer func() {
@@ -88,8 +100,18 @@ func (r *reading) run(length, limit int64) {
 	r.data, r.stream, r.err = read(r, length, limit)
 }
 
+func (r *reading) Read(p []byte) (int, error) {
+	if r.closed.Load() {
+		return 0, errReadAfterClose
+	}
+	return r.ReadCloser.Read(p)
+}
+
 func (r *reading) Close() error {
-	r.once.Do(func() { r.closeErr = r.ReadCloser.Close() })
+	r.once.Do(func() {
+		r.closed.Store(true)
+		r.closeErr = r.ReadCloser.Close()
+	})
 	return r.closeErr
 }
 

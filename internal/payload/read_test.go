@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -46,6 +47,11 @@ func all(t *testing.T, r io.Reader) string {
 	return string(got)
 }
 
+// sent is a request with a body, which is of that length.
+func sent(body io.ReadCloser, length int64) *http.Request {
+	return &http.Request{Body: body, ContentLength: length}
+}
+
 func TestABodyIsReadOnceAndClosed(t *testing.T) {
 	t.Parallel()
 	for name, wrap := range map[string]func(io.Reader) io.Reader{
@@ -60,7 +66,7 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 					length = -1
 				}
 				b := of(wrap(strings.NewReader(text(size))))
-				data, stream, err := Read(t.Context(), b, length, limit)
+				data, stream, err := Read(t.Context(), sent(b, length), limit)
 				if err != nil || stream != nil {
 					t.Errorf("%s, %d bytes, known %v: %v, %v", name, size, known, stream, err)
 					continue
@@ -78,7 +84,7 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 
 func TestAKnownLengthIsOneAllocationOfThatSize(t *testing.T) {
 	t.Parallel()
-	data, _, err := Read(t.Context(), of(strings.NewReader(text(37))), 37, limit)
+	data, _, err := Read(t.Context(), sent(of(strings.NewReader(text(37))), 37), limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +96,7 @@ func TestAKnownLengthIsOneAllocationOfThatSize(t *testing.T) {
 func TestAKnownLengthAboveTheLimitIsStreamedUnread(t *testing.T) {
 	t.Parallel()
 	b := of(strings.NewReader(text(limit + 1)))
-	data, stream, err := Read(t.Context(), b, limit+1, limit)
+	data, stream, err := Read(t.Context(), sent(b, limit+1), limit)
 	if err != nil || stream == nil {
 		t.Fatal(stream, err)
 	}
@@ -109,7 +115,7 @@ func TestAnUnknownLengthAboveTheLimitIsStreamedWhole(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{limit + 1, 1000} {
 		b := of(iotest.HalfReader(strings.NewReader(text(size))))
-		_, stream, err := Read(t.Context(), b, -1, limit)
+		_, stream, err := Read(t.Context(), sent(b, -1), limit)
 		if err != nil || stream == nil {
 			t.Fatal(stream, err)
 		}
@@ -133,7 +139,7 @@ func TestAnEndlessBodyIsHeldUpToTheLimitOnly(t *testing.T) {
 		taken.Add(int64(len(p)))
 		return len(p), nil
 	}))
-	_, stream, err := Read(t.Context(), endless, 0, limit)
+	_, stream, err := Read(t.Context(), sent(endless, 0), limit)
 	if err != nil || stream == nil || taken.Load() != limit+1 {
 		t.Errorf("%v, %v: %d bytes taken", stream, err, taken.Load())
 	}
@@ -156,7 +162,7 @@ func TestALengthThatDoesNotMatchIsAnError(t *testing.T) {
 		{60, 5, 6, "longer than its ContentLength of 5"},
 	} {
 		b := of(strings.NewReader(text(row.size)))
-		data, stream, err := Read(t.Context(), b, row.length, limit)
+		data, stream, err := Read(t.Context(), sent(b, row.length), limit)
 		var mismatch *LengthError
 		if stream != nil || !errors.As(err, &mismatch) || mismatch.Want != row.length || mismatch.Got != row.got || !strings.Contains(err.Error(), row.text) {
 			t.Errorf("%d bytes as %d: %v", row.size, row.length, err)
@@ -181,7 +187,7 @@ func TestABodyThatFailsIsAnErrorWithItsCause(t *testing.T) {
 		"behind the end it announced": {of(io.MultiReader(strings.NewReader("12345"), iotest.ErrReader(broken))), 5},
 		"when it is closed":           {&body{Reader: strings.NewReader("12345"), closeErr: broken}, 5},
 	} {
-		_, stream, err := Read(t.Context(), row.b, row.length, limit)
+		_, stream, err := Read(t.Context(), sent(row.b, row.length), limit)
 		if stream != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "the request body") {
 			t.Errorf("%s: %v, %v", name, stream, err)
 		}
@@ -208,7 +214,7 @@ func TestABlockedBodyIsClosedWhenTheContextEnds(t *testing.T) {
 					cancel(cause)
 				}()
 				start := time.Now()
-				data, stream, err := Read(ctx, blocked, length, limit)
+				data, stream, err := Read(ctx, sent(blocked, length), limit)
 				if stream != nil || !errors.Is(err, cause) || time.Since(start) != time.Minute {
 					t.Errorf("%v, %v after %v", stream, err, time.Since(start))
 				}
@@ -234,7 +240,7 @@ func TestAContextThatEndsAfterTheReadingClosesNothingTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := of(strings.NewReader("12345"))
-		data, _, err := Read(ctx, b, 5, limit)
+		data, _, err := Read(ctx, sent(b, 5), limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +288,7 @@ func TestABodyThatHearsOfNothingDoesNotHoldTheCall(t *testing.T) {
 				defer cancel()
 				b := &deaf{blocked: make(chan struct{})}
 				start := time.Now()
-				data, stream, err := Read(ctx, b, length, limit)
+				data, stream, err := Read(ctx, sent(b, length), limit)
 				if data != nil || stream != nil || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 200*time.Millisecond {
 					t.Errorf("%q, %v, %v after %v", data, stream, err, time.Since(start))
 				}
@@ -299,6 +305,21 @@ func TestABodyThatHearsOfNothingDoesNotHoldTheCall(t *testing.T) {
 	}
 }
 
+func TestABodyIsGivenUpWhenItsRequestIsCanceled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, cancel := &deaf{blocked: make(chan struct{})}, make(chan struct{})
+		defer close(b.blocked)
+		req := sent(b, -1)
+		req.Cancel = cancel //nolint:staticcheck // the subject
+		time.AfterFunc(time.Second, func() { close(cancel) })
+		start := time.Now()
+		if _, _, err := Read(context.Background(), req, limit); !errors.Is(err, errCanceled) || time.Since(start) != time.Second || b.closed.Load() != 1 {
+			t.Errorf("%v after %v, closed %d times", err, time.Since(start), b.closed.Load())
+		}
+	})
+}
+
 func TestABodyThatPanicsIsClosedAndThePanicGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, ctx := range []context.Context{t.Context(), context.Background()} { // beside the call, and in it
@@ -310,7 +331,7 @@ func TestABodyThatPanicsIsClosedAndThePanicGoesOn(t *testing.T) {
 						t.Errorf("%s: recovered %v", name, p)
 					}
 				}()
-				_, _, _ = Read(ctx, b, length, limit)
+				_, _, _ = Read(ctx, sent(b, length), limit)
 			}()
 			if b.closed.Load() != 1 {
 				t.Errorf("%s: closed %d times", name, b.closed.Load())
@@ -322,7 +343,7 @@ func TestABodyThatPanicsIsClosedAndThePanicGoesOn(t *testing.T) {
 func TestABodyThatEndsItsGoroutineIsAnError(t *testing.T) {
 	t.Parallel()
 	b := of(readerFunc(func([]byte) (int, error) { runtime.Goexit(); return 0, nil }))
-	if data, _, err := Read(t.Context(), b, -1, limit); err == nil || b.closed.Load() != 1 {
+	if data, _, err := Read(t.Context(), sent(b, -1), limit); err == nil || b.closed.Load() != 1 {
 		t.Errorf("%q, %v, closed %d times", data, err, b.closed.Load())
 	}
 }

@@ -7,26 +7,35 @@ package prefetch
 import (
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"time"
 )
 
-const firstChunk = 4 << 10
+// The first allocation is of firstChunk bytes, or of the body's announced size
+// up to maxTrusted: what a server announces may never come.
+const (
+	firstChunk = 4 << 10
+	maxTrusted = 64 << 10
+)
+
+// maxIdleReads is how many Reads in a row may bring nothing, as package bufio
+// has it.
+const maxIdleReads = 100
 
 var errClosed = errors.New("retrip: the response body was closed")
 
-// A Body is a response body whose beginning may be held: Read returns what is
-// held first, then the rest. Fill is for one goroutine, before anybody else has
+// A Body is a response body whose beginning may be prefetched: Read returns
+// that first, then the rest. Fill is for one goroutine, before anybody else has
 // the Body; Close may run beside Read.
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
 
 	mu      sync.Mutex
-	held    []byte
-	taken   int           // how much of held was read
-	err     error         // what src ended with, after held
+	data    []byte        // prefetched
+	size    int           // what data may grow to for a body of known size; 0 if that is unknown
+	read    int           // how much of data was read
+	err     error         // what src ended with, after data
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
@@ -49,18 +58,17 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 	return b
 }
 
-// Fill holds the body until it ends, until limit bytes are held, until enough,
-// which may be nil, says so of what was added, or until wait is over; a wait of
-// 0 is for ever. It returns how the body ended: io.EOF, another error, or nil
-// if there may be more. A body of known size is held in one allocation.
+// Fill prefetches the body until it ends, until there are limit bytes, until
+// enough, which may be nil, says so of what was added, or until wait is over; a
+// wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
+// or nil if there may be more. A size of 0 or below is unknown.
 func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
-	b.stop = false
-	if size > 0 && size < int64(limit) && b.held == nil {
-		// One byte more, so that the Read that finds the end has room.
-		b.held = make([]byte, 0, size+1)
+	b.stop = false // it may have been filled before, for less
+	if size > 0 && size < int64(limit) {
+		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
 	if wait <= 0 {
-		b.fillNow(limit, enough)
+		b.fill(limit, enough)
 		return b.err
 	}
 	done := make(chan struct{})
@@ -91,40 +99,27 @@ func (b *Body) passPanic() {
 	}
 }
 
-// fillNow is fill without a goroutine: nobody else has the Body yet.
-func (b *Body) fillNow(limit int, enough func(added []byte) bool) {
-	for b.err == nil && len(b.held) < limit {
-		added := b.space(limit)
-		n, err := b.read(added)
-		b.held, b.err = b.held[:len(b.held)+n], err
-		if n > 0 && enough != nil && enough(added[:n]) {
-			return
-		}
-	}
-}
-
 func (b *Body) fill(limit int, enough func(added []byte) bool) {
-	for {
+	for idle := 0; ; {
 		room := b.room(limit)
 		if room == nil {
 			return
 		}
-		n, err := b.read(room)
+		n, err := b.src.Read(room)
+		n = min(max(n, 0), len(room)) // a src that counts wrongly must not harm more than itself
+		if n > 0 {
+			idle = 0
+		} else if idle++; idle == maxIdleReads && err == nil {
+			err = io.ErrNoProgress
+		}
 		if !b.add(n, err) || n > 0 && enough != nil && enough(room[:n]) {
 			return
 		}
 	}
 }
 
-// read is src's Read, which may count wrongly: that must not harm more than
-// itself.
-func (b *Body) read(p []byte) (int, error) {
-	n, err := b.src.Read(p)
-	return min(max(n, 0), len(p)), err
-}
-
 // add takes what a Read brought. It reports whether anybody waits for more: if
-// not, enough is not asked, and after Close nothing is held any longer.
+// not, enough is not asked, and after Close nothing is kept any longer.
 func (b *Body) add(n int, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,7 +127,7 @@ func (b *Body) add(n int, err error) bool {
 	if b.closed {
 		return false
 	}
-	b.held = b.held[:len(b.held)+n]
+	b.data = b.data[:len(b.data)+n]
 	return !b.stop
 }
 
@@ -140,18 +135,24 @@ func (b *Body) add(n int, err error) bool {
 func (b *Body) room(limit int) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err != nil || b.stop || b.closed || len(b.held) >= limit {
+	if b.err != nil || b.stop || b.closed || len(b.data) >= limit {
 		return nil
 	}
-	return b.space(limit)
+	if len(b.data) == cap(b.data) {
+		b.grow()
+	}
+	return b.data[len(b.data):min(cap(b.data), limit)]
 }
 
-// space returns where the next Read goes.
-func (b *Body) space(limit int) []byte {
-	if len(b.held) == cap(b.held) {
-		b.held = slices.Grow(b.held, firstChunk)
+// grow doubles the room, but for what is known to be not needed.
+func (b *Body) grow() {
+	more := max(len(b.data), firstChunk)
+	if b.size > len(b.data) {
+		more = min(max(more, maxTrusted), b.size-len(b.data))
 	}
-	return b.held[len(b.held):min(cap(b.held), limit)]
+	grown := make([]byte, len(b.data), len(b.data)+more)
+	copy(grown, b.data)
+	b.data = grown
 }
 
 // filled ends the goroutine, and keeps what it panicked with, if it did, for
@@ -168,28 +169,28 @@ func (b *Body) filled(done chan struct{}, panicked any) {
 	}
 }
 
-// Held returns what is held and was not yet read. It is valid until the next
-// Read.
-func (b *Body) Held() []byte {
+// Prefetched returns what was prefetched and not yet read. It is valid until
+// the next Read.
+func (b *Body) Prefetched() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.held[b.taken:]
+	return b.data[b.read:]
 }
 
-// Read returns what is held, then waits for a Read that is still pending, then
-// reads on. The last of a body that is held whole comes with io.EOF, as from
-// net/http: a reader who knows where to stop, as a JSON decoder, need not ask
-// again for the call to be over.
+// Read returns what was prefetched, then waits for a Read that is still
+// pending, then reads on. The last of a body that was prefetched whole comes
+// with io.EOF, as from net/http: a reader who knows where to stop, as a JSON
+// decoder, need not ask again for the call to be over.
 func (b *Body) Read(p []byte) (int, error) {
 	for {
 		b.mu.Lock()
-		n := copy(p, b.held[b.taken:])
-		b.taken += n
-		if b.taken == len(b.held) && b.filling == nil {
-			b.held, b.taken = nil, 0
+		n := copy(p, b.data[b.read:])
+		b.read += n
+		if b.read == len(b.data) && b.filling == nil {
+			b.data, b.read = nil, 0
 		}
 		filling, closed, err := b.filling, b.closed, b.err
-		last := n > 0 && len(b.held) == 0 && errors.Is(err, io.EOF)
+		last := n > 0 && len(b.data) == 0 && errors.Is(err, io.EOF)
 		b.mu.Unlock()
 		switch {
 		case closed:
@@ -221,7 +222,7 @@ func (b *Body) await(filling chan struct{}) {
 func (b *Body) Close() error {
 	b.mu.Lock()
 	again := b.closed
-	b.closed, b.held, b.taken = true, nil, 0
+	b.closed, b.data, b.read = true, nil, 0
 	filling := b.filling
 	b.mu.Unlock()
 	switch {

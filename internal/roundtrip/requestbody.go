@@ -31,7 +31,7 @@ func (b *RequestBody) Read(p []byte) (int, error) {
 	switch {
 	case b.closed.Load():
 		// Whoever sends it has given up already: that this Read fails comes of it.
-	case err != nil && err != io.EOF: //nolint:errorlint // Read returns io.EOF itself
+	case err != nil && err != io.EOF:
 		b.failed.Store(true)
 	case b.length > 0 && (b.read > b.length || err != nil && b.read < b.length):
 		b.failed.Store(true)

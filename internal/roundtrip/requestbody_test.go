@@ -60,7 +60,7 @@ func TestARequestBodyKnowsWhetherItEndedItsAttempt(t *testing.T) {
 func TestARequestBodyIsNotToBlameForAReadAfterItsClose(t *testing.T) {
 	t.Parallel()
 	pr, pw := io.Pipe()
-	defer pw.Close()
+	defer pw.Close() //nolint:errcheck // it always succeeds
 	b := NewRequestBody(pr, -1)
 	_ = b.Close()
 	if _, err := b.Read(make([]byte, 1)); err == nil || b.Failed() {

@@ -167,10 +167,10 @@ func (s *soak) summarise() {
 }
 
 // recover holds the chains to it that they come back: once nothing goes wrong
-// with a model any more, its breaker closes, whatever became of its permits.
+// with a model any more, its breakers close, whatever became of its permits.
 func (s *soak) recover() {
 	s.Helper()
-	for n := range len(s.scenes) * len(models) {
+	for n := range len(s.scenes) * len(models) * wells {
 		p := s.plan(wellFrom + uint64(n))
 		for deadline := time.Now().Add(slack); s.stopped.Err() == nil; {
 			before := s.whole.Load()
@@ -180,7 +180,7 @@ func (s *soak) recover() {
 				break
 			}
 			if time.Now().After(deadline) {
-				s.Errorf("scene %d: %s does not recover: %+v", p.scene, p.model, left)
+				s.Errorf("scene %d: %s of %s does not recover: %+v", p.scene, p.endpoint.name, p.model, left)
 				return
 			}
 			time.Sleep(time.Millisecond)
@@ -188,10 +188,10 @@ func (s *soak) recover() {
 	}
 }
 
-// open returns the breakers of a plan's model that are not closed.
+// open returns the breakers of a plan's endpoint and model that are not closed.
 func (s *soak) open(p *plan) (left []breaker.Snapshot) {
 	for _, b := range s.scenes[p.scene].chain.Snapshot().Breakers {
-		if b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.model) {
+		if b.State != breaker.Closed && strings.HasSuffix(b.Key, " "+p.endpoint.name+" "+p.model) {
 			left = append(left, b)
 		}
 	}

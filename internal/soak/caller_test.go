@@ -441,7 +441,7 @@ func stacks() string {
 	all = all[:runtime.Stack(all, true)]
 	var about []string
 	for one := range strings.SplitSeq(string(all), "\n\n") {
-		if strings.Contains(one, "/retry.") || strings.Contains(one, "/openai.") || strings.Contains(one, "held.") || strings.Contains(one, "net/http.") {
+		if strings.Contains(one, "/retry.") || strings.Contains(one, "/openai.") || strings.Contains(one, "prefetch.") || strings.Contains(one, "net/http.") {
 			about = append(about, one)
 		}
 	}

@@ -52,6 +52,7 @@ type plan struct {
 
 type endpoint struct {
 	method, path string
+	name         string // as the chain has it
 	streams      bool
 	inspected    bool // the payload is JSON, and read by the chain
 	opaque       bool // the chain cannot tell half an answer from a whole one
@@ -62,13 +63,13 @@ var endpoints = []struct {
 	weight int
 	endpoint
 }{
-	{40, endpoint{method: http.MethodPost, path: "/v1/chat/completions", streams: true, inspected: true}},
-	{8, endpoint{method: http.MethodPost, path: "/v1/completions", streams: true, inspected: true}},
-	{15, endpoint{method: http.MethodPost, path: "/v1/embeddings", inspected: true}},
-	{20, endpoint{method: http.MethodPost, path: "/v1/responses", streams: true, inspected: true, stateful: true}},
-	{5, endpoint{method: http.MethodPost, path: "/v1/audio/speech", inspected: true, opaque: true}},
-	{5, endpoint{method: http.MethodPost, path: "/v1/files", opaque: true, stateful: true}},
-	{7, endpoint{method: http.MethodGet, path: "/v1/models", opaque: true}},
+	{40, endpoint{method: http.MethodPost, path: "/v1/chat/completions", name: "chat", streams: true, inspected: true}},
+	{8, endpoint{method: http.MethodPost, path: "/v1/completions", name: "completions", streams: true, inspected: true}},
+	{15, endpoint{method: http.MethodPost, path: "/v1/embeddings", name: "embeddings", inspected: true}},
+	{20, endpoint{method: http.MethodPost, path: "/v1/responses", name: "responses", streams: true, inspected: true, stateful: true}},
+	{5, endpoint{method: http.MethodPost, path: "/v1/audio/speech", name: "audio", inspected: true, opaque: true}},
+	{5, endpoint{method: http.MethodPost, path: "/v1/files", name: "files", opaque: true, stateful: true}},
+	{7, endpoint{method: http.MethodGet, path: "/v1/models", name: "models", opaque: true}},
 }
 
 type framing int
@@ -256,12 +257,17 @@ func newPlan(seed, id uint64, scenes []scene) *plan {
 	return p
 }
 
-// well fills in a plan of a call that nothing happens to. The scene and the
-// model follow from its number.
+// wells is how many endpoints have breakers of their own for each model: the
+// first ones, whose payload names it.
+const wells = 5
+
+// well fills in a plan of a call that nothing happens to. The scene, the model
+// and the endpoint follow from its number.
 func (p *plan) well(scenes int) *plan {
 	n := int(p.id - wellFrom)
 	p.scene, p.model = n%scenes, models[n/scenes%len(models)].name
-	p.endpoint, p.words, p.framing, p.limit = &endpoints[0].endpoint, 3, chunked, maxElapsed
+	p.endpoint = &endpoints[n/scenes/len(models)%wells].endpoint
+	p.words, p.framing, p.limit = 3, chunked, maxElapsed
 	return p
 }
 

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var seed = uint64(6)
+const seed = 6
 
 // What the provider is like. Work is measured in the time that it takes.
 const (

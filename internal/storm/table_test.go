@@ -47,3 +47,28 @@ func (f figures) cells() []string {
 
 // String returns the cells of the row.
 func (f figures) String() string { return strings.Join(f.cells(), " | ") }
+
+// trialTable returns the trials as the README has them.
+func trialTable(all []*trial) string {
+	var b strings.Builder
+	fmt.Fprint(&b, `| trouble | opened in | not answered | with an SDK's two retries | requests a call, from the third second on |
+|---|---|---|---|---|
+`)
+	for _, tr := range all {
+		fmt.Fprintf(&b, "| %s | %s |\n", tr.name, strings.Join(tr.outcome.cells(), " | "))
+	}
+	return b.String()
+}
+
+func (o outcome) cells() []string {
+	lost := func(y tally) string {
+		if y.of == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d of %d", y.worst, y.of)
+	}
+	return []string{fmt.Sprintf("%d of %d", o.opened, o.plays), lost(o.own), lost(o.sdk), fmt.Sprintf("%.3f", o.own.late())}
+}
+
+// String returns the cells of the row.
+func (o outcome) String() string { return strings.Join(o.cells(), " | ") }

@@ -16,56 +16,52 @@ import (
 	"github.com/retrip-go/retrip/openai"
 )
 
-// A trial is one short incident: so many calls, to a provider that serves them.
+// A trial is a small incident, or one that lasts: callers, and what serves them.
 type trial struct {
-	serve   func(seed uint64) server
-	send    func(world *world)
-	cfg     openai.Config
-	timeout time.Duration // of each call, 0 for none
+	name   string
+	serve  func(w *world) server
+	call   func(w *world)
+	config openai.Config
+	plays  int                  // with another seed each
+	sdk    bool                 // it is played with an SDK's retries, too
+	large  bool                 // only in the table
+	wrong  func(outcome) string // what is wrong with an outcome, "" if nothing
+
+	outcome outcome
 }
 
-// A server says what becomes of a request that comes so long after the start.
+// A server says what becomes of a request, and when, that comes so long after the
+// start. It is not asked concurrently.
 type server func(at time.Duration) (code int, after time.Duration)
 
-// A result is what became of a trial.
-type result struct {
+// A world is a trial that is being played. It is the base that all calls reach.
+type world struct {
+	start   time.Time
+	chance  *rand.Rand // of callers
+	luck    *rand.Rand // of the server
+	through http.RoundTripper
+	running sync.WaitGroup
+	state   atomic.Int32 // of the breaker
+	opened  atomic.Int64
+
+	mu    sync.Mutex // held while the server is asked
+	serve server
+
 	calls, answered, requests atomic.Int64
-	late                      struct{ calls, requests atomic.Int64 } // from the third second on
-	opened                    atomic.Int64
+	lateCalls, lateRequests   atomic.Int64 // from lateFrom on
 }
 
-// A world is a trial under way.
-type world struct {
-	result
-	start   time.Time
-	chance  *rand.Rand
-	through http.RoundTripper
-	timeout time.Duration
-	running sync.WaitGroup
-	last    atomic.Int32 // state
-}
+// lateFrom is when a breaker must have seen what is wrong.
+const lateFrom = 2 * time.Second
 
 func (w *world) since() time.Duration { return time.Since(w.start) }
 
-// RoundTrip implements http.RoundTripper for a world's server.
-type served struct {
-	*world
-	serve server
-	mu    sync.Mutex
-}
-
-func (s *served) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip implements http.RoundTripper.
+func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		_ = req.Body.Close()
 	}
-	s.mu.Lock()
-	at := s.since()
-	s.requests.Add(1)
-	if at >= 2*time.Second {
-		s.late.requests.Add(1)
-	}
-	code, after := s.serve(at)
-	s.mu.Unlock()
+	code, after := w.ask()
 	if !sleep(req.Context(), after) {
 		return nil, context.Cause(req.Context())
 	}
@@ -78,111 +74,98 @@ func (s *served) RoundTrip(req *http.Request) (*http.Response, error) {
 	return answer(req, code), nil
 }
 
-// call makes one call.
-func (w *world) call() bool {
-	late := w.since() >= 2*time.Second
+func (w *world) ask() (code int, after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := w.since()
+	w.requests.Add(1)
+	if at >= lateFrom {
+		w.lateRequests.Add(1)
+	}
+	return w.serve(at)
+}
+
+// one makes one call, and waits for its answer.
+func (w *world) one() {
 	w.calls.Add(1)
-	if late {
-		w.late.calls.Add(1)
+	if w.since() >= lateFrom {
+		w.lateCalls.Add(1)
 	}
-	timeout := w.timeout
-	if timeout == 0 {
-		timeout = 24 * time.Hour
-	}
-	ok := call(context.Background(), timeout, w.through, 0)
-	if ok {
+	if call(context.Background(), 24*time.Hour, w.through, 0) {
 		w.answered.Add(1)
 	}
-	return ok
 }
 
-// loops is so many callers, each of whom makes so many calls, one after the other.
-func loops(callers, each int) func(*world) {
-	return func(w *world) {
-		for range callers {
-			w.running.Go(func() {
-				for range each {
-					w.call()
-				}
-			})
-		}
-		w.running.Wait()
+// An outcome is what became of a trial, in all of its plays.
+type outcome struct {
+	plays, opened int // opened is in how many
+	own, sdk      tally
+}
+
+// A tally is of all plays.
+type tally struct {
+	calls, answered, requests int64
+	lateCalls, lateRequests   int64
+	worst, of                 int64 // calls that were not answered in the worst play, of so many
+}
+
+func (y *tally) add(w *world) {
+	calls, answered := w.calls.Load(), w.answered.Load()
+	y.calls, y.answered, y.requests = y.calls+calls, y.answered+answered, y.requests+w.requests.Load()
+	y.lateCalls, y.lateRequests = y.lateCalls+w.lateCalls.Load(), y.lateRequests+w.lateRequests.Load()
+	if lost := calls - answered; lost >= y.worst {
+		y.worst, y.of = lost, calls
 	}
 }
 
-// rounds is so many callers who all call at once, so often, with a pause between.
-func rounds(callers, times int, pause time.Duration) func(*world) {
-	return func(w *world) {
-		for range times {
-			for range callers {
-				w.running.Go(func() { w.call() })
-			}
-			w.running.Wait()
-			time.Sleep(pause)
+// late is the number of requests a call from the third second on.
+func (y *tally) late() float64 { return float64(y.lateRequests) / float64(max(y.lateCalls, 1)) }
+
+// play plays a trial through the chain.
+func (tr *trial) play(t *testing.T) {
+	o := outcome{plays: tr.plays}
+	for seed := range uint64(tr.plays) {
+		w := tr.once(t, seed, func(base http.RoundTripper, cfg openai.Config) http.RoundTripper { return chain(base, cfg) })
+		o.own.add(w)
+		if w.opened.Load() > 0 {
+			o.opened++
+		}
+		if tr.sdk {
+			o.sdk.add(tr.once(t, seed, func(base http.RoundTripper, _ openai.Config) http.RoundTripper { return sdk{base} }))
 		}
 	}
+	tr.outcome = o
 }
 
-func regular(perSecond float64, lasts time.Duration) func(*world) {
-	return func(w *world) {
-		for i := range int(lasts.Seconds() * perSecond) {
-			next := w.start.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))
-			time.Sleep(time.Until(next))
-			w.running.Go(func() { w.call() })
-		}
-		w.running.Wait()
-	}
-}
-
-// arrivals is so many calls a second, at random times.
-func arrivals(perSecond float64, lasts time.Duration) func(*world) {
-	return func(w *world) {
-		for next := w.start; ; {
-			next = next.Add(time.Duration(w.chance.ExpFloat64() / perSecond * float64(time.Second)))
-			if next.Sub(w.start) >= lasts {
-				break
-			}
-			time.Sleep(time.Until(next))
-			w.running.Go(func() { w.call() })
-		}
-		w.running.Wait()
-	}
-}
-
-// play plays a trial through the chain, or through what sdk makes of a base.
-func (tr trial) play(t *testing.T, seed uint64, through func(http.RoundTripper, openai.Config) http.RoundTripper) *result {
-	var w *world
+func (tr *trial) once(t *testing.T, seed uint64, through func(http.RoundTripper, openai.Config) http.RoundTripper) *world {
+	w := &world{chance: rand.New(rand.NewPCG(seed, 3)), luck: rand.New(rand.NewPCG(seed, 4))}
 	synctest.Test(t, func(*testing.T) {
-		w = &world{start: time.Now(), chance: rand.New(rand.NewPCG(seed, 3)), timeout: tr.timeout}
-		cfg := tr.cfg
+		w.start = time.Now()
+		w.serve = tr.serve(w)
+		cfg := tr.config
 		cfg.Breaker.OnStateChange = func(c breaker.StateChange) {
-			w.last.Store(int32(c.To))
+			w.state.Store(int32(c.To)) //nolint:gosec // there are three
 			if c.To == breaker.Open {
 				w.opened.Add(1)
 			}
-			if testing.Verbose() && *verbose {
-				println(w.since().String(), c.From.String(), c.To.String(), c.Reason)
-			}
 		}
-		w.through = through(&served{world: w, serve: tr.serve(seed)}, cfg)
-		tr.send(w)
+		w.through = through(w, cfg)
+		tr.call(w)
+		w.running.Wait()
 	})
-	return &w.result
+	return w
 }
 
-func ours(base http.RoundTripper, cfg openai.Config) http.RoundTripper { return chain(base, cfg) }
-
-// sdks makes of a base what an SDK does without us: two retries.
-func sdks(base http.RoundTripper, _ openai.Config) http.RoundTripper { return sdk{base} }
-
+// An sdk does what openai-go does by default: two retries, after half a second and
+// a second, less a quarter of that at random.
 type sdk struct{ base http.RoundTripper }
 
-// RoundTrip implements http.RoundTripper, as openai-go's defaults.
+// RoundTrip implements http.RoundTripper.
 func (s sdk) RoundTrip(req *http.Request) (*http.Response, error) {
+	const retries = 2
 	for attempt := 0; ; attempt++ {
 		response, err := s.base.RoundTrip(req)
-		if attempt == 2 || err == nil && response.StatusCode < 500 &&
-			response.StatusCode != 408 && response.StatusCode != 409 && response.StatusCode != 429 {
+		if attempt == retries || err == nil && !sdkRetries(response.StatusCode) {
 			return response, err
 		}
 		if err == nil {
@@ -192,5 +175,62 @@ func (s sdk) RoundTrip(req *http.Request) (*http.Response, error) {
 		if !sleep(req.Context(), delay-rand.N(delay/4)) {
 			return nil, context.Cause(req.Context())
 		}
+	}
+}
+
+func sdkRetries(code int) bool {
+	switch code {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	}
+	return code >= http.StatusInternalServerError
+}
+
+// callers are so many who make so many calls each, one after the other.
+func callers(many, each int) func(*world) {
+	return func(w *world) {
+		for range many {
+			w.running.Go(func() {
+				for range each {
+					w.one()
+				}
+			})
+		}
+	}
+}
+
+// bursts are so many callers who all call at once, so often.
+func bursts(many, times int) func(*world) {
+	return func(w *world) {
+		for range times {
+			for range many {
+				w.running.Go(w.one)
+			}
+			w.running.Wait()
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+// atRandom is so many calls a second, at random times.
+func atRandom(perSecond float64, lasts time.Duration) func(*world) {
+	return func(w *world) {
+		w.arrivals(lasts, func() time.Duration {
+			return time.Duration(w.chance.ExpFloat64() / perSecond * float64(time.Second))
+		})
+	}
+}
+
+// evenly is so many calls a second, all as far apart.
+func evenly(perSecond float64, lasts time.Duration) func(*world) {
+	return func(w *world) {
+		w.arrivals(lasts, func() time.Duration { return time.Duration(float64(time.Second) / perSecond) })
+	}
+}
+
+func (w *world) arrivals(lasts time.Duration, gap func() time.Duration) {
+	for next := w.start; next.Sub(w.start) < lasts; next = next.Add(gap()) {
+		time.Sleep(time.Until(next))
+		w.running.Go(w.one)
 	}
 }

@@ -12,7 +12,8 @@ import (
 //
 // A healthy answer is a stream where the request has "stream": true and the
 // endpoint can stream, else a body. Status from 400 on is answered with an
-// OpenAI error as its body.
+// error as its body, in the form of the endpoint: OpenAI's, or Anthropic's for
+// Messages.
 type Answer struct {
 	// Status is the HTTP status; 0 = 200.
 	Status int
@@ -51,6 +52,8 @@ type Answer struct {
 	fault fault
 	after int      // where the fault is: events of a stream, bytes of a body
 	err   apiError // of faultError
+
+	refusal *apiError // instead of the healthy answer; nil = none
 }
 
 // A fault is what goes wrong with an answer.
@@ -79,13 +82,14 @@ func OK() Answer { return Answer{} }
 // Say returns the healthy answer with that text.
 func Say(text string) Answer { return Answer{Text: text} }
 
-// Status returns an answer with that status and, from 400 on, an OpenAI error
-// as the status usually has it.
+// Status returns an answer with that status and, from 400 on, an error as the
+// status usually has it.
 func Status(code int) Answer { return Answer{Status: code} }
 
-// Error returns an answer with an OpenAI error. An empty code is null.
+// Error returns an answer with an error. An empty code is null; an error of
+// Anthropic's has none.
 func Error(status int, errType, code, message string) Answer {
-	return Answer{Status: status, Body: []byte(apiError{errType, code, message}.body())}
+	return Answer{Status: status, refusal: &apiError{errType, code, message}}
 }
 
 // JSON returns an answer with that body, which need not be JSON.

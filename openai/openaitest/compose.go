@@ -22,7 +22,7 @@ type message struct {
 
 func compose(a Answer, req *Request) message {
 	status, body, events := content(a, req)
-	m := message{status: status, header: http.Header{"X-Request-Id": {"req_" + strconv.Itoa(req.Number)}}}
+	m := message{status: status, header: requestID(req)}
 	if events != nil {
 		m.stream = true
 		m.header.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -33,7 +33,7 @@ func compose(a Answer, req *Request) message {
 			m.header.Set("Content-Type", "application/json")
 		}
 		var length int
-		body, length, m.end = faultyBody(a, body)
+		body, length, m.end = faultyBody(a, req.Endpoint, body)
 		m.chunked = a.Chunked || len(a.Trailer) > 0 || m.end == faultEndless
 		m.pieces = []string{body}
 		if !m.chunked && status != http.StatusNoContent {
@@ -53,6 +53,15 @@ func compose(a Answer, req *Request) message {
 	return m
 }
 
+// requestID returns the header that names a request: Anthropic has its own.
+func requestID(req *Request) http.Header {
+	id := []string{"req_" + strconv.Itoa(req.Number)}
+	if req.Endpoint == Messages {
+		return http.Header{"Request-Id": id}
+	}
+	return http.Header{"X-Request-Id": id}
+}
+
 // content returns what the answer says; events is nil if it is a body.
 func content(a Answer, req *Request) (status int, body string, events []string) {
 	status = a.Status
@@ -64,8 +73,10 @@ func content(a Answer, req *Request) (status int, body string, events []string) 
 		return status, "", a.Events
 	case a.Body != nil:
 		return status, string(a.Body), nil
+	case a.refusal != nil:
+		return status, a.refusal.body(req.Endpoint), nil
 	case status >= 400:
-		return status, errorBody(status), nil
+		return status, errorBody(req.Endpoint, status), nil
 	case status >= 300 || status == http.StatusNoContent:
 		return status, "", nil
 	}
@@ -107,9 +118,9 @@ func corrupt(event string) string {
 }
 
 // faultyBody returns the bytes to be sent and the length to be declared.
-func faultyBody(a Answer, body string) (sent string, length int, end fault) {
+func faultyBody(a Answer, endpoint, body string) (sent string, length int, end fault) {
 	if a.fault == faultError {
-		body = a.err.body()
+		body = a.err.body(endpoint)
 	}
 	if a.Gzip {
 		body = compress(body)

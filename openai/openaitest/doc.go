@@ -13,8 +13,9 @@
 //
 // Each request takes the next answer of its endpoint's script. Without one it
 // gets the healthy answer: chat (streamed or not, with usage and tool calls),
-// responses, completions, embeddings, moderations, models and file uploads.
-// Ids, times and texts are always the same.
+// responses, completions, embeddings, moderations, models and file uploads; and
+// Anthropic's messages (streamed or not, with usage and tools). Ids, times and
+// texts are always the same.
 //
 // An [Answer] is a value: a literal says what is answered and how fast, its
 // methods return a copy that goes wrong at some point. The server logs every

@@ -1,6 +1,9 @@
 package openaitest
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // The endpoints. They are known by the end of the path, whatever stands
 // before: /v1, a gateway's prefix, Azure's /openai/deployments/NAME.
@@ -9,13 +12,14 @@ const (
 	Completions = "completions" // POST completions
 	Embeddings  = "embeddings"  // POST embeddings
 	Files       = "files"       // POST files
+	Messages    = "messages"    // POST messages with an anthropic-version header: Anthropic's
 	Models      = "models"      // GET models, models/NAME
 	Moderations = "moderations" // POST moderations
 	Responses   = "responses"   // POST responses
 	Other       = "other"       // anything else: 404, unless scripted
 )
 
-func endpointOf(path string) string {
+func endpointOf(path string, header http.Header) string {
 	path = strings.TrimSuffix(path, "/")
 	switch {
 	case strings.HasSuffix(path, "/chat/completions"):
@@ -25,6 +29,12 @@ func endpointOf(path string) string {
 	}
 	tail := path[strings.LastIndexByte(path, '/')+1:]
 	switch tail {
+	case Messages:
+		// Other services have messages, too; only Anthropic's clients send its version.
+		if header.Get("Anthropic-Version") == "" {
+			return Other
+		}
+		return tail
 	case Completions, Embeddings, Files, Moderations, Responses:
 		return tail
 	default:

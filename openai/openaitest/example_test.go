@@ -73,6 +73,41 @@ func ExampleAnswer_CutAfter() {
 	// Output: data: 1;;data: 2;;unexpected EOF
 }
 
+// Anthropic's messages are known by the header that its clients send.
+func ExampleServer_Script_anthropic() {
+	srv := openaitest.NewServer()
+	defer srv.Close()
+	srv.Script(openaitest.Messages,
+		openaitest.Status(529),
+		openaitest.Say("Hello.").ErrorAfter(4, "overloaded_error", "", "too many"),
+	)
+	for range 3 {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, srv.URL+"/messages", strings.NewReader(`{"stream":true}`))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Print(resp.StatusCode)
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				fmt.Print(" ", name)
+			}
+		}
+		fmt.Println()
+		resp.Body.Close()
+	}
+	// Output:
+	// 529
+	// 200 message_start content_block_start ping content_block_delta error
+	// 200 message_start content_block_start ping content_block_delta content_block_delta content_block_delta content_block_delta content_block_delta content_block_delta content_block_delta content_block_stop message_delta message_stop
+}
+
 func ExampleServer_Always() {
 	srv := openaitest.NewServer()
 	defer srv.Close()

@@ -32,7 +32,10 @@ type call struct {
 	Dimensions     int             `json:"dimensions"`
 }
 
+// A tool, or the choice of one, is OpenAI's or Anthropic's.
 type tool struct {
+	Type     string `json:"type"`
+	Name     string `json:"name"` // Anthropic's
 	Function struct {
 		Name string `json:"name"`
 	} `json:"function"`
@@ -49,14 +52,14 @@ const (
 // is a body.
 func healthy(text string, req *Request) (status int, body string, events []string) {
 	if req.Endpoint == Other {
-		return http.StatusNotFound, invalid("unknown_url", "Invalid URL ("+req.Method+" "+req.Path+")"), nil
+		return http.StatusNotFound, invalid(req.Endpoint, "unknown_url", "Invalid URL ("+req.Method+" "+req.Path+")"), nil
 	}
 	want := http.MethodPost
 	if req.Endpoint == Models {
 		want = http.MethodGet
 	}
 	if req.Method != want && (req.Method != http.MethodHead || want != http.MethodGet) {
-		return http.StatusMethodNotAllowed, invalid("method_not_supported", "Not allowed to "+req.Method+" on "+req.Path+"."), nil
+		return http.StatusMethodNotAllowed, invalid(req.Endpoint, "method_not_supported", "Not allowed to "+req.Method+" on "+req.Path+"."), nil
 	}
 	switch req.Endpoint {
 	case Models:
@@ -64,16 +67,19 @@ func healthy(text string, req *Request) (status int, body string, events []strin
 	case Files:
 		body, err := upload(req)
 		if err != nil {
-			return http.StatusBadRequest, invalid("", err.Error()), nil
+			return http.StatusBadRequest, invalid(req.Endpoint, "", err.Error()), nil
 		}
 		return http.StatusOK, body, nil
 	}
 	var c call
 	if err := json.Unmarshal(req.Body, &c); err != nil {
-		return http.StatusBadRequest, invalid("", "We could not parse the JSON body of your request: "+err.Error()), nil
+		return http.StatusBadRequest, invalid(req.Endpoint, "", "We could not parse the JSON body of your request: "+err.Error()), nil
 	}
 	if c.Model == "" {
 		c.Model = "gpt-4o"
+		if req.Endpoint == Messages {
+			c.Model = "claude-sonnet-4-5"
+		}
 	}
 	c.N = min(max(c.N, 1), maxChoices)
 	if text == "" {
@@ -100,6 +106,10 @@ func (c *call) generate(endpoint, text string) (body string, events []string) {
 		events = c.completionStream(text)
 	case endpoint == Completions:
 		body = c.completion(text)
+	case endpoint == Messages && c.Stream:
+		events = c.messageStream(text)
+	case endpoint == Messages:
+		body = c.message(text)
 	case c.Stream:
 		events = c.responseStream(text)
 	default:
@@ -113,14 +123,19 @@ func (c *call) toolName() string {
 	if len(c.Tools) == 0 {
 		return ""
 	}
-	var named tool
-	if json.Unmarshal(c.ToolChoice, &named) == nil && named.Function.Name != "" {
+	if named := c.choice(); named.Function.Name != "" {
 		return named.Function.Name
 	}
 	if string(c.ToolChoice) == `"required"` {
 		return c.Tools[0].Function.Name
 	}
 	return ""
+}
+
+// choice returns the tool_choice if it is an object.
+func (c *call) choice() (named tool) {
+	_ = json.Unmarshal(c.ToolChoice, &named)
+	return named
 }
 
 // inputs returns how many inputs there are: one, or a list of texts or token

@@ -29,10 +29,26 @@ func TestEndpointOf(t *testing.T) {
 		"/v1/models":                                  Models,
 		"/v1/models/org/name":                         Models,
 		"/v1/audio/speech":                            Other,
+		"/v1/messages":                                Other,
 		"/":                                           Other,
 		"":                                            Other,
 	} {
-		if got := endpointOf(path); got != want {
+		if got := endpointOf(path, http.Header{}); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestMessagesAreAnthropicsByTheirHeader(t *testing.T) {
+	t.Parallel()
+	versioned := http.Header{"Anthropic-Version": {"2023-06-01"}}
+	for path, want := range map[string]string{
+		"/v1/messages":              Messages,
+		"/anthropic/v1/messages/":   Messages,
+		"/v1/messages/count_tokens": Other,
+		"/v1/chat/completions":      Chat,
+	} {
+		if got := endpointOf(path, versioned); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}

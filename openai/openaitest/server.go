@@ -144,7 +144,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	body, err := io.ReadAll(r.Body)
 	req := Request{
-		Endpoint: endpointOf(r.URL.Path), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
+		Endpoint: endpointOf(r.URL.Path, r.Header), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
 		Header: r.Header.Clone(), Body: body, Err: err, Time: now, RemoteAddr: r.RemoteAddr, Proto: r.Proto,
 	}
 	answer := s.take(&req)

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A scene is what a service meets.
+type scene struct {
+	name    string
+	proxy   proxy // nil: the provider is called without one
+	http2   bool  // between caller and proxy, over TLS
+	callers int   // at the same time
+	calls   int   // of each
+	plan    func(n int) plan
+	happens incident // may be nil
+}
+
+const (
+	sceneLimit = 10 * time.Second       // of a scene; calls that are not over by then are not answered
+	atOnce     = 4                      // scenes
+	rest       = 100 * time.Millisecond // of a caller whose call has failed
+)
+
+// A result is what came of a scene for one pairing.
+type result struct {
+	pairing
+
+	calls, answered, halves int
+	requests                int64
+	first                   time.Duration // the median of the streams answered
+}
+
+// A played scene has a result for each pairing.
+type played struct {
+	*scene
+
+	results []result
+}
+
+// playAll plays scenes, some of them at the same time.
+func playAll(ctx context.Context, scenes []scene) ([]played, error) {
+	plays, errs := make([]played, len(scenes)), make([]error, len(scenes))
+	places := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i := range scenes {
+		places <- struct{}{}
+		all.Go(func() {
+			plays[i], errs[i] = scenes[i].play(ctx)
+			<-places
+		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", scenes[i].name, err)
+		}
+	}
+	return plays, nil
+}
+
+// play plays a scene for all pairings at the same time, each with a rig of its
+// own. Where they break the rule, they do it once more: half a dozen calls may
+// be unlucky.
+func (s *scene) play(ctx context.Context) (played, error) {
+	p, err := s.once(ctx)
+	if err == nil && p.breaks() != "" {
+		p, err = s.once(ctx)
+	}
+	return p, err
+}
+
+func (s *scene) once(ctx context.Context) (played, error) {
+	p := played{s, make([]result, len(pairings))}
+	errs := make([]error, len(pairings))
+	var all sync.WaitGroup
+	for i, pair := range pairings {
+		all.Go(func() { p.results[i], errs[i] = s.through(ctx, pair) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (s *scene) through(ctx context.Context, pair pairing) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, sceneLimit)
+	defer cancel()
+	r, err := newRig(ctx, s)
+	defer r.close()
+	if err != nil {
+		return result{}, err
+	}
+	c := newCaller(pair, r.url(), r.roots) //nolint:contextcheck // a Transport is for many calls
+	defer c.end()
+	var happened error
+	var all sync.WaitGroup
+	if s.happens != nil {
+		all.Go(func() { happened = s.happens(ctx, r) })
+	}
+	outcomes := make([]outcome, s.callers*s.calls)
+	for at := range s.callers {
+		all.Go(func() {
+			for n := range s.calls {
+				call := n*s.callers + at
+				outcomes[call] = c.call(ctx, s.plan(call))
+				if outcomes[call].err != nil {
+					wait(ctx, rest)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return summed(pair, outcomes, c.sent.Load()), happened
+}
+
+func summed(pair pairing, outcomes []outcome, requests int64) result {
+	sum := result{pairing: pair, calls: len(outcomes), requests: requests}
+	var firsts []time.Duration
+	for _, o := range outcomes {
+		switch {
+		case o.answered:
+			sum.answered++
+		case o.half:
+			sum.halves++
+		}
+		if o.answered && o.first > 0 {
+			firsts = append(firsts, o.first)
+		}
+	}
+	if firsts != nil {
+		slices.Sort(firsts)
+		sum.first = firsts[len(firsts)/2]
+	}
+	return sum
+}
+
+// breaks says how a scene breaks the rule; empty if it does not: whoever has
+// retrip is answered as often as with the SDK's own retries, and takes no more
+// halves for a whole.
+func (p played) breaks() string {
+	var sdk result
+	for _, r := range p.results {
+		if r.sdk && !r.chain {
+			sdk = r
+		}
+	}
+	var broken []string
+	for _, r := range p.results {
+		if r.chain && (r.answered < sdk.answered || r.halves > sdk.halves) {
+			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where the SDK's retries have %d and %d",
+				r.name, r.answered, r.calls, r.halves, sdk.answered, sdk.halves))
+		}
+	}
+	return strings.Join(broken, "; ")
+}
+
+// named returns the scenes whose names begin so.
+func named(start string) []scene {
+	return slices.DeleteFunc(scenes(), func(s scene) bool { return !strings.HasPrefix(s.name, start) })
+}

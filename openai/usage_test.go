@@ -1,0 +1,108 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// factsSlowly returns what an answer with this model and usage says, by
+// encoding/json. The last of several counts is the one; what is no count is
+// passed over.
+func factsSlowly(model, counts []byte) facts {
+	var want facts
+	want.model = modelSlowly(model)
+	keys, values := inOrder(counts)
+	for i, value := range values {
+		n, ok := countSlowly(string(value))
+		if !ok {
+			continue
+		}
+		switch keys[i] {
+		case "prompt_tokens", "input_tokens":
+			want.usage.input, want.usage.hasInput = n, true
+		case "completion_tokens", "output_tokens":
+			want.usage.output, want.usage.hasOutput = n, true
+		}
+	}
+	return want
+}
+
+// FuzzFacts: a model and a usage are read alike from an answer in JSON and from
+// the events of all formats, and as encoding/json reads them.
+func FuzzFacts(f *testing.F) {
+	for _, row := range []struct{ model, usage string }{
+		{`"gpt-4o"`, `{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16,"prompt_tokens_details":{"prompt_tokens":3}}`},
+		{`"m\u00e9\"{}"`, `{"input_tokens":0,"output_tokens":1099511627776,"input_tokens_details":{}}`},
+		{`null`, `{"input_tokens":1099511627777,"output_tokens":99999999999999999999999}`},
+		{`5`, `{"prompt_tokens":-1,"completion_tokens":1.0}`},
+		{`""`, `{"prompt_tokens":"9","completion_tokens":1e2}`},
+		{`{"model":"x"}`, `null`},
+		{`["x"]`, `[]`},
+		{`true`, `"prompt_tokens"`},
+		{`"a"`, `{"prompt_tok\u0065ns":5,"output_tokens":null}`},
+		{`"a"`, `{"prompt_tokens":5,"input_tokens":6,"prompt_tokens":7,"output_tokens":1,"completion_tokens":{}}`},
+	} {
+		f.Add([]byte(row.model), []byte(row.usage))
+	}
+	f.Fuzz(func(t *testing.T, model, counts []byte) {
+		var m, u bytes.Buffer
+		if !utf8.Valid(model) || json.Compact(&m, model) != nil || json.Compact(&u, counts) != nil {
+			return
+		}
+		want := factsSlowly(m.Bytes(), u.Bytes())
+		said := `"model":` + m.String() + `,"usage":` + u.String() + `}`
+
+		var answer jsonAnswer
+		answer.feed([]byte("{" + said))
+		compareFacts(t, "an answer", said, answer.facts, want)
+		for path, event := range map[string]string{
+			chatPath:      `{"choices":[],` + said,
+			responsesPath: `{"type":"response.completed","response":{` + said + "}",
+			messagesPath:  `{"type":"message_start","message":{` + said + "}",
+		} {
+			compareFacts(t, "a stream", event, factsOf(t, path, event), want)
+		}
+	})
+}
+
+// factsOf returns what a stream of events says.
+func factsOf(t *testing.T, path string, events ...string) facts {
+	t.Helper()
+	a := streamTo(t, path, &pieces{[]byte("data: " + strings.Join(events, "\n\ndata: ") + "\n\n"), 100})
+	_, _ = io.ReadAll(a)
+	return a.stream.facts
+}
+
+// Some servers count in each event, from the beginning.
+func TestTheLatestUsageOfAStreamCounts(t *testing.T) {
+	t.Parallel()
+	said := factsOf(t, chatPath,
+		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
+		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}`)
+	compareFacts(t, "a stream", "twice", said, facts{usage: usage{9, 2, true, true}})
+	said = factsOf(t, messagesPath,
+		`{"type":"message_start","message":{"model":"m","usage":{"input_tokens":9,"output_tokens":1}}}`,
+		`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}`)
+	compareFacts(t, "a stream of messages", "twice", said, facts{model: "m", usage: usage{9, 2, true, true}})
+}
+
+func TestTheFirstModelOfAStreamCounts(t *testing.T) {
+	t.Parallel()
+	said := factsOf(t, chatPath,
+		`{"model":"m-1","choices":[{"index":0,"delta":{"content":"x"}}]}`,
+		`{"model":"m-2","choices":[{"index":0,"delta":{"content":"x"}}]}`)
+	compareFacts(t, "a stream", "two models", said, facts{model: "m-1"})
+}
+
+func compareFacts(t *testing.T, where, said string, got, want facts) {
+	t.Helper()
+	g, w := got.usage, want.usage
+	if got.model != want.model || g.hasInput != w.hasInput || g.hasOutput != w.hasOutput ||
+		g.hasInput && g.input != w.input || g.hasOutput && g.output != w.output {
+		t.Errorf("%s: %q says %+v, want %+v", where, said, got, want)
+	}
+}
