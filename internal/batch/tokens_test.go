@@ -29,7 +29,7 @@ var fills = inSeconds(tokenBucket / tokenRate)
 
 // TestSmallCallsAmongLargeOnes compares how long small calls wait with how long
 // they would if everybody knew the limit, and kept to the order of arrival. It is
-some twice that, and now and then more: the limit has to be felt to be known.
+// some twice that, and now and then more: the limit has to be felt to be known.
 func TestSmallCallsAmongLargeOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(tokenRate, millis, 1)
