@@ -44,7 +44,7 @@ func TestAFloodOfNamesAllocatesLittleForEach(t *testing.T) {
 		flood := func() {
 			n++
 			c.Model = fmt.Sprint("invented-", n)
-			if _, err := tr.RoundTrip(req); err != nil { //nolint:bodyclose // there is none
+			if _, err := tr.RoundTrip(req); err != nil {
 				t.Fatal(err)
 			}
 		}

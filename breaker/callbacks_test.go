@@ -52,7 +52,7 @@ func TestACallbackMayCloseTheBodyThatCausedIt(t *testing.T) {
 						told.Add(1)
 					}
 				}})
-				if _, err := tr.RoundTrip(request(t.Context(), http.MethodPut)); err != nil { //nolint:bodyclose // there is none
+				if _, err := tr.RoundTrip(request(t.Context(), http.MethodPut)); err != nil {
 					t.Fatal(err)
 				}
 				if test.trip {
@@ -91,13 +91,13 @@ func TestAPanicOfACallbackAtAProbeCostsNothingButItself(t *testing.T) {
 			req.Body = body
 			return tr.RoundTrip(req)
 		}
-		_, _ = get(http.NoBody) //nolint:bodyclose // of no interest
+		_, _ = get(http.NoBody)
 		b := tr.Breaker(key)
 		b.Trip()
 		time.Sleep(30 * time.Second)
 		bad = true
 		body := &stub.Body{Reader: strings.NewReader("x")}
-		if !panics(func() { _, _ = get(body) }) { //nolint:bodyclose // there is none
+		if !panics(func() { _, _ = get(body) }) {
 			t.Error("the panic was swallowed")
 		}
 		if n := body.Closed(); n != 1 {
@@ -130,7 +130,7 @@ func TestAPanicOfACallbackClosesTheResponseThatNobodyGets(t *testing.T) {
 			tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusInternalServerError, Body: body}, nil
 			}), cfg)
-			if !panics(func() { _, _ = tr.RoundTrip(request(t.Context(), "")) }) { //nolint:bodyclose // there is none
+			if !panics(func() { _, _ = tr.RoundTrip(request(t.Context(), "")) }) {
 				t.Error("the panic was swallowed")
 			}
 			if n := body.Closed(); n != 1 {
@@ -149,7 +149,7 @@ func TestAPanicOfKeyClosesTheRequest(t *testing.T) {
 	req := request(t.Context(), http.MethodPost)
 	body := &stub.Body{Reader: strings.NewReader("x")}
 	req.Body = body
-	if !panics(func() { _, _ = tr.RoundTrip(req) }) || body.Closed() != 1 { //nolint:bodyclose // there is none
+	if !panics(func() { _, _ = tr.RoundTrip(req) }) || body.Closed() != 1 {
 		t.Errorf("closed %d times", body.Closed())
 	}
 }

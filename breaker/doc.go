@@ -2,7 +2,8 @@
 // to fail: a circuit breaker that knows streams and broken bodies.
 //
 // [NewTransport] is an [net/http.RoundTripper] over any other, with one
-// breaker a host. It learns how a request ended not from its headers but from
+// breaker a host; in the chain of package openai, one for each endpoint and
+// model of a host. It learns how a request ended not from its headers but from
 // its body: a JSON answer is a success once it has been read to its end, a
 // stream of server-sent events once its first event is there, and a stream
 // that breaks later turns from a success into a failure. [New] is the state

@@ -22,16 +22,16 @@ type key struct {
 
 // String returns the name, as "https://api.openai.com chat gpt-4o".
 func (k key) String() string {
-	name := k.host
+	name := []string{k.host}
 	if k.scheme != "" {
-		name = k.scheme + "://" + k.host
+		name[0] = k.scheme + "://" + k.host
 	}
 	for _, part := range []string{k.Endpoint, k.Model, k.Target} {
 		if part != "" {
-			name += " " + part
+			name = append(name, part)
 		}
 	}
-	return strings.ToValidUTF8(name, "\uFFFD")
+	return strings.ToValidUTF8(strings.Join(name, " "), "\uFFFD")
 }
 
 // canonical returns the key with scheme and host in lower case, and a short model.
@@ -198,13 +198,13 @@ func (r *ranking) oldest() *keyed {
 }
 
 // Len implements heap.Interface.
-func (r ranking) Len() int { return len(r) }
+func (r *ranking) Len() int { return len(*r) }
 
 // Less implements heap.Interface.
-func (r ranking) Less(i, j int) bool { return r[i].rank < r[j].rank }
+func (r *ranking) Less(i, j int) bool { return (*r)[i].rank < (*r)[j].rank }
 
 // Swap implements heap.Interface.
-func (r ranking) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
+func (r *ranking) Swap(i, j int) { (*r)[i], (*r)[j] = (*r)[j], (*r)[i] }
 
 // Push implements heap.Interface.
 func (r *ranking) Push(e any) { *r = append(*r, e.(*keyed)) }

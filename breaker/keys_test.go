@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,13 +26,13 @@ func about(ctx context.Context, endpoint, model, target string) context.Context 
 }
 
 // use sends a request.
-func use(t *testing.T, tr *breaker.Transport, ctx context.Context, url string) {
+func use(ctx context.Context, t *testing.T, tr *breaker.Transport, url string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := tr.RoundTrip(req); err == nil {
+	if resp, err := tr.RoundTrip(req); err == nil { //nolint:contextcheck // a count needs none
 		_ = resp.Body.Close()
 	}
 }
@@ -50,7 +51,7 @@ func wantKeys(t *testing.T, tr *breaker.Transport, want ...string) {
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, answer(204, ""), breaker.Config{MaxKeys: 3})
-	get := func(url string) { t.Helper(); use(t, tr, t.Context(), url) }
+	get := func(url string) { t.Helper(); use(t.Context(), t, tr, url) }
 	get("http://A.example/x?y")
 	get("http://a.EXAMPLE:80")
 	get("https://a.example")
@@ -117,10 +118,10 @@ func TestWhatKnowsOfFailuresIsForgottenLast(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTransport(t, answer(204, ""), breaker.Config{MaxKeys: 3})
-				use(t, tr, t.Context(), "http://a")
+				use(t.Context(), t, tr, "http://a")
 				test.happens(t, tr.Breaker("http://a"))
 				for _, url := range []string{"http://b", "http://c", "http://d"} {
-					use(t, tr, t.Context(), url)
+					use(t.Context(), t, tr, url)
 				}
 				if kept := tr.Breaker("http://a") != nil; kept != test.kept {
 					t.Errorf("kept: %v", kept)
@@ -140,9 +141,9 @@ func TestAFloodOfNamesForgetsNoDeadModel(t *testing.T) {
 			return response(http.StatusNotFound, http.NoBody), nil
 		}), breaker.Config{})
 		for range 5 {
-			use(t, tr, about(t.Context(), "chat", "dead", ""), key)
+			use(about(t.Context(), "chat", "dead", ""), t, tr, key)
 			for i := range 1_100 {
-				use(t, tr, about(t.Context(), "chat", fmt.Sprint("invented-", i), ""), key)
+				use(about(t.Context(), "chat", fmt.Sprint("invented-", i), ""), t, tr, key)
 			}
 			time.Sleep(apart)
 		}
@@ -165,7 +166,7 @@ func TestAKeyIsItsServerEndpointModelAndTarget(t *testing.T) {
 		about(t.Context(), "chat", "gpt-4o", "west"),
 		about(t.Context(), "models", "", ""),
 	} {
-		use(t, tr, ctx, "https://API.example.com/v1")
+		use(ctx, t, tr, "https://API.example.com/v1")
 	}
 	wantKeys(t, tr, key, key+" chat gpt-4o", key+" chat gpt-4o west", key+" embeddings gpt-4o", key+" models")
 	if n := tr.Breaker("https://api.EXAMPLE.com chat gpt-4o").Snapshot().Totals.Success; n != 2 {
@@ -181,10 +182,10 @@ func TestAnEndpointThatIsNotThereSaysNothingOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{})
 		for range 5 {
-			use(t, tr, about(t.Context(), "embeddings", "m", ""), key)
+			use(about(t.Context(), "embeddings", "m", ""), t, tr, key)
 			time.Sleep(apart)
 		}
-		use(t, tr, about(t.Context(), "chat", "m", ""), key)
+		use(about(t.Context(), "chat", "m", ""), t, tr, key)
 		wantState(t, tr.Breaker(key+" embeddings m"), breaker.Open)
 		wantState(t, tr.Breaker(key+" chat m"), breaker.Closed)
 	})
@@ -204,13 +205,13 @@ func TestNamesAreBoundedAndValid(t *testing.T) {
 			t.Parallel()
 			tr := newTransport(t, answer(204, ""), breaker.Config{})
 			for range 2 {
-				use(t, tr, about(t.Context(), "chat", test.model, ""), key)
+				use(about(t.Context(), "chat", test.model, ""), t, tr, key)
 			}
 			wantKeys(t, tr, key+" chat "+test.want)
 		})
 	}
 	tr := newTransport(t, answer(204, ""), breaker.Config{})
-	use(t, tr, t.Context(), "http://%ff%fe")
+	use(t.Context(), t, tr, "http://%ff%fe")
 	if name := tr.Snapshot()[0].Key; !utf8.ValidString(name) {
 		t.Errorf("%q", name)
 	}
@@ -227,8 +228,8 @@ func TestAKeyKeepsNothingOfThePayload(t *testing.T) {
 	}
 	before := inUse()
 	for i := range 100 {
-		model := (strings.Repeat("x", payload) + fmt.Sprint(i))[payload-8:]
-		use(t, tr, about(t.Context(), "chat", model, ""), key)
+		model := (strings.Repeat("x", payload) + strconv.Itoa(i))[payload-8:]
+		use(about(t.Context(), "chat", model, ""), t, tr, key)
 	}
 	if after := inUse(); after > before+20*payload {
 		t.Errorf("%d payloads are kept", (after-before)/payload)
@@ -240,7 +241,7 @@ func TestANameIsQuotedWhereAPersonReadsIt(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{FailureThreshold: 1})
 	ctx := about(t.Context(), "chat", "m\n\x1b[31m", "")
-	use(t, tr, ctx, key)
+	use(ctx, t, tr, key)
 	resp, err := tr.RoundTrip(request(ctx, ""))
 	if err == nil {
 		_ = resp.Body.Close()
@@ -295,11 +296,11 @@ func TestTheGateSaysForHowLongABreakerIsCertainToRefuse(t *testing.T) {
 				t.Errorf("refuses for %v, want %v", got, want)
 			}
 		}
-		use(t, tr, ctx, key)
+		use(ctx, t, tr, key)
 		want(0)
 		tr.Breaker(key).Trip()
 		want(30 * time.Second)
-		use(t, tr, ctx, key) // refused
+		use(ctx, t, tr, key) // refused
 		time.Sleep(29 * time.Second)
 		want(time.Second)
 		time.Sleep(time.Second)

@@ -249,21 +249,22 @@ func TestAHintOfAMillisecondDoesNotSwitchTheBreakerOff(t *testing.T) {
 func TestTheStepDoublesWithEachFailedProbe(t *testing.T) {
 	for name, test := range map[string]struct {
 		longest time.Duration
-		want    []time.Duration
+		want    []int // seconds
 	}{
-		"by default":              {0, []time.Duration{5, 10, 20, 30, 30}},
-		"below the first step":    {2 * time.Second, []time.Duration{2, 2, 2}},
-		"above all":               {10 * time.Minute, []time.Duration{5, 10, 20, 40, 80, 120, 120}},
-		"as long as the first is": {5 * time.Second, []time.Duration{5, 5}},
+		"by default":              {0, []int{5, 10, 20, 30, 30}},
+		"below the first step":    {2 * time.Second, []int{2, 2, 2}},
+		"above all":               {10 * time.Minute, []int{5, 10, 20, 40, 80, 120, 120}},
+		"as long as the first is": {5 * time.Second, []int{5, 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, breaker.Config{OpenDuration: test.longest}, func(t *testing.T, b *breaker.Breaker) {
 				failApart(t, b, 4)
 				time.Sleep(apart)
 				for _, seconds := range test.want {
+					step := time.Duration(seconds) * time.Second
 					fail(t, b, 1)
-					wantOpenFor(t, b, seconds*time.Second)
-					time.Sleep(seconds * time.Second)
+					wantOpenFor(t, b, step)
+					time.Sleep(step)
 				}
 			})
 		})
@@ -484,12 +485,12 @@ func TestAFailedProbesTimeLimitLengthensThePlaces(t *testing.T) {
 		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
 			return nil, &fault.TimeLimitError{After: 50 * time.Second}
 		}), breaker.Config{FailureThreshold: -1})
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		b := tr.Breaker(key)
 		b.Reset() // forgets the row
 		b.Trip()
 		time.Sleep(30 * time.Second)
-		_, _ = tr.RoundTrip(request(t.Context(), "")) //nolint:bodyclose // there is none
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
 		time.Sleep(10 * time.Second)
 		admit(t, b)
 		wantOpenFor(t, b, 50*time.Second)
@@ -622,7 +623,7 @@ func TestLongCallsOfAProviderThatIsWellAgainAreHardlyRefused(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		start, refusedOrFailed := time.Now(), 0
 		for range 125 {
-			var p = new(breaker.Permit)
+			p := new(breaker.Permit)
 			switch err := b.Allow(p); {
 			case err != nil:
 				refusedOrFailed++

@@ -72,7 +72,7 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 	if c != nil {
 		c.Gate = (*gate)(b)
 	}
-	if err := b.Allow(permit); err != nil {
+	if err := b.Allow(permit); err != nil { //nolint:contextcheck // a count needs none
 		note(req, err)
 		return err
 	}

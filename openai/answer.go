@@ -18,6 +18,12 @@ import (
 // maxKept bounds what an AnswerError shows of its answer.
 const maxKept = 64 << 10
 
+// A wanted is what a delivery waits for.
+type wanted struct {
+	stream bool // it takes the answer for a stream of events
+	whole  bool // to its end; else to its first useful event
+}
+
 // An answer is the body of a 2xx. It passes the bytes on as they come and
 // follows what they say; it ends a body that falls silent, and one that is no
 // answer. It is the breaker's Observer of its own bytes.
@@ -30,6 +36,7 @@ type answer struct {
 	single  bool          // no more than one choice was asked for
 	left    int64         // bytes to come, if above 0; else unknown
 	held    prefetch.Body // what the delivery makes of it, in the same allocation
+	wanted  wanted        // by the delivery, while it holds the answer
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	limit  *limiter   // nil while no limit holds; written by the reader only
@@ -163,6 +170,7 @@ func (a *answer) learn(p []byte) {
 		before := a.sniff.n
 		kind := a.sniff.add(p)
 		if kind == undecided {
+			a.keep(p)
 			return
 		}
 		a.decide(kind)
@@ -433,6 +441,17 @@ func (a *answer) End(err error) breaker.Outcome {
 		return breaker.Success
 	}
 	return breaker.Undecided
+}
+
+// enough reports whether the delivery need not read on: the answer is settled,
+// or is not of the kind that it was taken for.
+func (a *answer) enough([]byte) bool {
+	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kind != undecided && (a.kind == eventBody) != a.wanted.stream
 }
 
 // kindKnown reports whether the first bytes have said what the body is.

@@ -40,6 +40,7 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.walk.feed(payload, p)
 	p.walk.end(p)
 	c.Stateless = p.store.stateless(p.walk.scan.Whole())
+	p.walk = walk{} // it refers to the payload, which is to be let go once it is sent
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {

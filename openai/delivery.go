@@ -83,22 +83,26 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 // first useful event, all else when it is whole. Only its first bytes say
 // which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
-	whole := d.mode == Whole && a.format.isJudged()
-	known := func([]byte) bool { return a.kindKnown() }
-	settled := func([]byte) bool { return a.over.Load() || !whole && a.useful.Load() }
-	var wait time.Duration // for ever
-	if a.sniff.label == eventBody && !whole {
-		wait = maxFirstEventWait
+	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
+	enough := a.enough
+	if d.fill(body, a, size, enough) && a.isStream() != a.wanted.stream {
+		a.wanted.stream = a.isStream() // its label was wrong
+		if !enough(nil) {
+			d.fill(body, a, size, enough)
+		}
 	}
-	ended := body.Fill(maxFirstEvent, size, wait, known) != nil
+}
+
+// fill reads on as a stream or as any other answer is read, and reports whether
+// it knows which of them it is and there may be more.
+func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func([]byte) bool) bool {
 	switch {
-	case ended, !a.kindKnown(), settled(nil):
-	case !a.isStream():
-		_ = body.Fill(maxJSON, size, 0, settled)
-	case whole:
-		d.holdWhole(body, a)
+	case !a.wanted.stream:
+		return body.Fill(maxJSON, size, 0, enough) == nil && a.kindKnown()
+	case a.wanted.whole:
+		return d.holdWhole(body, enough) == nil && a.kindKnown()
 	default:
-		_ = body.Fill(maxFirstEvent, -1, maxFirstEventWait, settled)
+		return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough) == nil && a.kindKnown()
 	}
 }
 
@@ -116,11 +120,11 @@ func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error
 }
 
 // holdWhole holds a stream to its end, as far as there is room.
-func (d *delivery) holdWhole(body *prefetch.Body, answer *answer) {
+func (d *delivery) holdWhole(body *prefetch.Body, enough func([]byte) bool) error {
 	var held int64
 	defer func() { d.whole.Add(-held) }()
-	_ = body.Fill(maxWhole, -1, 0, func(added []byte) bool {
+	return body.Fill(maxWhole, -1, 0, func(added []byte) bool {
 		held += int64(len(added))
-		return d.whole.Add(int64(len(added))) > maxWholeAll || answer.over.Load()
+		return d.whole.Add(int64(len(added))) > maxWholeAll || enough(added)
 	})
 }

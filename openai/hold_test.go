@@ -22,9 +22,10 @@ func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	t.Parallel()
 	d := delivery{mode: Whole}
 	a := streamTo(t, chatPath, &panicBody{left: 3})
+	a.wanted = wanted{stream: true, whole: true}
 	func() {
 		defer func() { _ = recover() }()
-		d.holdWhole(prefetch.New(a, noCancel), a)
+		_ = d.holdWhole(prefetch.New(a, noCancel), a.enough)
 	}()
 	if left := d.whole.Load(); left != 0 {
 		t.Errorf("%d bytes are still taken", left)

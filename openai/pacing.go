@@ -118,8 +118,11 @@ func (t ticket) refused(r throttle.Refusal) {
 	}
 }
 
-// ticketOf returns that of a call's latest attempt.
+// ticketOf returns that of a call's latest attempt; c may be nil.
 func ticketOf(c *call.Call) ticket {
+	if c == nil {
+		return ticket{}
+	}
 	if o, ok := c.Listener.(*operation); ok {
 		return o.ticket
 	}

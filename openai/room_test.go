@@ -31,7 +31,8 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 		d.whole.Store(taken) // by other streams
 		body := new(eventsBody)
 		a := streamTo(t, chatPath, body)
-		d.holdWhole(prefetch.New(a, noCancel), a)
+		a.wanted = wanted{stream: true, whole: true}
+		_ = d.holdWhole(prefetch.New(a, noCancel), a.enough)
 		if body.read > maxWholeAll-taken+4<<10 {
 			t.Errorf("%s: %d bytes are held", name, body.read)
 		}

@@ -3,6 +3,7 @@ package fault
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // A reset is what net/http and golang.org/x/net/http2 return for a stream of
@@ -29,6 +30,9 @@ var http2Losses = [...]reflect.Type{reflect.TypeFor[reset](), reflect.TypeFor[go
 func isHTTP2Loss(err error) bool {
 	if err == nil {
 		return false
+	}
+	if t := reflect.TypeOf(err); t.Kind() == reflect.Uint32 && strings.HasSuffix(t.Name(), "ConnectionError") {
+		return true // RFC 9113, section 5.4.1: a code alone
 	}
 	for _, loss := range http2Losses {
 		if hasFieldsOf(reflect.TypeOf(err), loss) {
