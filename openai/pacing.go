@@ -21,7 +21,7 @@ import (
 type Pacing int
 
 const (
-	// AfterRefusal, the default, lets the calls of an account go one after the
+	// AfterRefusal is the default. It lets the calls of an account go one after the
 	// other, at the rate that its limit has shown to allow, from the first 429 on
 	// until nobody has had to wait for a minute. An account is the credential
 	// that a request carries, at one host and for one model. Calls wait in the

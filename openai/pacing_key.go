@@ -89,13 +89,13 @@ func lower(s string) string {
 
 // accountName returns what is shown of an account: no credential.
 func accountName(u *url.URL, c *call.Call) string {
-	name := lower(u.Scheme) + "://" + shortened(lower(u.Host))
+	parts := []string{lower(u.Scheme) + "://" + shortened(lower(u.Host))}
 	for _, part := range [...]string{c.Model, c.Target} {
 		if part != "" {
-			name += " " + part
+			parts = append(parts, part)
 		}
 	}
-	return name
+	return strings.Join(parts, " ")
 }
 
 // shortened bounds a host, which a caller may invent.

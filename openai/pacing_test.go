@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -360,10 +361,10 @@ func TestTheHintsOfA429(t *testing.T) {
 			return []string{"Anthropic-RateLimit-Requests-Remaining", "0", "Anthropic-RateLimit-Requests-Reset", now.Add(100 * time.Millisecond).Format(time.RFC3339Nano)}
 		}, 100 * time.Millisecond},
 		"a gateway's milliseconds since 1970": {func(now time.Time) []string {
-			return []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", fmt.Sprint(now.Add(100 * time.Millisecond).UnixMilli())}
+			return []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", strconv.FormatInt(now.Add(100*time.Millisecond).UnixMilli(), 10)}
 		}, 100 * time.Millisecond},
 		"a gateway's seconds since 1970, past": {func(now time.Time) []string {
-			return []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", fmt.Sprint(now.Add(-time.Hour).Unix())}
+			return []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", strconv.FormatInt(now.Add(-time.Hour).Unix(), 10)}
 		}, backoff},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,7 +413,7 @@ func TestAccountsAreBoundedAndTheIdleGoFirst(t *testing.T) {
 		once := retry.WithMaxAttempts(t.Context(), 1)
 		do(t, tr, asking(t, once, chatURL, "Authorization", "limited"))
 		for i := range 1000 {
-			do(t, tr, asking(t, once, chatURL, "Authorization", fmt.Sprint(i)))
+			do(t, tr, asking(t, once, chatURL, "Authorization", strconv.Itoa(i)))
 		}
 		start := time.Now()
 		if do(t, tr, asking(t, once, chatURL, "Authorization", "limited")); time.Since(start) < 29*time.Second {
