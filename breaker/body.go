@@ -144,9 +144,9 @@ func (b *body) ask(data []byte, err error) bool {
 
 // learn takes a verdict of the observer on data.
 func (b *body) learn(outcome Outcome) {
-	switch {
-	case outcome == Undecided:
-	case outcome == Success: // more may come, and turn it into a failure
+	switch outcome {
+	case Undecided:
+	case Success: // more may come, and turn it into a failure
 		b.begun, b.early = true, true
 	default:
 		b.over, b.last = true, verdict{outcome: outcome}
@@ -186,13 +186,13 @@ func (b *body) next() (v verdict, ok bool) {
 
 // settle settles the permit, for now if v is Undecided, or ends its success.
 func (b *body) settle(v verdict) {
-	switch {
-	case v.outcome == Undecided:
+	switch v.outcome {
+	case Undecided:
 		b.permit.succeedForNow()
 		return
-	case v.outcome == Failure:
+	case Failure:
 		b.permit.revoke(v.limit)
-	case v.outcome == Success:
+	case Success:
 		b.permit.confirm()
 	default:
 		b.permit.keep()

@@ -65,7 +65,7 @@ func TestTheRetriesOfCallsThatFailedTogetherAreNoRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{})
 		calls := make([]call.Call, 10)
-		send := func(i int) { use(t, tr, calls[i].Init(t.Context()), key) }
+		send := func(i int) { use(calls[i].Init(t.Context()), t, tr, key) }
 		for i := range calls {
 			send(i)
 		}
@@ -77,7 +77,7 @@ func TestTheRetriesOfCallsThatFailedTogetherAreNoRow(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		for range 4 {
-			use(t, tr, t.Context(), key)
+			use(t.Context(), t, tr, key)
 			time.Sleep(apart)
 		}
 		wantState(t, tr.Breaker(key), breaker.Open)

@@ -167,16 +167,17 @@ func (a *answer) outcome() string {
 // learn looks at the bytes that pass.
 func (a *answer) learn(p []byte) {
 	if a.kind == undecided && a.format.isJudged() {
-		before := a.sniff.n
-		kind := a.sniff.add(p)
+		kind, used := a.sniff.add(p)
 		if kind == undecided {
 			a.keep(p)
 			return
 		}
 		a.decide(kind)
-		a.read(a.sniff.begin[:before])
+		a.read(a.sniff.bytes())
+		a.read(p[used:])
+	} else {
+		a.read(p)
 	}
-	a.read(p)
 	a.keep(p)
 }
 

@@ -42,9 +42,9 @@ func (e apiError) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// member reads one member of an error object. It names the place inside the
+// readErrorMember reads one member of an error object into e. It names the place inside the
 // value if that has codes, too.
-func (e *apiError) member(s *json.Scanner) place {
+func readErrorMember(e *apiError, s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "code":
 		e.code = label(s)
@@ -137,7 +137,7 @@ func (r *errorReader) top(s *json.Scanner) place {
 		r.outer.kind = label(s)
 		return nowhere
 	}
-	r.outer.member(s)
+	readErrorMember(&r.outer, s)
 	return nowhere
 }
 
@@ -160,7 +160,7 @@ func (r *errorReader) within(in place, s *json.Scanner) place {
 	}
 	switch in {
 	case inError:
-		if inner := r.nested.member(s); inner != nowhere {
+		if inner := readErrorMember(&r.nested, s); inner != nowhere {
 			return inner
 		}
 		if isContainer(s) {

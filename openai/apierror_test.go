@@ -314,18 +314,18 @@ func apiErrorSlowly(data []byte) *apiError {
 				nested, says = new(apiError), false
 				fields, said := inOrder(value)
 				for i := range fields {
-					nested.take(fields[i], said[i])
+					takeSlowly(nested, fields[i], said[i])
 					says = says || saysSomething(said[i])
 				}
 			case key == "error":
 				isError = isError || value[0] == '"' && string(value) != `""`
 			case key == "object" || key == "type":
 				isError = isError || string(value) == `"error"`
-				outer.take(key, value)
+				takeSlowly(&outer, key, value)
 			case key == "error_type":
 				outer.kind = labelSlowly(value)
 			default:
-				outer.take(key, value)
+				takeSlowly(&outer, key, value)
 			}
 		}
 	}
@@ -342,8 +342,8 @@ func apiErrorSlowly(data []byte) *apiError {
 	return nil
 }
 
-// take takes a member of an error, the last of each name.
-func (e *apiError) take(key string, value json.RawMessage) {
+// takeSlowly takes a member of an error, the last of each name.
+func takeSlowly(e *apiError, key string, value json.RawMessage) {
 	switch {
 	case key == "code":
 		e.code = labelSlowly(value)

@@ -44,6 +44,8 @@ func TestARequestThatCannotBeSentShutsNobodyOut(t *testing.T) {
 		"bytes that are too many":  func(r *http.Request) { broken(r, 5, strings.NewReader(hello)) },
 	} {
 		for _, path := range []string{"/chat/completions", "/files"} {
+			// The server may answer what it was told of before net/http finds more.
+			mayBeAnswered := strings.Contains(name, "too long") || strings.Contains(name, "too many")
 			t.Run(name+", "+path, func(t *testing.T) {
 				t.Parallel()
 				srv := newServer(t)
@@ -58,7 +60,7 @@ func TestARequestThatCannotBeSentShutsNobodyOut(t *testing.T) {
 					return do(t, tr, req).err
 				}
 				for range 5 {
-					if err := post(spoil); err == nil {
+					if err := post(spoil); err == nil && !mayBeAnswered {
 						t.Fatal("it was sent")
 					}
 				}

@@ -166,6 +166,6 @@ func (c Config) normalised() Config {
 		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the accounts, too
 	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
-	c.Breaker.Observe = observers(c.Breaker.Observe) //nolint:bodyclose // no response is made here
+	c.Breaker.Observe = observers(c.Breaker.Observe)
 	return c
 }

@@ -35,7 +35,7 @@ func (f cancelFunc) Cancel(cause error) { f(cause) }
 // chain see it.
 func attemptWith(t *testing.T, response *http.Response, attempt prefetch.Canceler, err error) *retry.Attempt {
 	t.Helper()
-	c := new(call.Call).Init(context.Background()) //nolint:usetesting // also in a fuzz target's bubble
+	c := new(call.Call).Init(context.Background())
 	if response.StatusCode >= http.StatusBadRequest {
 		c.Answer = &errorAnswer{response: response, attempt: attempt}
 	}

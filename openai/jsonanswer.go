@@ -73,9 +73,11 @@ func (a *jsonAnswer) top(s *json.Scanner) place {
 // An inBandError is the error inside a 2xx: at the top level of its JSON, or in
 // a choice, where some gateways put it.
 type inBandError struct {
-	errorReader
+	errorReader             // at the top level
+	ofChoice    errorReader // in the choices
+	choosing    bool        // the error object that is being read is a choice's
 
-	inChoice bool // an error object stands in a choice
+	inChoice bool // a choice tells of an error
 	finished bool // a choice has the finish_reason "error"
 }
 
@@ -85,22 +87,36 @@ func (e *inBandError) choice(s *json.Scanner) place {
 	case "finish_reason":
 		e.finished = e.finished || string(s.Value()) == `"error"`
 	case "error":
-		inner := e.begin(s)
-		e.inChoice = e.inChoice || inner != nowhere
+		e.choosing = true
+		inner := e.ofChoice.begin(s)
+		e.inChoice = e.inChoice || e.ofChoice.marked
 		return inner
 	}
 	return nowhere
+}
+
+// top reads a member that stands beside the choices.
+func (e *inBandError) top(s *json.Scanner) place {
+	e.choosing = false
+	return e.errorReader.top(s)
+}
+
+// visit reads a value inside an error object.
+func (e *inBandError) visit(in place, s *json.Scanner) place {
+	if !e.choosing || in == outside || in == inList || in == inTop {
+		return e.errorReader.visit(in, s)
+	}
+	inner := e.ofChoice.visit(in, s)
+	e.inChoice = e.inChoice || e.ofChoice.says
+	return inner
 }
 
 // failed returns the error. One beside content is a gateway's remark on a good
 // answer, and no failure; one inside a choice always is.
 func (e *inBandError) failed(besideContent bool) (apiError, bool) {
 	found, ok := e.found()
-	switch {
-	case e.finished:
-		return found, true
-	case besideContent && !e.inChoice:
-		return apiError{}, false
+	if of, inChoice := e.ofChoice.found(); inChoice {
+		found = of
 	}
-	return found, ok
+	return found, e.inChoice || e.finished || ok && !besideContent
 }

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 
@@ -14,9 +15,14 @@ const maxModel = 128
 // maxNames bounds the names that are kept.
 const maxNames = 256
 
+// namesTogether is how many names of one hash are kept. A call names two models,
+// the one that was asked for and the one that answers: they must not take each
+// other's place for as long as the process lives.
+const namesTogether = 4
+
 // names are those of models that were met lately: every call names one, and
-// most of them the same few. A name has one place, and takes it from another.
-var names [maxNames]atomic.Pointer[knownName]
+// most of them the same few.
+var names [maxNames / namesTogether][namesTogether]atomic.Pointer[knownName]
 
 type knownName struct{ value, name string }
 
@@ -29,12 +35,21 @@ func modelName(value []byte) string {
 	if len(value) > maxModel {
 		return bounded(value)
 	}
-	place := &names[maphash.Bytes(seed, value)%maxNames]
-	if known := place.Load(); known != nil && known.value == string(value) {
-		return known.name
+	places := &names[maphash.Bytes(seed, value)%uint64(len(names))]
+	free := -1
+	for i := range places {
+		switch known := places[i].Load(); {
+		case known == nil:
+			free = i
+		case known.value == string(value):
+			return known.name
+		}
 	}
-	made := &knownName{string(value), json.Text(value)}
-	place.Store(made)
+	if free < 0 {
+		free = rand.IntN(namesTogether) // any fixed choice could drop a name that is in use each time
+	}
+	made := &knownName{string(value), bounded(value)}
+	places[free].Store(made)
 	return made.name
 }
 

@@ -23,8 +23,11 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 			return breaker.Undecided, answer, 0
 		}
 	case *errorAnswer:
-		wait, _ := hint.FromHeader(response.Header, time.Now())
-		return answer.verdict().outcome, nil, wait
+		outcome, wait := answer.verdict().outcome, time.Duration(0)
+		if outcome == breaker.Failure {
+			wait, _ = hint.FromHeader(response.Header, time.Now())
+		}
+		return outcome, nil, wait
 	}
 	return breaker.DefaultObserve(response, err)
 }

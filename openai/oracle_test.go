@@ -24,18 +24,18 @@ func (e *errorSlowly) top(key string, value json.RawMessage) {
 		e.nested, e.says = apiError{}, false
 		fields, said := inOrder(value)
 		for i := range fields {
-			e.nested.take(fields[i], said[i])
+			takeSlowly(&e.nested, fields[i], said[i])
 			e.says = e.says || saysSomething(said[i])
 		}
 	case key == "error":
 		e.marked = e.marked || value[0] == '"' && string(value) != `""`
 	case key == "object" || key == "type":
 		e.marked = e.marked || string(value) == `"error"`
-		e.outer.take(key, value)
+		takeSlowly(&e.outer, key, value)
 	case key == "error_type":
 		e.outer.kind = labelSlowly(value)
 	default:
-		e.outer.take(key, value)
+		takeSlowly(&e.outer, key, value)
 	}
 }
 

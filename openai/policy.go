@@ -46,7 +46,7 @@ func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	advised := adviceOf(a.Response.Header)
 	reason := v.reason
 	switch {
-	case v.quota && (statusReasons[a.Response.StatusCode] != "" || advised == retryAdvised),
+	case v.quota && (a.Response.StatusCode < http.StatusBadRequest || statusReasons[a.Response.StatusCode] != "" || advised == retryAdvised),
 		reason != retry.NotRetryable && advised == stopAdvised:
 		return retry.Stop(retry.StopServerSaysNo)
 	case reason != retry.NotRetryable:

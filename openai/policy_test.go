@@ -172,8 +172,6 @@ func TestOnlyWhatCouldChangeADecisionIsPeeked(t *testing.T) {
 		"529":                     {made(529, quotaBody), true},
 		"409, advised":            {made(409, quotaBody, "x-should-retry", "true"), true},
 		"409":                     {made(409, quotaBody), false},
-		"200":                     {made(200, quotaBody), false},
-		"200, advised":            {made(200, quotaBody, "x-should-retry", "true"), false},
 		"compressed":              {made(429, quotaBody, "Content-Encoding", "gzip"), false},
 		"not compressed, it says": {made(429, quotaBody, "Content-Encoding", "identity"), true},
 		"the answer to a HEAD":    {&http.Response{StatusCode: 429, Header: http.Header{}, Body: http.NoBody}, false},

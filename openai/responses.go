@@ -11,7 +11,9 @@ var responsesFormat = &format{judged: true, tells: true, events: func() eventRea
 type responseEvent struct {
 	walk  walk
 	facts *facts
-	error errorReader
+	error errorReader // of the event
+	run   errorReader // of the response that it carries
+	inRun bool        // the error object that is being read is the response's
 
 	typed    bool
 	meaning  meaning // of the type
@@ -32,6 +34,9 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 	m := e.meaning
 	if !e.typed && isError || m == terminal && e.runFails {
 		m = failed
+	}
+	if ofRun, inRun := e.run.found(); inRun {
+		found = ofRun
 	}
 	if m == failed {
 		s.error = found
@@ -69,12 +74,16 @@ func (e *responseEvent) visit(in place, s *json.Scanner) place {
 			}
 			return nowhere
 		}
+		e.inRun = false
 		return e.error.top(s)
 	case inResponse:
 		return e.response(s)
 	case inUsage:
 		e.facts.usage.member(s)
 	default:
+		if e.inRun && in != outside {
+			return e.run.visit(in, s)
+		}
 		return e.error.visit(in, s)
 	}
 	return nowhere
@@ -86,7 +95,8 @@ func (e *responseEvent) response(s *json.Scanner) place {
 	case "status":
 		e.runFails = string(s.Value()) == `"failed"`
 	case "error":
-		return e.error.begin(s)
+		e.inRun = true
+		return e.run.begin(s)
 	}
 	return e.facts.top(s)
 }

@@ -56,7 +56,7 @@ func TestASilentProviderIsNotWaitedForWithoutEnd(t *testing.T) {
 					return row.base(req)
 				})
 				start := time.Now()
-				resp, err := openai.NewTransport(base, row.cfg).RoundTrip(chatRequest(context.Background(), t)) //nolint:usetesting // a context that ends by nothing
+				resp, err := openai.NewTransport(base, row.cfg).RoundTrip(chatRequest(context.Background(), t))
 				if err == nil {
 					_, err = io.Copy(io.Discard, resp.Body)
 					_ = resp.Body.Close()
@@ -108,7 +108,7 @@ func TestNobodyIsHurriedWhoHasALimitOrNoFormat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				ctx := context.Background() //nolint:usetesting // a context that ends by nothing
+				ctx := context.Background()
 				if row.deadline > 0 {
 					var cancel context.CancelFunc
 					ctx, cancel = context.WithTimeout(ctx, row.deadline)

@@ -23,18 +23,18 @@ const (
 // nothing, the label does.
 type sniffer struct {
 	label kind
-	begin [maxBegin]byte // the first bytes, without white space before them
-	n     int            // of those
+	begin [len(byteOrderMark) + maxBegin]byte // the first bytes, without white space before them
+	n     int                                 // of those
 }
 
 // maxBegin is the number of bytes that the longest name of a field has that a
 // stream can begin with, its colon included; nothing longer is needed.
 const maxBegin = len("retry:")
 
-var (
-	byteOrderMark = []byte("\ufeff")
-	eventFields   = [][]byte{[]byte(":"), []byte("data:"), []byte("event:"), []byte("id:"), []byte("retry:"), []byte("error:")}
-)
+const byteOrderMark = "\ufeff"
+
+// eventFields are what a stream of events begins with.
+var eventFields = [][]byte{[]byte(":"), []byte("data:"), []byte("event:"), []byte("id:"), []byte("retry:"), []byte("error:")}
 
 // labelOf returns what the Content-Type says a body is, undecided if it says
 // nothing that decides.
@@ -51,28 +51,32 @@ func labelOf(h http.Header) kind {
 }
 
 // add looks at the next bytes of the body. It returns undecided while more of
-// them could decide.
-func (s *sniffer) add(p []byte) kind {
+// them could decide, and how many it has taken into begin or passed over.
+func (s *sniffer) add(p []byte) (k kind, used int) {
 	for _, b := range p {
-		if s.n == maxBegin {
+		if s.n == len(s.begin) {
 			break
 		}
-		if s.n > 0 || !isSpace(b) {
+		if len(s.text()) > 0 || !isSpace(b) {
 			s.begin[s.n] = b
 			s.n++
 		}
-		if bytes.Equal(s.bytes(), byteOrderMark) {
-			s.n = 0
+		used++
+		if k = s.decide(); k != undecided {
+			return k, used
 		}
 	}
-	return s.decide()
+	return s.decide(), used
 }
 
 func (s *sniffer) bytes() []byte { return s.begin[:s.n] }
 
+// text returns the bytes that decide: those behind a byte order mark.
+func (s *sniffer) text() []byte { return bytes.TrimPrefix(s.bytes(), []byte(byteOrderMark)) }
+
 // decide returns what the bytes that have come say.
 func (s *sniffer) decide() kind {
-	begin := s.bytes()
+	begin := s.text()
 	if len(begin) == 0 {
 		return undecided
 	}
@@ -90,7 +94,7 @@ func (s *sniffer) decide() kind {
 			return undecided
 		}
 	}
-	if bytes.HasPrefix(byteOrderMark, begin) {
+	if bytes.HasPrefix([]byte(byteOrderMark), begin) {
 		return undecided
 	}
 	return s.end()

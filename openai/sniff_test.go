@@ -7,13 +7,8 @@ import (
 
 // sniffSlowly returns what a body is.
 func sniffSlowly(data []byte, label kind) kind {
-	for {
-		rest := bytes.TrimPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("\ufeff"))
-		if len(rest) == len(data) {
-			break
-		}
-		data = rest
-	}
+	const space = " \t\r\n"
+	data = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(data, space), []byte("\ufeff")), space)
 	for begin, is := range map[string]kind{
 		"{": jsonBody, "[": jsonBody, "<": htmlBody,
 		":": eventBody, "data:": eventBody, "event:": eventBody, "id:": eventBody, "retry:": eventBody, "error:": eventBody,
@@ -32,7 +27,7 @@ func sniffSlowly(data []byte, label kind) kind {
 func sniffed(data []byte, label kind, size int) kind {
 	s := sniffer{label: label}
 	for piece := range chunks(data, size) {
-		if k := s.add(piece); k != undecided {
+		if k, _ := s.add(piece); k != undecided {
 			return k
 		}
 	}

@@ -68,14 +68,11 @@ func (w *walk) run(v visitor) {
 	}
 }
 
-// walkAll goes through one value that is there from its beginning. It returns
-// what stands behind the value.
-func walkAll(data []byte, v visitor) (whole bool, rest []byte) {
+// walkAll goes through one value that is there from its beginning.
+func walkAll(data []byte, v visitor) {
 	var w walk
 	w.feed(data, v)
-	rest = w.scan.Rest()
 	w.end(v)
-	return w.scan.Whole(), rest
 }
 
 // isContainer reports whether the value has members, or could have.

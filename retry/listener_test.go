@@ -160,7 +160,7 @@ func TestAListenerReadsThePayloadBeforeAnybodyIsAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if len(l.payloads) != row.want || row.want > 0 && l.payloads[0] != payload || string(base.Payloads()[0]) != payload {
+			if len(l.payloads) != row.want || row.want > 0 && l.payloads[0] != payload || base.Payloads()[0] != payload {
 				t.Errorf("told of %q, sent %q", l.payloads, base.Payloads())
 			}
 		})

@@ -148,7 +148,7 @@ func TestAnAttemptHasAGetBodyWhereNetHTTPWouldReplayItToo(t *testing.T) {
 				t.Fatal(err)
 			}
 			readAll(t, resp)
-			if (got.GetBody != nil) != row.want || string(base.Payloads()[0]) != "payload" {
+			if (got.GetBody != nil) != row.want || base.Payloads()[0] != "payload" {
 				t.Errorf("GetBody: %v, sent %q", got.GetBody != nil, base.Payloads()[0])
 			}
 		})
@@ -197,7 +197,7 @@ func TestABodyInMemoryIsSentAgainOnlyIfItCanBeHadAgain(t *testing.T) {
 			if err == nil {
 				readAll(t, resp)
 			}
-			if (err == nil) != row.getBody || base.Calls() != row.calls || string(base.Payloads()[base.Calls()-1]) != "payload" {
+			if (err == nil) != row.getBody || base.Calls() != row.calls || base.Payloads()[base.Calls()-1] != "payload" {
 				t.Errorf("error %v after %d requests, sent %q", err, base.Calls(), base.Payloads())
 			}
 		})

@@ -99,7 +99,7 @@ func TestFaultsOfMessages(t *testing.T) {
 		{"cut after the openers", stream, ok.CutAfter(3), retryable, "unexpected EOF"},
 		{"ends after the openers", stream, ok.EndAfter(3), retryable, "ErrTruncated"},
 		{"ends after content", stream, ok.EndAfter(5), onlyWhole, "ErrTruncated"},
-		{"stalls after content", stream, ok.StallAfter(5), onlyWhole, "ErrStalled"},
+		{"stall after content", stream, ok.StallAfter(5), onlyWhole, "ErrStalled"},
 		{"ends before message_stop", stream, ok.EndAfter(12), onlyWhole, "ErrTruncated"},
 		{"compressed", stream, openaitest.Answer{Gzip: true}, everywhere(fine), "no error"},
 	} {
@@ -107,7 +107,9 @@ func TestFaultsOfMessages(t *testing.T) {
 			u, delivery := messageUses[row.use], retrip.Delivery(delivery)
 			t.Run(u.name+"/"+row.fault+"/"+delivery.String(), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, retrip.Config{Delivery: delivery, IdleTimeout: silence})
+				cfg := retrip.Config{Delivery: delivery}
+				limitSilence(&cfg, row.fault)
+				s := newScene(t, cfg)
 				want := u.outcome(t, s.provider.URL, s.plain)
 				before := s.provider.Count(openaitest.Messages)
 				s.provider.Script(openaitest.Messages, row.answer)
@@ -161,7 +163,7 @@ func TestRetriesOfAnthropicsSDK(t *testing.T) {
 				s.provider.Always(row.path, openaitest.JSON(`{"input_tokens":14}`))
 			}
 			c := newAnthropic(s.provider.URL, s.client, option.WithMaxRetries(row.retries))
-			err := error(nil)
+			var err error
 			if row.path == openaitest.Other {
 				_, err = c.Messages.CountTokens(t.Context(), anthropic.MessageCountTokensParams{Model: paramsAnthropic.Model, Messages: paramsAnthropic.Messages})
 			} else {
@@ -196,6 +198,25 @@ func TestErrorInA200IsAnErrorWithItsCode(t *testing.T) {
 			}
 			if got := s.provider.Count(endpoint); got != 4 {
 				t.Errorf("%d requests", got)
+			}
+		})
+	}
+}
+
+// What go-openai and langchaingo make of it is what they make of it without the
+// chain: their decoders read no further than the value.
+func TestErrorInA200IsNotSeenByDecodersThatReadNoFurther(t *testing.T) {
+	t.Parallel()
+	for _, u := range uses {
+		if u.name != "sashabaranov/chat" && u.name != "langchaingo/chat" {
+			continue
+		}
+		t.Run(u.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, retrip.Config{})
+			s.provider.Always(u.endpoint, openaitest.OK().ErrorAfter(0, "server_error", "server_error", "m"))
+			if got, want := u.outcome(t, s.provider.URL, s.client), u.outcome(t, s.provider.URL, s.plain); got != want || strings.Contains(got.err, "AnswerError") {
+				t.Errorf("%+v, without the chain %+v", got, want)
 			}
 		})
 	}

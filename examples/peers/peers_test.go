@@ -139,6 +139,7 @@ func TestFailuresInARowOpenTheBreaker(t *testing.T) {
 		rt := p.wrap(base, settings{alike: true})
 		for range 2 * threshold {
 			_, _ = ask(t, rt, chat(small, false))
+			time.Sleep(time.Second / (threshold - 1)) // what fails together is one failure to retrip
 		}
 		before := len(base.requests())
 		if _, err := ask(t, rt, chat(small, false)); err == nil {

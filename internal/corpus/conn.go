@@ -86,7 +86,7 @@ func (f *flow) end(err error) {
 
 func (f *flow) read(p []byte) (int, error) {
 	for {
-		n, err, changed := f.take(p)
+		n, changed, err := f.take(p)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -94,7 +94,7 @@ func (f *flow) read(p []byte) (int, error) {
 	}
 }
 
-func (f *flow) take(p []byte) (n int, err error, changed <-chan struct{}) {
+func (f *flow) take(p []byte) (n int, changed <-chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n = copy(p, f.bytes)
@@ -102,5 +102,5 @@ func (f *flow) take(p []byte) (n int, err error, changed <-chan struct{}) {
 	if n == 0 {
 		err = f.err
 	}
-	return n, err, f.changed
+	return n, f.changed, err
 }

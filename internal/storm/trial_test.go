@@ -42,7 +42,7 @@ type world struct {
 	through http.RoundTripper
 	running sync.WaitGroup
 	state   atomic.Int32 // of the breaker
-	opened  atomic.Int64
+	opened  atomic.Int64 // times
 
 	mu    sync.Mutex // held while the server is asked
 	serve server
@@ -104,14 +104,14 @@ type outcome struct {
 
 // A tally is of all plays.
 type tally struct {
-	calls, answered, requests int64
-	lateCalls, lateRequests   int64
-	worst, of                 int64 // calls that were not answered in the worst play, of so many
+	calls, answered         int64
+	lateCalls, lateRequests int64
+	worst, of               int64 // calls that were not answered in the worst play, of so many
 }
 
 func (y *tally) add(w *world) {
 	calls, answered := w.calls.Load(), w.answered.Load()
-	y.calls, y.answered, y.requests = y.calls+calls, y.answered+answered, y.requests+w.requests.Load()
+	y.calls, y.answered = y.calls+calls, y.answered+answered
 	y.lateCalls, y.lateRequests = y.lateCalls+w.lateCalls.Load(), y.lateRequests+w.lateRequests.Load()
 	if lost := calls - answered; lost >= y.worst {
 		y.worst, y.of = lost, calls
@@ -125,7 +125,7 @@ func (y *tally) late() float64 { return float64(y.lateRequests) / float64(max(y.
 func (tr *trial) play(t *testing.T) {
 	o := outcome{plays: tr.plays}
 	for seed := range uint64(tr.plays) {
-		w := tr.once(t, seed, func(base http.RoundTripper, cfg openai.Config) http.RoundTripper { return chain(base, cfg) })
+		w := tr.once(t, seed, chain)
 		o.own.add(w)
 		if w.opened.Load() > 0 {
 			o.opened++
@@ -144,7 +144,7 @@ func (tr *trial) once(t *testing.T, seed uint64, through func(http.RoundTripper,
 		w.serve = tr.serve(w)
 		cfg := tr.config
 		cfg.Breaker.OnStateChange = func(c breaker.StateChange) {
-			w.state.Store(int32(c.To)) //nolint:gosec // there are three
+			w.state.Store(int32(c.To))
 			if c.To == breaker.Open {
 				w.opened.Add(1)
 			}
