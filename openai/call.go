@@ -57,12 +57,18 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		}
 	case "stream":
 		p.call.Stream = string(s.Value()) == "true"
+	case "max_tokens", "max_completion_tokens", "max_output_tokens":
+		n, _ := json.Count(s.Value())
+		p.call.MaxTokens = max(p.call.MaxTokens, min(n, maxMaxTokens))
 	case "n":
 		n, _ := json.Count(s.Value())
 		p.call.Choices = int(min(n, maxChoices))
 	}
 	return nowhere
 }
+
+// maxMaxTokens bounds the tokens that a payload allows its answer to have.
+const maxMaxTokens = 1 << 24
 
 // maxChoices bounds the choices that a payload asks for.
 const maxChoices = 64

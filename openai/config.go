@@ -29,7 +29,7 @@ type Config struct {
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
 	// package would set: a breaker for each scheme, host, endpoint and model (or
-	// Azure deployment). MaxKeys bounds the pauses of rate limits, too. Observe
+	// Azure deployment). MaxKeys bounds the accounts of rate limits, too. Observe
 	// runs after this package's own; unless it is Undecided without an
 	// Observer, its verdict takes the place of that.
 	Breaker breaker.Config
@@ -62,6 +62,10 @@ type Config struct {
 	// InBandErrors says how the body of a 2xx ends that is no answer. The zero
 	// value is FailRead.
 	InBandErrors InBandErrors
+
+	// Pacing says what is done about the rate limit of an account. The zero value
+	// is AfterRefusal.
+	Pacing Pacing
 
 	// RetryStateful opts in to repeating POST responses, and every POST that
 	// is not repeated otherwise, where nothing can have been stored: the
@@ -97,6 +101,8 @@ func (c Config) Validate() error {
 		return &ConfigError{"Delivery", c.Delivery, "FromFirstEvent, Immediate or Whole"}
 	case !c.SDKRetries.valid():
 		return &ConfigError{"SDKRetries", c.SDKRetries, "StopSDKRetries, StopSDKRetriesAlways or IgnoreSDKRetries"}
+	case c.Pacing < AfterRefusal || c.Pacing > Off:
+		return &ConfigError{"Pacing", c.Pacing, "AfterRefusal or Off"}
 	case c.InBandErrors < FailRead || c.InBandErrors > PassThrough:
 		return &ConfigError{"InBandErrors", c.InBandErrors, "FailRead or PassThrough"}
 	}
@@ -157,7 +163,7 @@ func (c Config) normalised() Config {
 		c.Retry.BudgetKey = hostAndModel
 	}
 	if c.Breaker.MaxKeys == 0 {
-		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the pauses, too
+		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the accounts, too
 	}
 	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe)

@@ -55,14 +55,20 @@ func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	default:
 		return retry.Stop(retry.NotRetryable)
 	}
-	if wait, ok := waitOf(a.Response.Header, v.limited, time.Now()); ok {
-		next := retry.After(wait, reason)
-		if v.limited {
-			// Who was asked for the same short wait as many others comes back over
-			// as long again, as those do whom the pause holds back.
-			next = next.Spread(min(wait, time.Second))
-		}
-		return next
+	return decisionFor(a, v, reason)
+}
+
+// decisionFor says when the next attempt follows one with a response.
+func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decision {
+	now, h := time.Now(), a.Response.Header
+	wait, known := waitOf(h, now)
+	switch {
+	case v.limited && isPaced(call.From(a.Request.Context())):
+		return retry.After(wait, reason).Below()
+	case known:
+		return retry.After(wait, reason)
+	case v.limited:
+		return retry.AfterBackoff(reason).AtMost(fullIn(h, now))
 	}
 	return retry.AfterBackoff(reason)
 }

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -17,7 +18,7 @@ import (
 type Transport struct {
 	retry   *retry.Transport
 	breaker *breaker.Transport // nil if disabled
-	pacer   *pacer
+	pacer   *pacer             // nil if it is off
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
@@ -38,15 +39,16 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
-	watcher := newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
-	var next http.RoundTripper = watcher
+	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.pacer = &pacer{base: next, breaker: t.breaker, maxKeys: t.cfg.Breaker.MaxKeys}
-	watcher.pacer = t.pacer
-	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
+	if t.cfg.Pacing != Off {
+		t.pacer = newPacer(next, t.breaker, &t.cfg)
+		next = t.pacer
+	}
+	t.retry = retry.NewTransport(next, t.cfg.Retry)
 	return t
 }
 
@@ -65,19 +67,24 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// Close unregisters the callbacks of the breakers' metrics. Calls under way,
-// and later ones, go on as before. It may be called more than once.
+// Close unregisters the callbacks of the metrics of breakers and rate limits.
+// Calls under way, and later ones, go on as before. It may be called more than
+// once.
 func (t *Transport) Close() error {
-	if t.breaker == nil {
-		return nil
+	var errs [2]error
+	if t.breaker != nil {
+		errs[0] = t.breaker.Close()
 	}
-	return t.breaker.Close()
+	if t.pacer != nil {
+		errs[1] = t.pacer.metrics.gauges.leave(t.pacer)
+	}
+	return errors.Join(errs[:]...)
 }
 
 // A Snapshot is a Transport at one moment.
 type Snapshot struct {
 	Breakers []breaker.Snapshot `json:"breakers"` // ordered by key; none if they are disabled
-	Pacing   []PacingSnapshot   `json:"pacing"`   // of the keys whose rate limit is exhausted, ordered by key
+	Pacing   []PacingSnapshot   `json:"pacing"`   // of the accounts whose rate limit is felt, ordered by key
 }
 
 // Snapshot returns the Transport as it is now.
@@ -129,6 +136,7 @@ type operation struct {
 
 	reader payloadReader
 	written
+	ticket     ticket        // of the latest attempt
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 

@@ -18,7 +18,6 @@ type watcher struct {
 	idleEverywhere bool          // also where no format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
-	pacer          *pacer // learns of rate limits inside a 2xx; may be nil
 }
 
 func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder) *watcher {
@@ -36,7 +35,7 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
-	a := &answer{request: req, watcher: w}
+	a := &answer{request: req, watcher: w, ticket: ticketOf(c)}
 	a.limit = w.limit(a, c)
 	goesOn := false
 	defer func() {

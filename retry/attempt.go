@@ -51,6 +51,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	var timer *time.Timer
 	if timeout > 0 {
 		timer = time.AfterFunc(timeout, func() { a.timeOut(timeout) })
+		a.ctx.Limit = &call.TimeLimit{After: timeout, Timer: timer}
 		defer timer.Stop() // the base may panic
 	}
 	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it

@@ -157,13 +157,19 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	case c.sent >= c.maxAttempts():
 		return wait{}, StopAttempts
 	}
-	next, asked := wait{spread(d.after, d.spread), fromHint}, d.after
-	if d.action == afterBackoff {
+	next, asked := wait{spread(d.after), fromHint, false}, d.after
+	switch {
+	case d.below:
+		next = wait{d.after, fromHint, true}
+	case d.action == afterBackoff:
 		backoff, ok := c.backoffs.wait(c.t.cfg.Backoff)
 		if !ok {
 			return wait{}, StopPolicy
 		}
-		next, asked = wait{backoff, fromBackoff}, 0
+		if d.most > 0 {
+			backoff = min(backoff, d.most)
+		}
+		next, asked = wait{backoff, fromBackoff, false}, 0
 	}
 	now := time.Now()
 	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
@@ -209,7 +215,7 @@ func (c *trip) planPause(a *attempt) (wait, Reason) {
 	if !c.out.sendable() {
 		return wait{}, c.afterFailure(StopNotReplayable)
 	}
-	next := wait{pause, fromPause}
+	next := wait{pause, fromPause, false}
 	if stopped := c.limits().allow(next, pause, time.Now()); stopped != NotRetryable {
 		return wait{}, c.afterFailure(stopped)
 	}
@@ -271,6 +277,9 @@ func (c *trip) wait(a *attempt, next wait) error {
 		Endpoint: c.call.Endpoint, Model: c.call.Model,
 	})
 	began := time.Now()
+	if next.below {
+		next.Duration = 0
+	}
 	err := c.sleep(next.Duration)
 	waited := time.Since(began)
 	c.waited += waited
@@ -298,6 +307,19 @@ func (c *trip) sleep(d time.Duration) error {
 		case <-c.kept.drained:
 		}
 	}
+	return c.interrupted()
+}
+
+// leftBelow returns what ended the call while a layer below held its attempt back.
+func (c *trip) leftBelow(a *attempt) error {
+	if a.rejection == nil || c.call.Held == 0 {
+		return nil
+	}
+	return c.interrupted()
+}
+
+// interrupted returns what ended the call, nil if nothing has.
+func (c *trip) interrupted() error {
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx)
 	}
@@ -369,7 +391,7 @@ func (c *trip) over(failure error, stopped Reason) {
 		c.record(failure, stopped)
 	}
 	if r := reportOf(c.ctx); r != nil {
-		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
+		*r = Report{Attempts: c.sent, Waited: c.waited + c.call.Held, Reason: c.reason, Stopped: stopped, Err: failure}
 		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}

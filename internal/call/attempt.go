@@ -15,11 +15,35 @@ type Attempt struct {
 	parent     context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
 	detachable bool
 
+	// Limit ends the attempt when its time is over; nil if that is unlimited.
+	Limit *TimeLimit
+
 	state  atomic.Uint32
 	mu     sync.Mutex
 	own    context.Context //nolint:containedctx // made late; it carries the cancellation
 	cancel context.CancelCauseFunc
 	unlink func() bool // of a detachable one: from then on own does not end with parent
+}
+
+// A TimeLimit is a timer that is set to After.
+type TimeLimit struct {
+	After time.Duration
+	Timer *time.Timer
+}
+
+// Hold stops the time limit of an attempt that is held back, until Resume. The
+// attempt has not begun for the server yet. A nil Attempt has none.
+func (a *Attempt) Hold() {
+	if a != nil && a.Limit != nil {
+		a.Limit.Timer.Stop()
+	}
+}
+
+// Resume sets the time limit that Hold has stopped, anew.
+func (a *Attempt) Resume() {
+	if a != nil && a.Limit != nil {
+		a.Limit.Timer.Reset(a.Limit.After)
+	}
 }
 
 // The states of an Attempt.

@@ -10,7 +10,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun, Gate and GaveUp are set before the first attempt
+// fields but Answer, CountedRun, Gate, GaveUp and Held are set before the first attempt
 // and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -24,6 +24,14 @@ type Call struct {
 	// Choices is how many answers the payload asks for side by side; 0 if it
 	// does not say.
 	Choices int
+
+	// MaxTokens is how many tokens the payload allows the answer to have; 0 if it
+	// does not say.
+	MaxTokens int64
+
+	// Held is how long the layers below retry have held attempts back, in all. It
+	// is changed during an attempt, and read after.
+	Held time.Duration
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
