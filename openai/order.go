@@ -33,7 +33,7 @@ func newOrderer(targets []Target) *orderer {
 	}
 	if len(o.tiers) == len(targets) {
 		for _, i := range byTier {
-			o.fixed = append(o.fixed, uint8(i)) //nolint:gosec // there are at most maxTargets
+			o.fixed = append(o.fixed, uint8(i))
 		}
 	}
 	return o
@@ -51,7 +51,7 @@ func (o *orderer) draw(session string, random func() float64) []uint8 {
 		from := len(order)
 		for _, i := range tier {
 			keys[i] = o.key(i, session, random)
-			order = append(order, uint8(i)) //nolint:gosec // as above
+			order = append(order, uint8(i))
 		}
 		slices.SortStableFunc(order[from:], func(a, b uint8) int {
 			switch {

@@ -212,9 +212,6 @@ func (t *Target) name() string {
 	return defaultTargetName
 }
 
-// authenticates reports whether the target has credentials of its own.
-func (t *Target) authenticates() bool { return len(t.Header) > 0 || t.Authorize != nil }
-
 // nameOf returns the name that a model has at the target, and whether the target
 // takes it. exact is for calls that may not be answered by another model than one
 // that is named.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -185,7 +186,7 @@ func TestAnAnswerOfAnotherOriginSetsNothingOfTheCallersOrigin(t *testing.T) {
 	}
 	response := &http.Response{Header: bases}
 	removeOriginsOwn(response)
-	if len(response.Header) != 1 || response.Header.Get("X-Request-Id") != "1" || len(bases) != 6 {
+	if len(response.Header) != 1 || response.Header.Get("X-Request-ID") != "1" || len(bases) != 6 {
 		t.Errorf("left %v, the base's %v", response.Header, bases)
 	}
 }
@@ -267,7 +268,7 @@ func TestARenamedPayloadIsNotCopied(t *testing.T) {
 func TestTiersComeInOrderAndWeightsShareThem(t *testing.T) {
 	t.Parallel()
 	o := newOrderer([]Target{{Name: "last", Tier: 2}, {Name: "a", Weight: 3}, {Name: "b"}, {Name: "next", Tier: 1}})
-	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // chance, no secret
+	chance := rand.New(rand.NewPCG(1, 2))
 	first := map[uint8]int{}
 	for range 10_000 {
 		order := o.draw("", chance.Float64)
@@ -358,9 +359,33 @@ func TestRestsAreBounded(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	var r rests
 	for i := range 2 * maxRests {
-		r.refused(restKey{target: 1, model: fmt.Sprint(i)}, uint64(i), 1, now.Add(time.Duration(i)))
+		r.refused(restKey{target: 1, model: strconv.Itoa(i)}, uint64(i), 1, now.Add(time.Duration(i)))
 	}
 	if got := len(r.all); got != maxRests {
 		t.Errorf("%d are kept", got)
+	}
+}
+
+func TestATargetTakesTheModelsThatItNames(t *testing.T) {
+	t.Parallel()
+	models := map[string]string{"gpt-4o": "llama", "same": "", "*": "any"}
+	for _, row := range []struct {
+		models map[string]string
+		model  string
+		exact  bool
+		name   string
+		ok     bool
+	}{
+		{nil, "gpt-4o", true, "gpt-4o", true},
+		{models, "gpt-4o", true, "llama", true},
+		{models, "same", false, "same", true},
+		{models, "other", false, "any", true},
+		{models, "other", true, "other", false},
+		{map[string]string{}, "gpt-4o", false, "gpt-4o", false},
+	} {
+		target := Target{Models: row.models}
+		if name, ok := target.nameOf(row.model, row.exact); ok != row.ok || ok && name != row.name {
+			t.Errorf("%q, exact %v: %q, %v", row.model, row.exact, name, ok)
+		}
 	}
 }
