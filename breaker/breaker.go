@@ -348,3 +348,11 @@ func (g *gate) RefusesFor() time.Duration {
 	defer b.mu.Unlock()
 	return b.m.refusesFor(b.now())
 }
+
+// FailuresInARow returns how many failures count in the row under way.
+func (g *gate) FailuresInARow() int {
+	b := (*Breaker)(g)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.m.row.counted
+}

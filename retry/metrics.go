@@ -25,6 +25,7 @@ const (
 	attrReason      = "retrip.retry.reason"
 	attrDelaySource = "retrip.retry.delay_source"
 	attrStopReason  = "retrip.retry.stop_reason"
+	attrTarget      = "retrip.target"
 )
 
 // A recorder owns the instruments.
@@ -51,6 +52,7 @@ type labels struct {
 	endpoint, address          string
 	errorType                  string
 	reason, source, stopReason string
+	target                     string
 }
 
 func newRecorder(provider metric.MeterProvider, backend string) *recorder {
@@ -74,6 +76,7 @@ func (r *recorder) attributes(l labels) []attribute.KeyValue {
 	attrs = measure.Append(attrs, attrErrorType, l.errorType)
 	attrs = measure.Append(attrs, attrReason, l.reason)
 	attrs = measure.Append(attrs, attrDelaySource, l.source)
+	attrs = measure.Append(attrs, attrTarget, l.target)
 	return measure.Append(attrs, attrStopReason, l.stopReason)
 }
 

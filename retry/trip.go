@@ -32,6 +32,8 @@ type trip struct {
 	reserved float64       // budget tokens held for the attempt to come
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
+	spares   spares        // of a call that may go to several targets
+	tried    []Try         // if somebody reads them
 	open     *attempt      // neither given up nor returned yet
 	answered bool          // the base has answered, and with it taken over a streamed body
 	goesOn   bool          // the caller has a response whose body is still to come
@@ -54,6 +56,9 @@ func (c *trip) begin(req *http.Request) error {
 			c.owner.Listener.Payload(c.out.payload.Bytes())
 		}
 		c.safe = c.t.cfg.Safe(req)
+	}
+	if c.owner != nil {
+		c.call.Safe = c.safe
 	}
 	c.out.limitReplays(req, c.safe)
 	if c.out.tooLarge {
@@ -95,15 +100,17 @@ func (t *Transport) refuses(req *http.Request) error {
 func (c *trip) try() *attempt {
 	a := c.next()
 	c.open = a
+	began := time.Now()
 	c.send(a)
 	if a.rejection = rejectionOf(a.Err); a.rejection != nil {
 		return a
 	}
 	c.sent++
+	c.note(a, began)
 	if c.sent > 1 {
 		c.t.metrics.retried(c.ctx, labels{
 			endpoint: c.call.Endpoint, address: c.address(), errorType: c.failed,
-			reason: c.reason.label(), source: c.last.source,
+			reason: c.reason.label(), source: c.last.source, target: a.ctx.Subject.Target,
 		})
 	}
 	if !a.NotSent {
@@ -151,10 +158,11 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 		return wait{}, d.reason
 	}
 	c.reason, c.failed = d.reason, a.errorType()
+	to := c.detour()
 	switch {
 	case !c.mayRepeat(a):
 		return wait{}, StopNotReplayable
-	case c.sent >= c.maxAttempts():
+	case c.sent >= c.maxAttempts() && !(to.Fresh && c.maxAttempts() > 1):
 		return wait{}, StopAttempts
 	}
 	next, asked := wait{spread(d.after), fromHint, false}, d.after
@@ -172,27 +180,47 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 		next, asked = wait{backoff, fromBackoff, false}, 0
 	}
 	now := time.Now()
-	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
+	if stopped := c.limitsOf(to).allow(next, asked, now); stopped != NotRetryable {
 		return wait{}, stopped
 	}
-	if c.refusedAfter(next) {
+	if to.RefusedFor > next.Duration {
 		return wait{}, StopRejected
 	}
 	cost := float64(retryCost)
 	if next.source == fromHint && a.Response != nil && a.Response.StatusCode == http.StatusTooManyRequests {
 		cost = hintedCost
 	}
-	if !c.t.cfg.Budget.reserve(c.budgetKey(), cost, now) {
+	if to.Free {
+		cost = 0
+	}
+	if !c.reserve(to, cost, now) {
 		return wait{}, StopBudget
 	}
-	c.reserved = cost
 	return next, NotRetryable
 }
 
-// refusedAfter reports whether the breaker below would still refuse after the
-// wait: the failure may have opened it.
-func (c *trip) refusedAfter(next wait) bool {
-	return c.call.Gate != nil && c.call.Gate.RefusesFor() > next.Duration
+// reserve takes the cost of the attempt to come from the bucket that pays for it.
+func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
+	if c.call.Router != nil {
+		c.bucket = c.bucketOf(&to.Subject)
+	}
+	if cost > 0 && !c.t.cfg.Budget.reserve(c.budgetKey(), cost, now) {
+		return false
+	}
+	c.reserved = cost
+	return true
+}
+
+// detour returns where the next attempt goes: where the latest went, if there is
+// nowhere else. The failure may have opened the breaker there.
+func (c *trip) detour() call.Detour {
+	switch {
+	case c.call.Router != nil:
+		return c.call.Router.Detour()
+	case c.call.Gate != nil:
+		return call.Detour{RefusedFor: c.call.Gate.RefusesFor()}
+	}
+	return call.Detour{}
 }
 
 // mayRepeat reports whether the request may be sent again, and can be.
@@ -243,6 +271,9 @@ func (c *trip) settleBudget(a *attempt) {
 	case a.Err != nil || a.Response.StatusCode >= http.StatusBadRequest:
 		c.reserved = 0
 	case c.sent == 1:
+		if c.call.Router != nil && !c.t.cfg.Budget.idle() {
+			c.bucket = c.bucketOf(&a.ctx.Subject)
+		}
 		c.pay(successGain)
 	default:
 		c.returnReserved()
@@ -265,9 +296,12 @@ func (c *trip) pay(tokens float64) {
 // wait gives the attempt up and waits for the next one. Its error is that of
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
-	if a.Response != nil {
+	switch {
+	case c.call.Router != nil:
+		c.spares.add(c.call, a)
+	case a.Response != nil:
 		c.kept = keep(a.Response, &a.ctx)
-	} else {
+	default:
 		a.cancel(errGivenUp)
 	}
 	c.open, c.last = nil, next
@@ -332,6 +366,9 @@ func (c *trip) interrupted() error {
 // finish ends the call with what the last attempt brought, or with the
 // response kept from the one before if the last was never sent.
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
+	if c.call.Router != nil {
+		c.spares.settle(c.call, a)
+	}
 	response := a.Response
 	if response == nil {
 		a.cancel(nil)
@@ -391,7 +428,7 @@ func (c *trip) over(failure error, stopped Reason) {
 		c.record(failure, stopped)
 	}
 	if r := reportOf(c.ctx); r != nil {
-		*r = Report{Attempts: c.sent, Waited: c.waited + c.call.Held, Reason: c.reason, Stopped: stopped, Err: failure}
+		*r = Report{Attempts: c.sent, Waited: c.waited + c.call.Held, Reason: c.reason, Stopped: stopped, Err: failure, Tried: c.tried}
 		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}
@@ -448,13 +485,48 @@ func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts
 
 func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
 
+// limitsOf are those of an attempt that goes to a target: one that the call has
+// not met is asked as long as somebody waits for the answer.
+func (c *trip) limitsOf(to call.Detour) limits {
+	if !to.Fresh {
+		return c.limits()
+	}
+	cfg := c.t.cfg
+	cfg.MaxElapsed = -1
+	return newLimits(c.ctx, c.start, &cfg)
+}
+
 func (c *trip) address() string { return c.t.metrics.address(c.origin.URL) }
 
 // budgetKey asks about a request that no base has had in its hands.
 func (c *trip) budgetKey() string {
 	if c.bucket == "" {
-		key := c.t.cfg.BudgetKey(c.origin.WithContext(c.ctx))
-		c.bucket = key[:min(len(key), maxBudgetKey)]
+		c.bucket = c.bucketIn(c.ctx)
 	}
 	return c.bucket
+}
+
+// bucketOf returns the bucket of attempts with a subject of their own.
+func (c *trip) bucketOf(s *call.Subject) string {
+	attempt := new(call.Attempt)
+	attempt.Init(c.ctx)
+	attempt.Subject = *s
+	return c.bucketIn(attempt)
+}
+
+func (c *trip) bucketIn(ctx context.Context) string {
+	key := c.t.cfg.BudgetKey(c.origin.WithContext(ctx))
+	return key[:min(len(key), maxBudgetKey)]
+}
+
+// note adds an attempt to what the Report will tell.
+func (c *trip) note(a *attempt, began time.Time) {
+	if reportOf(c.ctx) == nil {
+		return
+	}
+	t := Try{Target: a.ctx.Subject.Target, Err: a.Err, Took: time.Since(began)}
+	if a.Response != nil {
+		t.Status = a.Response.StatusCode
+	}
+	c.tried = append(c.tried, t)
 }

@@ -18,6 +18,14 @@ type Attempt struct {
 	// Limit ends the attempt when its time is over; nil if that is unlimited.
 	Limit *TimeLimit
 
+	// Subject is what the attempt is about, if its call is Routed. It is written
+	// before the request is handed on, and only read after.
+	Subject Subject
+
+	// HasStandIn says that the call may go to another target instead of this one:
+	// what holds an attempt back for long refuses it.
+	HasStandIn bool
+
 	state  atomic.Uint32
 	mu     sync.Mutex
 	own    context.Context //nolint:containedctx // made late; it carries the cancellation
@@ -45,6 +53,23 @@ func (a *Attempt) Resume() {
 		a.Limit.Timer.Reset(a.Limit.After)
 	}
 }
+
+// Relimit gives the attempt another time limit, from now on; 0 is none. It
+// changes nothing where no limit was foreseen.
+func (a *Attempt) Relimit(after time.Duration) {
+	if a == nil || a.Limit == nil || a.Limit.After == after || !a.Limit.Timer.Stop() {
+		return
+	}
+	if after <= 0 {
+		after = unlimited
+	}
+	a.Limit.After = after
+	a.Limit.Timer.Reset(after)
+}
+
+// unlimited is longer than anybody waits. A timer that was stopped could not be
+// told from one whose time was over.
+const unlimited = 100 * 365 * 24 * time.Hour
 
 // The states of an Attempt.
 const (
