@@ -136,6 +136,7 @@ func (s *keys) add(k key) *keyed {
 		s.forget()
 	}
 	e := &keyed{key: k, breaker: s.make(k.String()), rank: s.uses.Load()}
+	e.breaker.target = k.Target
 	e.used.Store(e.rank)
 	if s.all == nil {
 		s.all = make(map[key]*keyed)

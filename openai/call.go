@@ -12,6 +12,7 @@ type Call struct {
 	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
 	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
+	Target   string // where the attempt goes, by the name of the target; "" if there is only one place
 }
 
 // CallFrom returns the call that a request belongs to, by the context of the
@@ -22,7 +23,7 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	if c == nil || c.Endpoint == "" {
 		return Call{}, false
 	}
-	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
+	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream, Target: call.SubjectOf(ctx, c).Target}, true
 }
 
 // A payloadReader reads what a payload says of its call. Of a deployment the
@@ -33,6 +34,7 @@ type payloadReader struct {
 	deployed bool // the path names a deployment
 	store    storeScan
 	named    namedModel
+	whole    bool // the payload is one JSON value
 }
 
 // read fills in what payload says of c.
@@ -40,7 +42,8 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.call, p.deployed = c, c.Model != ""
 	p.walk.feed(payload, p)
 	p.walk.end(p)
-	c.Stateless = p.store.stateless(p.walk.scan.Whole())
+	p.whole = p.walk.scan.Whole()
+	c.Stateless = p.store.stateless(p.whole)
 	p.walk = walk{} // it refers to the payload, which is to be let go once it is sent
 }
 

@@ -63,6 +63,14 @@ type Config struct {
 	// value is FailRead.
 	InBandErrors InBandErrors
 
+	// Targets are the places where calls may go, home first: the Target where the
+	// request itself says. A call goes to the first of its order, that is of the
+	// lowest Tier, and on to the next ones where that can't serve it. Only POSTs
+	// that store nothing do so, as chat and embeddings; all others go where they
+	// say. If all targets fail, the caller gets what the first one answered. Nil
+	// sends each request where it says. See WithoutFailover and WithSession.
+	Targets []Target
+
 	// Pacing says what is done about the rate limit of an account. The zero value
 	// is AfterRefusal.
 	Pacing Pacing
@@ -106,6 +114,9 @@ func (c Config) Validate() error {
 	case c.InBandErrors < FailRead || c.InBandErrors > PassThrough:
 		return &ConfigError{"InBandErrors", c.InBandErrors, "FailRead or PassThrough"}
 	}
+	if err := validateTargets(c.Targets); err != nil {
+		return err
+	}
 	if err := c.Retry.Validate(); err != nil {
 		return invalid("Retry", err)
 	}
@@ -147,6 +158,12 @@ func (c Config) normalised() Config {
 	if c.Retry.Backend == "" {
 		c.Retry.Backend = c.Backend
 	}
+	for i := range c.Targets {
+		// Retry sets a timer, which the target of each attempt sets anew.
+		if own := c.Targets[i].AttemptTimeout; c.Retry.AttemptTimeout == 0 && own > 0 {
+			c.Retry.AttemptTimeout = own
+		}
+	}
 	if c.Retry.MaxReplayBytes == 0 {
 		c.Retry.MaxReplayBytes = retry.DefaultMaxReplayBytes
 	}
@@ -158,6 +175,8 @@ func (c Config) normalised() Config {
 	}
 	if c.Retry.Policy == nil {
 		c.Retry.Policy = DefaultPolicy
+	} else if len(c.Targets) > 0 {
+		c.Retry.Policy = routed(c.Retry.Policy)
 	}
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel
@@ -165,7 +184,7 @@ func (c Config) normalised() Config {
 	if c.Breaker.MaxKeys == 0 {
 		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the accounts, too
 	}
-	c.Retry.Inspect = inspectors(newDelivery(c.Delivery).inspect, c.Retry.Inspect)
+	c.Retry.Inspect = inspectors(newDelivery(&c).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe)
 	return c
 }

@@ -68,10 +68,11 @@ func (e *LimitError) Paused() (wait time.Duration, ok bool) { return e.RetryAfte
 
 // A PacingSnapshot is an account whose rate limit is felt, at one moment.
 type PacingSnapshot struct {
-	Key         string    `json:"key"`            // as in a LimitError; accounts that differ in their credential share it
-	Rate        float64   `json:"rate,omitempty"` // calls a second that may go; 0 if only PausedUntil holds them back
-	Waiting     int       `json:"waiting"`        // calls
-	PausedUntil time.Time `json:"paused_until"`   // when the time ends for which the provider wanted nothing, or ended; zero for never
+	Key         string    `json:"key"`              // as in a LimitError; accounts that differ in their credential share it
+	Target      string    `json:"target,omitempty"` // its name; "" if there is only one place
+	Rate        float64   `json:"rate,omitempty"`   // calls a second that may go; 0 if only PausedUntil holds them back
+	Waiting     int       `json:"waiting"`          // calls
+	PausedUntil time.Time `json:"paused_until"`     // when the time ends for which the provider wanted nothing, or ended; zero for never
 }
 
 // A pacer is the layer that keeps to the rate limits of accounts. As long as an
@@ -167,20 +168,27 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 		return throttle.Sent{}, nil // it will not be sent, so it need not queue for that
 	}
 	w := &throttle.Waiter{
-		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c),
+		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c, call.AttemptFrom(req.Context())),
 		Ready: make(chan struct{}),
 	}
 	return a.wait(req, c, w)
 }
 
-// latest returns when a call is of no use any more; 0 for never.
-func (p *pacer) latest(c *call.Call) (latest time.Duration) {
+// latest returns when a call is of no use any more, or better goes to another
+// target; 0 for never.
+func (p *pacer) latest(c *call.Call, attempt *call.Attempt) (latest time.Duration) {
 	if p.maxElapsed > 0 {
 		latest = c.Start.Sub(p.start) + p.maxElapsed
 	}
 	if deadline, ok := c.Deadline(); ok {
 		if d := deadline.Sub(p.start); latest == 0 || d < latest {
 			latest = max(d, 1)
+		}
+	}
+	if attempt != nil && attempt.HasStandIn {
+		// A gate opens up to a tenth late, so that callers don't return together.
+		if d := p.now() + longestHold + longestHold/8; latest == 0 || d < latest {
+			latest = d
 		}
 	}
 	return latest

@@ -30,7 +30,8 @@ type account struct {
 }
 
 func (p *pacer) newAccount(req *http.Request, c *call.Call) *account {
-	a := &account{name: accountName(req.URL, c), labels: p.metrics.labels(req.URL, c), pacer: p}
+	about := call.SubjectOf(req.Context(), c)
+	a := &account{name: accountName(req.URL, about), labels: p.metrics.labels(req.URL, about), pacer: p}
 	a.throttle.MaxWait, a.throttle.Random = p.maxWait, rand.Float64
 	return a
 }
@@ -127,7 +128,7 @@ func (a *account) snapshot() (PacingSnapshot, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.pacer.now()
-	s := PacingSnapshot{Key: a.name, Rate: a.throttle.Rate(now), Waiting: a.throttle.Length()}
+	s := PacingSnapshot{Key: a.name, Target: a.labels.target, Rate: a.throttle.Rate(now), Waiting: a.throttle.Length()}
 	if math.IsInf(s.Rate, 1) {
 		s.Rate = 0
 	}

@@ -31,17 +31,10 @@ func accountHash(req *http.Request, c *call.Call) uint64 {
 	var h hash
 	h.add(lower(req.URL.Scheme))
 	h.add(lower(req.URL.Host))
-	h.add(c.Model)
-	h.add(c.Target)
-	for i, name := range &credentials {
-		if values := req.Header[name]; len(values) > 0 {
-			h.add(name)
-			h.add(credentialOf(i, values[0]))
-		}
-	}
-	if req.URL.RawQuery != "" {
-		h.addQuery(req.URL.RawQuery)
-	}
+	about := call.SubjectOf(req.Context(), c)
+	h.add(about.Model)
+	h.add(about.Target)
+	h.addCredentials(req.Header, req.URL.RawQuery)
 	return uint64(h)
 }
 
@@ -49,6 +42,18 @@ func accountHash(req *http.Request, c *call.Call) uint64 {
 type hash uint64
 
 func (h *hash) add(s string) { *h = *h*0x9e3779b97f4a7c15 ^ hash(maphash.String(accountSeed, s)) }
+
+func (h *hash) addCredentials(header http.Header, query string) {
+	for i, name := range &credentials {
+		if values := header[name]; len(values) > 0 {
+			h.add(name)
+			h.add(credentialOf(i, values[0]))
+		}
+	}
+	if query != "" {
+		h.addQuery(query)
+	}
+}
 
 func (h *hash) addQuery(query string) {
 	for query != "" {
@@ -88,7 +93,7 @@ func lower(s string) string {
 }
 
 // accountName returns what is shown of an account: no credential.
-func accountName(u *url.URL, c *call.Call) string {
+func accountName(u *url.URL, c *call.Subject) string {
 	parts := []string{lower(u.Scheme) + "://" + shortened(lower(u.Host))}
 	for _, part := range [...]string{c.Model, c.Target} {
 		if part != "" {

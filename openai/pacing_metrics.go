@@ -81,7 +81,7 @@ func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
 }
 
 // labels returns the labels of an account, whose number is bounded.
-func (r *pacingRecorder) labels(u *url.URL, c *call.Call) pacingLabels {
+func (r *pacingRecorder) labels(u *url.URL, c *call.Subject) pacingLabels {
 	l := pacingLabels{address: r.addresses.Bound(u.Hostname()), model: c.Model, target: c.Target}
 	if l.model != "" && !r.models.Admit(l.model) {
 		l.model = measure.Other

@@ -33,9 +33,17 @@ func adviceOf(h http.Header) advice {
 // DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
 // with the codes, statuses and headers of providers. A quota that is used up
 // goes before x-should-retry, and that before the status or the error that a
-// 2xx holds. A Policy of one's own may call it, within a Transport of this
+// 2xx holds. With Config.Targets it also decides where the next attempt goes. A Policy of one's own may call it, within a Transport of this
 // package.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
+	if g := routingOf(a.Request.Context()); g != nil {
+		return g.decide(a)
+	}
+	return plainDecision(a)
+}
+
+// plainDecision is that about a call that has one place to go.
+func plainDecision(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		return retry.DefaultPolicy(a)
 	}

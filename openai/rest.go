@@ -26,6 +26,7 @@ type restKey struct {
 	target     int
 	model      string // "" for all
 	credential uint64 // of the caller; 0 for the target's own
+	authorize  bool   // its Authorize
 }
 
 // A rest is what is known of a key that was refused.

@@ -26,7 +26,7 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 		t.Errorf("%d bytes of one stream and %d of all are held", maxWhole, maxWholeAll)
 	}
 	for name, left := range map[string]int64{"some room": 64 << 10, "no room": 0} {
-		d := newDelivery(Whole)
+		d := newDelivery(&Config{Delivery: Whole})
 		d.whole.Limit = left // of other streams
 		body := new(eventsBody)
 		holdWhole(t, d, body)
@@ -54,7 +54,7 @@ func TestAStreamThatIsHeldCountsUntilItIsReadOrClosed(t *testing.T) {
 		"read in two": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _, _ = io.ReadAll(body) },
 		"closed amid": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _ = body.Close() },
 	} {
-		d := newDelivery(Whole)
+		d := newDelivery(&Config{Delivery: Whole})
 		body := holdWhole(t, d, io.NopCloser(strings.NewReader(stream)))
 		if n := d.whole.Taken(); n < int64(len(stream)) {
 			t.Errorf("%s: %d bytes of %d count once they are handed over", name, n, len(stream))

@@ -19,6 +19,7 @@ type Transport struct {
 	retry   *retry.Transport
 	breaker *breaker.Transport // nil if disabled
 	pacer   *pacer             // nil if it is off
+	router  *router            // nil without targets
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
@@ -39,6 +40,10 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
+	if len(t.cfg.Targets) > 0 {
+		t.router = newRouter(&t.cfg, cfg.Retry.AttemptTimeout)
+		base = newDispatcher(base, t.router)
+	}
 	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
@@ -47,6 +52,10 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	if t.cfg.Pacing != Off {
 		t.pacer = newPacer(next, t.breaker, &t.cfg)
 		next = t.pacer
+	}
+	if t.router != nil {
+		t.router.base, t.router.breaker = next, t.breaker
+		next = t.router
 	}
 	t.retry = retry.NewTransport(next, t.cfg.Retry)
 	return t
@@ -85,16 +94,20 @@ func (t *Transport) Close() error {
 type Snapshot struct {
 	Breakers []breaker.Snapshot `json:"breakers"` // ordered by key; none if they are disabled
 	Pacing   []PacingSnapshot   `json:"pacing"`   // of the accounts whose rate limit is felt, ordered by key
+	Targets  []TargetSnapshot   `json:"targets"`  // as Config.Targets has them
 }
 
 // Snapshot returns the Transport as it is now.
 func (t *Transport) Snapshot() Snapshot {
-	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}}
+	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}, Targets: []TargetSnapshot{}}
 	if t.breaker != nil {
 		s.Breakers = t.breaker.Snapshot()
 	}
 	if t.pacer != nil {
 		s.Pacing = t.pacer.snapshot()
+	}
+	if t.router != nil {
+		s.Targets = t.router.snapshot(&s)
 	}
 	return s
 }
@@ -133,6 +146,8 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
+	routing *routing // nil if it has one place to go
+	kept    bool     // its payload is in memory
 
 	reader payloadReader
 	written
@@ -147,8 +162,13 @@ func (t *Transport) begin(req *http.Request) *operation {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
-	ctx := t.sdk.limit(req.Context(), req.Header)
-	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+	ctx, repeated := req.Context(), false
+	if t.router == nil || !o.kind.repeat {
+		ctx = t.sdk.limit(ctx, req.Header)
+	} else {
+		repeated = t.sdk.isRepetition(ctx, req.Header)
+	}
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 || t.router.hasOwnLimit() {
 		ctx = o.watch(ctx)
 	}
 	c := o.call.Init(ctx)
@@ -160,11 +180,15 @@ func (t *Transport) begin(req *http.Request) *operation {
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
 	c.Listener = o
 	o.request = *req.WithContext(c)
+	if t.router != nil {
+		t.router.join(o, repeated)
+	}
 	return o
 }
 
 // Payload reads what the call's payload says of it.
 func (o *operation) Payload(payload []byte) {
+	o.kept = true
 	if isJSON(o.request.Header) {
 		o.reader.read(&o.call, payload)
 		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model

@@ -64,7 +64,7 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // status. It may put a in the place of its body.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		return &errorAnswer{response: response, attempt: attemptOf(a.request)}
+		return &errorAnswer{response: response, attempt: attemptOf(a.request), curious: c.Router != nil}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {
