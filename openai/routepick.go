@@ -209,7 +209,7 @@ func (g *routing) again() (next int, ok bool) {
 		if g.met[i] >= meetings || g.spent.has(int(i)) {
 			continue
 		}
-		if _, takes := g.takes(d); !takes {
+		if _, takes := g.takes(d); !takes || g.resting(d) {
 			continue
 		}
 		if wait := g.refusedFor(d); wait < least {

@@ -65,6 +65,7 @@ type reply struct {
 	first  bool // of the target met first
 	own    bool // of a target with credentials of its own
 	home   bool // of a target that is sent the caller's
+	moved  bool // the call has come here for its context's length
 	format string
 }
 
@@ -89,7 +90,7 @@ func (r *reply) judge(mayRepeat func() bool, hint time.Duration, hinted, waited 
 		return decided{step: onward, spent: true, rests: modelRests}
 	case r.status == http.StatusBadRequest && r.first && r.codes.hasCode(contextCodes):
 		return decided{step: onward, spent: true, renames: true}
-	case r.first:
+	case r.first, r.moved && r.codes.hasCode(contextCodes):
 		return decided{step: settled}
 	}
 	return decided{step: onward, spent: true}
@@ -147,7 +148,7 @@ func (g *routing) consider(a *retry.Attempt) decided {
 	d := g.router.targets[max(g.at, 0)]
 	r := reply{
 		verdict: verdictOf(a), status: a.Response.StatusCode, codes: codesOf(a),
-		first: g.at == g.first, own: d.own, home: !d.own && g.isOrigin(d), format: g.o.kind.name,
+		first: g.at == g.first, own: d.own, home: !d.own && g.isOrigin(d), moved: g.moved, format: g.o.kind.name,
 	}
 	hint, hinted := waitOf(a.Response.Header, time.Now())
 	made := r.judge(g.mayRepeatHere, hint, hinted, g.waited.has(g.at))
