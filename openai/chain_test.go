@@ -168,7 +168,7 @@ func TestABreakersRejectionIsNoAttempt(t *testing.T) {
 		if n := data.count("retrip.client.attempt.duration"); n != 1 {
 			t.Errorf("%d attempts recorded, want 1", n)
 		}
-		if n := data.count("gen_ai.client.operation.duration", "error.type", "circuit_open"); n != 1 {
+		if n := data.count(inferenceDuration, "error.type", "circuit_open"); n != 1 {
 			t.Errorf("%d rejected operations recorded, want 1", n)
 		}
 		if n := data.count("retrip.retry.attempts"); n != 1 {

@@ -102,8 +102,8 @@ func (c *chunk) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
 		return c.top(s)
-	case inUsage:
-		c.stream.facts.usage.member(s)
+	case inUsage, inUsageDetails:
+		return c.stream.facts.usage.visit(in, s)
 	case inChoices:
 		c.endChoice()
 		if s.Kind() == json.Object {

@@ -1,24 +1,21 @@
-// Package openai makes calls to OpenAI-compatible APIs resilient, as an
-// http.RoundTripper under the SDK a service already has.
+// Package openai makes calls to OpenAI-compatible APIs resilient. It is an
+// [net/http.RoundTripper] under the SDK that a service already has:
 //
-// NewTransport assembles the chain retry → rate limits → breaker → attempt
-// metrics → base:
+//	import retrip "github.com/retrip-go/retrip/openai"
 //
-//	client := &http.Client{Transport: openai.NewTransport(nil, openai.Config{})}
+//	client := &http.Client{Transport: retrip.NewTransport(nil, retrip.Config{})}
 //
-// The Transport names a request's endpoint and hands it to package retry, which
-// reads the payload once, tells what it says of the model, and shares it between
-// all attempts. An attempt is held back while its rate limit is exhausted, and
-// passes package breaker, which leaves a broken provider alone. The operation is
-// recorded when it is over: with the last byte of its answer, an error or Close,
-// after all attempts.
+// [NewTransport] assembles a chain: retry → rate limits → breaker → attempt
+// metrics → base. The [Transport] at its entrance recognizes the endpoint by the
+// end of the path, whatever stands before it. Package retry reads the payload
+// once, and shares it between all attempts. An attempt waits while its rate
+// limit is exhausted, and passes package breaker, which leaves a broken
+// provider alone. One operation is recorded for each call, when its answer has
+// been read to its end, is closed or has failed.
 //
-// A request's path through the files: transport.go is the entrance and the
-// assembly; endpoint.go knows what may be repeated; call.go, lookup.go and
-// modelname.go read the payload; keys.go tells budgets and deployments apart;
-// pause.go knows rate limits. Its
-// answer's path: answer.go follows the bytes, stream.go, template.go and
-// jsoncheck.go what they mean, usage.go what they tell, clock.go how long they
-// take; observe.go tells the breaker, delivery.go the retry layer; metrics.go
-// records attempts, streams and operations.
+// [Delivery] says when an answer becomes the caller's. What goes wrong before is
+// repeated where the request may be; what goes wrong after cannot be taken back,
+// and ends the body in an error. [Config] has the settings, with their defaults.
+//
+// Which calls are repeated, [DefaultSafe] says; after what, [DefaultPolicy].
 package openai

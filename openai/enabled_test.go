@@ -64,7 +64,7 @@ func TestWhoMeasuresOnlySomeCallsIsAskedWithTheCall(t *testing.T) {
 	do(t, tr, ask(t, t.Context(), "measured"))
 	do(t, tr, ask(t, t.Context(), "other"))
 	data := collect(t, reader)
-	for _, name := range []string{operationDuration, "gen_ai.client.token.usage", attemptDuration} {
+	for _, name := range []string{inferenceDuration, "gen_ai.client.inference.operation.input_tokens", attemptDuration} {
 		if n := data.count(name); n != 1 {
 			t.Errorf("%d of %s", n, name)
 		}
@@ -85,7 +85,7 @@ func TestACallThatIsMeasuredFromItsMiddleOnIsRecorded(t *testing.T) {
 	on.Store(true)
 	_, _ = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
-	if n := collect(t, reader).count(operationDuration); n != 1 {
+	if n := collect(t, reader).count(inferenceDuration); n != 1 {
 		t.Errorf("%d operations", n)
 	}
 }

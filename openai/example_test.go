@@ -3,8 +3,12 @@ package openai_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
@@ -106,4 +110,41 @@ func ExampleNewMetricsTransport() {
 
 	chat(client, srv.URL) // recorded as retrip.client.attempt.duration
 	// Output: HTTP/1.1 200 OK
+}
+
+// Boards made for the names that OpenTelemetry had until the autumn of 2026 go on
+// with two Views. (Token usage was one histogram by gen_ai.token.type; no View
+// puts two together.)
+func ExampleConfig_olderMetricNames() {
+	reader := metric.NewManualReader()
+	renamed := func(to, from string) metric.Option {
+		return metric.WithView(metric.NewView(metric.Instrument{Name: from}, metric.Stream{Name: to}))
+	}
+	provider := metric.NewMeterProvider(metric.WithReader(reader),
+		renamed("gen_ai.client.operation.duration", "gen_ai.client.inference.duration"),
+		renamed("gen_ai.client.operation.time_to_first_chunk", "gen_ai.client.inference.time_to_first_chunk"),
+	)
+	server := openaitest.NewServer()
+	defer server.Close()
+	client := openai.NewClient(openai.Config{MeterProvider: provider})
+	resp, err := client.Post(server.URL+"/chat/completions", "application/json", strings.NewReader(`{"model":"m","stream":true}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+
+	var data metricdata.ResourceMetrics
+	_ = reader.Collect(context.Background(), &data)
+	for _, scope := range data.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if strings.HasPrefix(m.Name, "gen_ai.") {
+				fmt.Println(m.Name)
+			}
+		}
+	}
+	// Output:
+	// gen_ai.client.operation.duration
+	// gen_ai.client.operation.time_to_first_chunk
 }

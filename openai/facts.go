@@ -10,8 +10,15 @@ type facts struct {
 
 // A usage is what the provider counted; it is never estimated.
 type usage struct {
-	input, output       int64
-	hasInput, hasOutput bool
+	input, output         count
+	cacheRead, cacheWrite count // parts of the input, or beside it: providers differ
+	reasoning             count // part of the output
+}
+
+// A count is a number of tokens, if it is known.
+type count struct {
+	n     int64
+	known bool
 }
 
 // top reads a member that answers have at their top level, and names the place
@@ -30,20 +37,41 @@ func (f *facts) top(s *json.Scanner) place {
 	return nowhere
 }
 
-// member reads a count of a usage object, by the names that chat, completions
+// visit reads a member of a usage object, by the names that chat, completions
 // and embeddings have for it, and by those of Responses and Messages. The last
 // of several counts: a stream of Messages counts on.
-func (u *usage) member(s *json.Scanner) {
-	switch string(s.Key()) {
-	case "prompt_tokens", "input_tokens":
-		u.count(&u.input, &u.hasInput, s)
-	case "completion_tokens", "output_tokens":
-		u.count(&u.output, &u.hasOutput, s)
+func (u *usage) visit(in place, s *json.Scanner) place {
+	key := string(s.Key())
+	if in == inUsageDetails {
+		switch key {
+		case "cached_tokens":
+			u.cacheRead.read(s)
+		case "cache_write_tokens": // OpenRouter's
+			u.cacheWrite.read(s)
+		case "reasoning_tokens":
+			u.reasoning.read(s)
+		}
+		return nowhere
 	}
+	switch key {
+	case "prompt_tokens", "input_tokens":
+		u.input.read(s)
+	case "completion_tokens", "output_tokens":
+		u.output.read(s)
+	case "cache_read_input_tokens", "prompt_cache_hit_tokens": // Anthropic's, DeepSeek's
+		u.cacheRead.read(s)
+	case "cache_creation_input_tokens":
+		u.cacheWrite.read(s)
+	case "prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details":
+		if s.Kind() == json.Object {
+			return inUsageDetails
+		}
+	}
+	return nowhere
 }
 
-func (u *usage) count(n *int64, has *bool, s *json.Scanner) {
-	if counted, ok := json.Count(s.Value()); ok {
-		*n, *has = counted, true
+func (c *count) read(s *json.Scanner) {
+	if n, ok := json.Count(s.Value()); ok {
+		*c = count{n, true}
 	}
 }

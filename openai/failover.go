@@ -55,7 +55,7 @@ func newFailoverRecorder(cfg *Config) *failoverRecorder {
 		backend:   cfg.Retry.Backend,
 		logger:    cfg.Logger,
 		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewBound[string](maxModels),
+		models:    measure.NewBound[string](measure.MaxModels),
 		failovers: measure.NewCounter(m, metricFailovers, "{failover}", "Attempts that went to another target than the one before."),
 	}
 	if r.backend == "" {

@@ -31,7 +31,7 @@ func TestAMeterProviderThatIsSetLaterRecords(t *testing.T) {
 	do(t, tr, ask(t, t.Context(), "m"))
 	data := collect(t, reader)
 	for name, n := range map[string]uint64{
-		operationDuration: 1, attemptDuration: 1, "gen_ai.client.token.usage": 1, "retrip.retry.attempts": 1, "retrip.breaker.calls": 1, "retrip.breaker.state": 3,
+		inferenceDuration: 1, attemptDuration: 1, inputTokens: 1, "retrip.retry.attempts": 1, "retrip.breaker.calls": 1, "retrip.breaker.state": 3,
 	} {
 		if data.count(name) != n {
 			t.Errorf("%d of %s, want %d: %+v", data.count(name), name, n, data.with(name))

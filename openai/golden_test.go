@@ -98,18 +98,18 @@ func boundsOf(bounds []float64) string {
 }
 
 // abbreviated writes attributes in order; B and E stand for the base
-// attributes and the endpoint labels of metrics.md, B with the model.
+// attributes and the endpoint labels of metrics.md, with the model.
 func abbreviated(attrs map[string]string) string {
 	attrs = maps.Clone(attrs)
 	var b strings.Builder
 	for _, short := range []struct {
-		name, shown string
-		attrs       map[string]string
+		name  string
+		attrs map[string]string
 	}{
-		{"B", "gen_ai.request.model", map[string]string{
+		{"B", map[string]string{
 			"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "server.address": "api.example.com", "server.port": "443",
 		}},
-		{"E", "", map[string]string{"retrip.backend": "external", "retrip.endpoint": "chat", "server.address": "api.example.com"}},
+		{"E", map[string]string{"retrip.backend": "external", "retrip.endpoint": "chat", "server.address": "api.example.com"}},
 	} {
 		have := true
 		for key, value := range short.attrs {
@@ -118,11 +118,8 @@ func abbreviated(attrs map[string]string) string {
 		if !have {
 			continue
 		}
-		b.WriteString(" " + short.name)
-		if short.shown != "" {
-			b.WriteString("(" + cmp.Or(attrs[short.shown], "-") + ")")
-			delete(attrs, short.shown)
-		}
+		b.WriteString(" " + short.name + "(" + cmp.Or(attrs["gen_ai.request.model"], "-") + ")")
+		delete(attrs, "gen_ai.request.model")
 		for key := range short.attrs {
 			delete(attrs, key)
 		}
@@ -151,7 +148,7 @@ func golden(t *testing.T, reader *sdk.ManualReader) string {
 				if count > 0 {
 					value = fmt.Sprintf(" = %d of %.6g", count, sum)
 				}
-				if m.Unit == "s" && (attrs["gen_ai.request.model"] == "limited" && attrs["error.type"] == "" && m.Name == operationDuration || m.Name == "retrip.pacing.waits") {
+				if m.Unit == "s" && (attrs["gen_ai.request.model"] == "limited" && attrs["error.type"] == "" && m.Name == inferenceDuration || m.Name == "retrip.pacing.waits") {
 					value = fmt.Sprintf(" = %d", count)
 				}
 				lines = append(lines, head+kind+text+value)
@@ -248,27 +245,31 @@ breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https:
 breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=half_open = 0
 breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=open = 0
 breaker: retrip.breaker.transitions {transition} counter retrip.breaker.from=closed retrip.breaker.name=https://api.example.com chat dead retrip.breaker.to=open = 1
-openai: gen_ai.client.operation.duration s seconds B(-) error.type=canceled = 1 of 0
-openai: gen_ai.client.operation.duration s seconds B(dead) error.type=circuit_open = 1 of 0
-openai: gen_ai.client.operation.duration s seconds B(dead) error.type=connection_error = 5 of 0.5
-openai: gen_ai.client.operation.duration s seconds B(limited) error.type=429 = 1 of 0.1
-openai: gen_ai.client.operation.duration s seconds B(limited) gen_ai.response.model=m-1 = 1
-openai: gen_ai.client.operation.duration s seconds B(m) error.type=400 = 1 of 0.1
-openai: gen_ai.client.operation.duration s seconds B(m) error.type=500 = 1 of 1.2
-openai: gen_ai.client.operation.duration s seconds B(m) error.type=stream_error = 1 of 1.2
-openai: gen_ai.client.operation.duration s seconds B(m) gen_ai.response.model=m-1 = 4 of 4.6
-openai: gen_ai.client.operation.duration s seconds B(s) = 1 of 0.1
-openai: gen_ai.client.operation.duration s seconds B(s) error.type=canceled = 1 of 1.1
-openai: gen_ai.client.operation.duration s seconds B(s) error.type=connection_error = 1 of 0.1
-openai: gen_ai.client.operation.duration s seconds B(s) error.type=stream_error = 1 of 0.1
-openai: gen_ai.client.operation.duration s seconds B(s) error.type=timeout = 1 of 5.1
-openai: gen_ai.client.operation.duration s seconds B(s) error.type=truncated = 1 of 0.1
-openai: gen_ai.client.operation.time_to_first_chunk s seconds B(m) gen_ai.response.model=m-1 = 1 of 1.1
-openai: gen_ai.client.operation.time_to_first_chunk s seconds B(s) = 6 of 0.6
-openai: gen_ai.client.token.usage {token} tokens B(limited) gen_ai.response.model=m-1 gen_ai.token.type=input = 1 of 9
-openai: gen_ai.client.token.usage {token} tokens B(limited) gen_ai.response.model=m-1 gen_ai.token.type=output = 1 of 7
-openai: gen_ai.client.token.usage {token} tokens B(m) gen_ai.response.model=m-1 gen_ai.token.type=input = 4 of 36
-openai: gen_ai.client.token.usage {token} tokens B(m) gen_ai.response.model=m-1 gen_ai.token.type=output = 4 of 28
+openai: gen_ai.client.inference.duration s seconds B(-) error.type=canceled = 1 of 0
+openai: gen_ai.client.inference.duration s seconds B(dead) error.type=circuit_open = 1 of 0
+openai: gen_ai.client.inference.duration s seconds B(dead) error.type=connection_error = 5 of 0.5
+openai: gen_ai.client.inference.duration s seconds B(limited) error.type=429 = 1 of 0.1
+openai: gen_ai.client.inference.duration s seconds B(limited) gen_ai.response.model=m-1 = 1
+openai: gen_ai.client.inference.duration s seconds B(m) error.type=400 = 1 of 0.1
+openai: gen_ai.client.inference.duration s seconds B(m) error.type=500 = 1 of 1.2
+openai: gen_ai.client.inference.duration s seconds B(m) error.type=stream_error = 1 of 1.2
+openai: gen_ai.client.inference.duration s seconds B(m) gen_ai.response.model=m-1 = 4 of 4.6
+openai: gen_ai.client.inference.duration s seconds B(s) = 1 of 0.1
+openai: gen_ai.client.inference.duration s seconds B(s) error.type=canceled = 1 of 1.1
+openai: gen_ai.client.inference.duration s seconds B(s) error.type=connection_error = 1 of 0.1
+openai: gen_ai.client.inference.duration s seconds B(s) error.type=stream_error = 1 of 0.1
+openai: gen_ai.client.inference.duration s seconds B(s) error.type=timeout = 1 of 5.1
+openai: gen_ai.client.inference.duration s seconds B(s) error.type=truncated = 1 of 0.1
+openai: gen_ai.client.inference.operation.input_tokens {token} tokens B(limited) gen_ai.response.model=m-1 = 1 of 9
+openai: gen_ai.client.inference.operation.input_tokens {token} tokens B(m) gen_ai.response.model=m-1 = 4 of 36
+openai: gen_ai.client.inference.operation.output_tokens {token} tokens B(limited) gen_ai.response.model=m-1 = 1 of 7
+openai: gen_ai.client.inference.operation.output_tokens {token} tokens B(m) gen_ai.response.model=m-1 = 4 of 28
+openai: gen_ai.client.inference.time_to_first_chunk s seconds B(m) gen_ai.response.model=m-1 = 1 of 1.1
+openai: gen_ai.client.inference.time_to_first_chunk s seconds B(s) = 6 of 0.6
+openai: gen_ai.client.inference.usage.input_tokens {token} counter B(limited) gen_ai.response.model=m-1 = 9
+openai: gen_ai.client.inference.usage.input_tokens {token} counter B(m) gen_ai.response.model=m-1 = 36
+openai: gen_ai.client.inference.usage.output_tokens {token} counter B(limited) gen_ai.response.model=m-1 = 7
+openai: gen_ai.client.inference.usage.output_tokens {token} counter B(m) gen_ai.response.model=m-1 = 28
 openai: retrip.client.attempt.duration s seconds B(dead) error.type=connection_error = 5 of 0.5
 openai: retrip.client.attempt.duration s seconds B(limited) error.type=429 http.response.status_code=429 = 1 of 0.1
 openai: retrip.client.attempt.duration s seconds B(limited) http.response.status_code=200 = 1 of 0.1
@@ -286,20 +287,22 @@ openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcom
 openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcome=truncated = 1
 openai: retrip.pacing.rate {request}/s gauge gen_ai.request.model=limited server.address=api.example.com = 1
 openai: retrip.pacing.waiting {call} updowncounter gen_ai.request.model=limited server.address=api.example.com = 0
-openai: retrip.pacing.waits s delays E gen_ai.request.model=limited retrip.pacing.outcome=admitted = 1
-retry: retrip.retries {retry} counter E error.type=500 retrip.retry.delay_source=backoff retrip.retry.reason=server_error = 1
-retry: retrip.retries {retry} counter E error.type=503 retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
-retry: retrip.retries {retry} counter E error.type=stream_error retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
-retry: retrip.retries {retry} counter E error.type=truncated retrip.retry.delay_source=backoff retrip.retry.reason=broken_body = 1
-retry: retrip.retry.attempts {attempt} attempts E = 11 of 13
-retry: retrip.retry.attempts {attempt} attempts E error.type=400 = 1 of 1
-retry: retrip.retry.attempts {attempt} attempts E error.type=429 = 1 of 1
-retry: retrip.retry.attempts {attempt} attempts E error.type=500 = 1 of 2
-retry: retrip.retry.attempts {attempt} attempts E error.type=connection_error = 5 of 5
-retry: retrip.retry.attempts {attempt} attempts E error.type=stream_error = 1 of 2
-retry: retrip.retry.delay s delays E retrip.retry.delay_source=backoff = 4 of 4
-retry: retrip.retry.exhaustions {call} counter E error.type=429 retrip.retry.stop_reason=attempts = 1
-retry: retrip.retry.exhaustions {call} counter E error.type=500 retrip.retry.stop_reason=attempts = 1
-retry: retrip.retry.exhaustions {call} counter E error.type=connection_error retrip.retry.stop_reason=attempts = 5
-retry: retrip.retry.exhaustions {call} counter E error.type=stream_error retrip.retry.stop_reason=attempts = 1
+openai: retrip.pacing.waits s delays E(limited) retrip.pacing.outcome=admitted = 1
+retry: retrip.retries {retry} counter E(m) error.type=500 retrip.retry.delay_source=backoff retrip.retry.reason=server_error = 1
+retry: retrip.retries {retry} counter E(m) error.type=503 retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
+retry: retrip.retries {retry} counter E(m) error.type=stream_error retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
+retry: retrip.retries {retry} counter E(m) error.type=truncated retrip.retry.delay_source=backoff retrip.retry.reason=broken_body = 1
+retry: retrip.retry.attempts {attempt} attempts E(dead) error.type=connection_error = 5 of 5
+retry: retrip.retry.attempts {attempt} attempts E(limited) = 1 of 1
+retry: retrip.retry.attempts {attempt} attempts E(limited) error.type=429 = 1 of 1
+retry: retrip.retry.attempts {attempt} attempts E(m) = 4 of 6
+retry: retrip.retry.attempts {attempt} attempts E(m) error.type=400 = 1 of 1
+retry: retrip.retry.attempts {attempt} attempts E(m) error.type=500 = 1 of 2
+retry: retrip.retry.attempts {attempt} attempts E(m) error.type=stream_error = 1 of 2
+retry: retrip.retry.attempts {attempt} attempts E(s) = 6 of 6
+retry: retrip.retry.delay s delays E(m) retrip.retry.delay_source=backoff = 4 of 4
+retry: retrip.retry.exhaustions {call} counter E(dead) error.type=connection_error retrip.retry.stop_reason=attempts = 5
+retry: retrip.retry.exhaustions {call} counter E(limited) error.type=429 retrip.retry.stop_reason=attempts = 1
+retry: retrip.retry.exhaustions {call} counter E(m) error.type=500 retrip.retry.stop_reason=attempts = 1
+retry: retrip.retry.exhaustions {call} counter E(m) error.type=stream_error retrip.retry.stop_reason=attempts = 1
 `

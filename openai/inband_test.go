@@ -83,8 +83,8 @@ func TestAFailedResponseObjectIsReadToItsEnd(t *testing.T) {
 	if got.err != nil || got.body != body {
 		t.Errorf("got %+v", got)
 	}
-	if data := collect(t, reader); data.count(operationDuration, "error.type", "stream_error") != 1 {
-		t.Errorf("operations %+v", data.with(operationDuration))
+	if data := collect(t, reader); data.count(inferenceDuration, "error.type", "stream_error") != 1 {
+		t.Errorf("operations %+v", data.with(inferenceDuration))
 	}
 	if failed := tr.Snapshot().Breakers[0].Totals; failed.Failure != 1 {
 		t.Errorf("the breaker counted %+v", failed)

@@ -33,8 +33,8 @@ func (a *jsonAnswer) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
 		return a.top(s)
-	case inUsage:
-		a.facts.usage.member(s)
+	case inUsage, inUsageDetails:
+		return a.facts.usage.visit(in, s)
 	case inContent:
 		a.filled = true
 	case inChoices:

@@ -23,7 +23,7 @@ func TestLabelsAreValidWhateverTheHost(t *testing.T) {
 			t.Errorf("%q: %+v", host, got)
 		}
 		data := collect(t, reader)
-		if data.count(operationDuration) != 1 {
+		if data.count(inferenceDuration) != 1 {
 			t.Errorf("%q: %+v", host, data)
 		}
 		for _, s := range data {

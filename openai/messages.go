@@ -66,8 +66,8 @@ func (e *messageEvent) visit(in place, s *json.Scanner) place {
 		return e.top(s)
 	case inResponse:
 		return e.facts.top(s)
-	case inUsage:
-		e.facts.usage.member(s)
+	case inUsage, inUsageDetails:
+		return e.facts.usage.visit(in, s)
 	case inBlock:
 		if string(s.Key()) == "type" {
 			return nowhere

@@ -18,11 +18,20 @@ import (
 )
 
 // The names of this package's metrics and attributes. The gen_ai.* ones are
-// those of OpenTelemetry's semantic conventions v1.41.
+// those of OpenTelemetry's conventions for generative AI, which have a repository
+// of their own since 2026 and are in development:
+// https://github.com/open-telemetry/semantic-conventions-genai.
 const (
-	metricOperationDuration = "gen_ai.client.operation.duration"
-	metricFirstChunk        = "gen_ai.client.operation.time_to_first_chunk"
-	metricTokens            = "gen_ai.client.token.usage"
+	metricInferenceDuration = "gen_ai.client.inference.duration"
+	metricOperationDuration = "gen_ai.client.operation.duration" // of what is no inference
+	metricFirstChunk        = "gen_ai.client.inference.time_to_first_chunk"
+	metricInputOfOne        = "gen_ai.client.inference.operation.input_tokens"
+	metricOutputOfOne       = "gen_ai.client.inference.operation.output_tokens"
+	metricInput             = "gen_ai.client.inference.usage.input_tokens"
+	metricOutput            = "gen_ai.client.inference.usage.output_tokens"
+	metricCacheRead         = "gen_ai.client.inference.usage.cache_read.input_tokens"
+	metricCacheWrite        = "gen_ai.client.inference.usage.cache_write.input_tokens"
+	metricReasoning         = "gen_ai.client.inference.usage.reasoning.output_tokens"
 	metricStreamOutcomes    = "retrip.client.stream.outcomes"
 	metricAttemptDuration   = "retrip.client.attempt.duration"
 
@@ -30,16 +39,12 @@ const (
 	attrProvider  = "gen_ai.provider.name"
 	attrModel     = "gen_ai.request.model"
 	attrAnswered  = "gen_ai.response.model"
-	attrTokenType = "gen_ai.token.type"
 	attrOutcome   = "retrip.stream.outcome"
 	attrAddress   = "server.address"
 	attrPort      = "server.port"
 	attrStatus    = "http.response.status_code"
 	attrErrorType = "error.type"
 )
-
-// maxModels bounds the pairs of gen_ai.request.model and gen_ai.response.model.
-const maxModels = 64
 
 // models are what was asked for and what answered.
 type models struct{ asked, answered string }
@@ -51,7 +56,6 @@ type labels struct {
 	address, port string
 	status        int
 	errorType     string
-	tokenType     string
 	outcome       string
 	target        string
 }
@@ -61,7 +65,6 @@ func (l labels) attributes() []attribute.KeyValue {
 	attrs = measure.Append(attrs, attrProvider, providerOf(l.address))
 	attrs = measure.Append(attrs, attrModel, l.models.asked)
 	attrs = measure.Append(attrs, attrAnswered, l.models.answered)
-	attrs = measure.Append(attrs, attrTokenType, l.tokenType)
 	attrs = measure.Append(attrs, attrOutcome, l.outcome)
 	attrs = measure.Append(attrs, attrAddress, l.address)
 	if port, err := strconv.Atoi(l.port); err == nil {
@@ -94,7 +97,7 @@ type labeller struct {
 func newLabeller() labeller {
 	return labeller{
 		servers: measure.NewBound[server](measure.MaxAddresses),
-		models:  measure.NewBound[models](maxModels),
+		models:  measure.NewBound[models](measure.MaxModels),
 		options: measure.NewCache(labels.attributes),
 	}
 }
@@ -141,25 +144,37 @@ type operationRecorder struct {
 	labeller
 
 	recent     measure.Recent[series, operationOptions]
-	duration   measure.Histogram
+	inferences measure.Histogram // their durations
+	others     measure.Histogram
 	firstChunk measure.Histogram
-	tokens     measure.IntHistogram
+	tokens     tokenRecorder
 	streams    measure.Counter
 }
 
 func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 	m := measure.Meter(provider, "openai")
+	const duration = "Time from the start of a call to the last byte of its answer."
 	return &operationRecorder{
 		labeller:   newLabeller(),
-		duration:   measure.NewHistogram(m, metricOperationDuration, "s", "Time from the start of a call to the last byte of its answer.", measure.SecondsBounds),
+		inferences: measure.NewHistogram(m, metricInferenceDuration, "s", duration, measure.SecondsBounds),
+		others:     measure.NewHistogram(m, metricOperationDuration, "s", duration, measure.SecondsBounds),
 		firstChunk: measure.NewHistogram(m, metricFirstChunk, "s", "Time from the start of a call to the first useful event of its stream.", measure.SecondsBounds),
-		tokens:     measure.NewIntHistogram(m, metricTokens, "{token}", "Tokens as the provider counted them.", measure.TokenBounds),
+		tokens:     newTokenRecorder(m),
 		streams:    measure.NewCounter(m, metricStreamOutcomes, "{stream}", "Streams by how they ended."),
 	}
 }
 
+// durationOf returns the instrument for the durations of an operation.
+func (r *operationRecorder) durationOf(operation string) measure.Histogram {
+	switch operation {
+	case "chat", "text_completion", "generate_content":
+		return r.inferences
+	}
+	return r.others
+}
+
 // operationOptions are the attributes of what one operation records.
-type operationOptions struct{ duration, firstChunk, input, output *measure.Options }
+type operationOptions struct{ duration, answer *measure.Options }
 
 func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	if known, ok := r.recent.Find(s.hash(), s); ok {
@@ -167,11 +182,7 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	}
 	l := r.labels(s.operation, s.models, u)
 	l.target = s.target
-	made := operationOptions{
-		firstChunk: r.options.Get(l),
-		input:      r.options.Get(l.ofTokens("input")),
-		output:     r.options.Get(l.ofTokens("output")),
-	}
+	made := operationOptions{answer: r.options.Get(l)}
 	l.errorType = s.errorType
 	made.duration = r.options.Get(l)
 	if kept, ok := s.kept(); ok {
@@ -189,26 +200,16 @@ func (r *operationRecorder) record(o *operation, said summary, failure string) {
 		scheme: u.Scheme, host: u.Host, errorType: failure, target: target,
 	}, u)
 	if said.first > 0 {
-		r.firstChunk.Record(&o.call, said.first.Seconds(), options.firstChunk)
+		r.firstChunk.Record(&o.call, said.first.Seconds(), options.answer)
 	}
-	if said.usage.hasInput {
-		r.tokens.Record(&o.call, said.usage.input, options.input)
-	}
-	if said.usage.hasOutput {
-		r.tokens.Record(&o.call, said.usage.output, options.output)
-	}
-	r.duration.Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
+	r.tokens.record(&o.call, &said.usage, options.answer)
+	r.durationOf(o.kind.operation).Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
 
 // enabled reports whether somebody reads what record records: no label is
 // looked up for nobody.
 func (r *operationRecorder) enabled(ctx context.Context) bool {
-	return r.duration.Enabled(ctx) || r.tokens.Enabled(ctx) || r.firstChunk.Enabled(ctx)
-}
-
-func (l labels) ofTokens(kind string) labels {
-	l.tokenType = kind
-	return l
+	return r.inferences.Enabled(ctx) || r.others.Enabled(ctx) || r.tokens.enabled(ctx) || r.firstChunk.Enabled(ctx)
 }
 
 // streamOver counts a stream by how it ended.

@@ -112,7 +112,9 @@ func (c collected) sum(name string, attrs ...string) (v float64) {
 }
 
 const (
-	operationDuration = "gen_ai.client.operation.duration"
+	inferenceDuration = "gen_ai.client.inference.duration"
+	inputTokens       = "gen_ai.client.inference.usage.input_tokens"
+	outputTokens      = "gen_ai.client.inference.usage.output_tokens"
 	attemptDuration   = "retrip.client.attempt.duration"
 )
 
@@ -181,7 +183,7 @@ func TestAnOperationLastsFromItsStartToTheLastByteOfItsAnswer(t *testing.T) {
 				if _, err := io.ReadFull(resp.Body, first); err != nil {
 					t.Fatal(err)
 				}
-				if n := collect(t, reader).count(operationDuration); n != 0 {
+				if n := collect(t, reader).count(inferenceDuration); n != 0 {
 					t.Error("recorded before the last byte")
 				}
 				if _, err := io.ReadAll(resp.Body); err != nil {
@@ -193,7 +195,7 @@ func TestAnOperationLastsFromItsStartToTheLastByteOfItsAnswer(t *testing.T) {
 					t.Error(err)
 				}
 				for range 2 {
-					all := data.with(operationDuration)
+					all := data.with(inferenceDuration)
 					if len(all) != 1 || all[0].count != 1 || math.Abs(all[0].sum-(waits+attempts+body)) > 1e-9 {
 						t.Fatalf("recorded %+v, want one of %v s", all, waits+attempts+body)
 					}
@@ -218,7 +220,7 @@ func TestAReaderWhoStopsAtTheLastByteEndsTheOperation(t *testing.T) {
 		if err := json.NewDecoder(resp.Body).Decode(new(any)); err != nil {
 			t.Error(err)
 		}
-		if n := collect(t, reader).count(operationDuration); n != 1 {
+		if n := collect(t, reader).count(inferenceDuration); n != 1 {
 			t.Errorf("%v: %d operations recorded before Close, want 1", mode, n)
 		}
 		_ = resp.Body.Close()
@@ -240,8 +242,8 @@ func TestACallIsOneOperationAndAnAttemptEachRequest(t *testing.T) {
 		}
 		with := func(attrs ...string) []string { return append(append([]string{}, base...), attrs...) }
 		// What a retry has mended is no error of the operation.
-		if all := data.with(operationDuration, with("error.type", "-")...); len(all) != 1 || len(data.with(operationDuration)) != 1 {
-			t.Errorf("operations: %+v", data.with(operationDuration))
+		if all := data.with(inferenceDuration, with("error.type", "-")...); len(all) != 1 || len(data.with(inferenceDuration)) != 1 {
+			t.Errorf("operations: %+v", data.with(inferenceDuration))
 		}
 		for _, attrs := range [][]string{
 			{"http.response.status_code", "503", "error.type", "503"},
@@ -320,11 +322,11 @@ func TestFailedOperationsHaveAnErrorType(t *testing.T) {
 					return
 				}
 				data := collect(t, reader)
-				if n := data.count(operationDuration); n != 1 {
+				if n := data.count(inferenceDuration); n != 1 {
 					t.Errorf("%d operations", n)
 				}
-				if n := data.count(operationDuration, "error.type", row.want); n != 1 {
-					t.Errorf("want error.type %s, got %+v", row.want, data.with(operationDuration))
+				if n := data.count(inferenceDuration, "error.type", row.want); n != 1 {
+					t.Errorf("want error.type %s, got %+v", row.want, data.with(inferenceDuration))
 				}
 			})
 		})
@@ -343,8 +345,8 @@ func TestABodyThatBreaksIsAFailedOperation(t *testing.T) {
 		t.Fatalf("got %+v, want two events and an error", got)
 	}
 	data := collect(t, reader)
-	if data.count(operationDuration) != 1 || data.count(operationDuration, "error.type", "-") != 0 {
-		t.Errorf("operations: %+v", data.with(operationDuration))
+	if data.count(inferenceDuration) != 1 || data.count(inferenceDuration, "error.type", "-") != 0 {
+		t.Errorf("operations: %+v", data.with(inferenceDuration))
 	}
 	if data.count(attemptDuration, "http.response.status_code", "200", "error.type", "-") != 1 {
 		t.Errorf("attempts: %+v", data.with(attemptDuration))
@@ -370,12 +372,12 @@ func TestTheBooksBalance(t *testing.T) {
 			time.Sleep(time.Duration(i%7) * time.Second)
 		}
 		data := collect(t, reader)
-		operations, attempts := data.count(operationDuration), data.count(attemptDuration)
+		operations, attempts := data.count(inferenceDuration), data.count(attemptDuration)
 		retries, started := data.sum("retrip.retries"), data.count("retrip.retry.attempts")
 		if operations != calls || attempts != uint64(n) || float64(attempts) != float64(started)+retries {
 			t.Errorf("%d operations, %d started; %d attempts of %d; %v retries", operations, started, attempts, n, retries)
 		}
-		if waited, took := data.sum("retrip.retry.delay"), data.sum(operationDuration); waited == 0 || waited > took+1e-6 {
+		if waited, took := data.sum("retrip.retry.delay"), data.sum(inferenceDuration); waited == 0 || waited > took+1e-6 {
 			t.Errorf("waited %v s in operations that took %v s", waited, took)
 		}
 		settled := data.sum("retrip.breaker.calls") - data.sum("retrip.breaker.calls", "retrip.breaker.outcome", "rejected") -
@@ -418,11 +420,11 @@ func TestModelLabelsAreBounded(t *testing.T) {
 				t.Errorf("%s: %d values of %s", name, len(seen), attr)
 			}
 		}
-		if attr == "gen_ai.request.model" && (len(values[operationDuration]) != 65 || !values[operationDuration]["_OTHER"]) {
-			t.Errorf("%d values of %s, want 64 and _OTHER", len(values[operationDuration]), attr)
+		if attr == "gen_ai.request.model" && (len(values[inferenceDuration]) != 65 || !values[inferenceDuration]["_OTHER"]) {
+			t.Errorf("%d values of %s, want 64 and _OTHER", len(values[inferenceDuration]), attr)
 		}
 	}
-	if got := data.count(operationDuration); got != 10_000 {
+	if got := data.count(inferenceDuration); got != 10_000 {
 		t.Errorf("%d operations are counted", got)
 	}
 }
@@ -466,7 +468,7 @@ func TestTheProviderIsNamedByItsHost(t *testing.T) {
 		reader, provider := newReader()
 		tr := newChain(t, answers(reply(200, `{"ok":true}`)), openai.Config{MeterProvider: provider})
 		do(t, tr, request(t, t.Context(), http.MethodPost, "http://"+host+"/v1/chat/completions", hello))
-		if all := collect(t, reader).with(operationDuration, "gen_ai.provider.name", want); len(all) != 1 {
+		if all := collect(t, reader).with(inferenceDuration, "gen_ai.provider.name", want); len(all) != 1 {
 			t.Errorf("%s: %+v", host, all)
 		}
 	}
@@ -485,7 +487,7 @@ func TestTheBackendAndTheProviderAreInherited(t *testing.T) {
 			t.Errorf("%v retries at the retry layer's own provider", n)
 		}
 		data := collect(t, outer)
-		if len(data.with("retrip.retries")) != 0 || data.count(operationDuration) != 1 || data.count(attemptDuration) != 2 || len(data.with("retrip.breaker.state")) != 3 {
+		if len(data.with("retrip.retries")) != 0 || data.count(inferenceDuration) != 1 || data.count(attemptDuration) != 2 || len(data.with("retrip.breaker.state")) != 3 {
 			t.Errorf("%+v", data)
 		}
 	})
@@ -509,7 +511,7 @@ func TestCloseUnregistersTheCallbacks(t *testing.T) {
 			t.Errorf("%s is collected after Close: %+v", name, all)
 		}
 	}
-	if data.count(operationDuration) != 2 {
+	if data.count(inferenceDuration) != 2 {
 		t.Error("operations are no longer recorded")
 	}
 }
@@ -675,8 +677,8 @@ func TestABaseThatMisbehavesMakesOneAttempt(t *testing.T) {
 // A user may drop an instrument with a View, and want the others.
 func TestEachInstrumentIsRecordedWithoutTheOthers(t *testing.T) {
 	t.Parallel()
-	const tokens, firstChunk = "gen_ai.client.token.usage", "gen_ai.client.operation.time_to_first_chunk"
-	all := []string{operationDuration, tokens, firstChunk}
+	const firstChunk = "gen_ai.client.inference.time_to_first_chunk"
+	all := []string{inferenceDuration, firstChunk, inputTokens, "gen_ai.client.inference.operation.input_tokens"}
 	for _, wanted := range all {
 		t.Run(wanted, func(t *testing.T) {
 			t.Parallel()

@@ -90,11 +90,11 @@ func TestCloseBesideReadIsNoFaultOfTheProvider(t *testing.T) {
 					_ = resp.Body.Close()
 					data := collect(t, reader)
 					want := "-"
-					if req == "context" && data.count(operationDuration, "error.type", "canceled") == 1 {
+					if req == "context" && data.count(inferenceDuration, "error.type", "canceled") == 1 {
 						want = "canceled" // the Read may be first to tell
 					}
-					if data.count(operationDuration, "error.type", want) != 1 || data.count(operationDuration) != 1 {
-						t.Errorf("operations %+v", data.with(operationDuration))
+					if data.count(inferenceDuration, "error.type", want) != 1 || data.count(inferenceDuration) != 1 {
+						t.Errorf("operations %+v", data.with(inferenceDuration))
 					}
 					if got := tr.Snapshot().Breakers[0].Totals; got.Failure != 0 {
 						t.Errorf("the breaker counted %+v", got)
@@ -152,8 +152,8 @@ func TestAnAnswerThatFailedIsAFailedOperation(t *testing.T) {
 					}
 					_ = resp.Body.Close()
 					data := collect(t, reader)
-					if data.count(operationDuration) != 1 || data.count(operationDuration, "error.type", row.want) != 1 {
-						t.Errorf("%s, %v, length %d: want error.type %s: %+v", name, mode, known, row.want, data.with(operationDuration))
+					if data.count(inferenceDuration) != 1 || data.count(inferenceDuration, "error.type", row.want) != 1 {
+						t.Errorf("%s, %v, length %d: want error.type %s: %+v", name, mode, known, row.want, data.with(inferenceDuration))
 					}
 				}
 			}
@@ -180,8 +180,8 @@ func TestAnAnswerDeliveredForWantOfABetterIsTheOperations(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	data := collect(t, reader)
-	if data.count(operationDuration) != 1 || data.count(operationDuration, "error.type", "stream_error", "gen_ai.response.model", "m-1") != 1 {
-		t.Errorf("operations %+v", data.with(operationDuration))
+	if data.count(inferenceDuration) != 1 || data.count(inferenceDuration, "error.type", "stream_error", "gen_ai.response.model", "m-1") != 1 {
+		t.Errorf("operations %+v", data.with(inferenceDuration))
 	}
 }
 
@@ -194,8 +194,8 @@ func TestALostConnectionHasItsErrorType(t *testing.T) {
 	}
 	tr := newChain(t, answers(replyWith(200, body, -1, "Content-Type", "text/event-stream")), openai.Config{MeterProvider: provider})
 	do(t, tr, ask(t, t.Context(), "m"))
-	if data := collect(t, reader); data.count(operationDuration, "error.type", "connection_error") != 1 {
-		t.Errorf("operations %+v", data.with(operationDuration))
+	if data := collect(t, reader); data.count(inferenceDuration, "error.type", "connection_error") != 1 {
+		t.Errorf("operations %+v", data.with(inferenceDuration))
 	}
 }
 
@@ -242,12 +242,13 @@ func TestACallThatIsRefusedBeforeItBeginsIsAnOperation(t *testing.T) {
 	noURL := ask(t, t.Context(), "m")
 	noURL.URL = nil
 	for _, row := range []struct {
-		req   *http.Request
-		attrs []string
+		req    *http.Request
+		metric string
+		attrs  []string
 	}{
-		{ask(t, cancelled, "m"), []string{"error.type", "canceled", "gen_ai.operation.name", "chat", "server.address", "api.example.com", "server.port", "443", "gen_ai.request.model", "-"}},
-		{ask(t, late, "m"), []string{"error.type", "timeout", "gen_ai.operation.name", "chat"}},
-		{noURL, []string{"error.type", "_OTHER", "gen_ai.operation.name", "other", "server.address", "-", "server.port", "-", "gen_ai.provider.name", "-"}},
+		{ask(t, cancelled, "m"), inferenceDuration, []string{"error.type", "canceled", "gen_ai.operation.name", "chat", "server.address", "api.example.com", "server.port", "443", "gen_ai.request.model", "-"}},
+		{ask(t, late, "m"), inferenceDuration, []string{"error.type", "timeout", "gen_ai.operation.name", "chat"}},
+		{noURL, "gen_ai.client.operation.duration", []string{"error.type", "_OTHER", "gen_ai.operation.name", "other", "server.address", "-", "server.port", "-", "gen_ai.provider.name", "-"}},
 	} {
 		reader, provider := newReader()
 		tr := newChain(t, answers(reply(200, `{}`)), openai.Config{MeterProvider: provider})
@@ -257,7 +258,7 @@ func TestACallThatIsRefusedBeforeItBeginsIsAnOperation(t *testing.T) {
 			t.Errorf("got %+v, the body was closed %d times", got, body.Closed())
 		}
 		data := collect(t, reader)
-		if data.count(operationDuration) != 1 || data.count(operationDuration, row.attrs...) != 1 {
+		if data.count(row.metric) != 1 || data.count(row.metric, row.attrs...) != 1 {
 			t.Errorf("%v: %+v", row.attrs, data)
 		}
 	}
@@ -282,7 +283,7 @@ func TestAChainWithinAChainKeepsItsOwnBooks(t *testing.T) {
 		streams  float64
 	}{"inner": {collect(t, innerReader), 3, 2}, "outer": {collect(t, outerReader), 1, 1}} {
 		d := row.data
-		if d.count(operationDuration, "gen_ai.response.model", "m-1", "error.type", "-") != 1 || d.sum("gen_ai.client.token.usage") != 16 ||
+		if d.count(inferenceDuration, "gen_ai.response.model", "m-1", "error.type", "-") != 1 || d.sum(inputTokens)+d.sum(outputTokens) != 16 ||
 			d.count(attemptDuration) != row.attempts || d.sum(streamOutcomes) != row.streams || d.sum(streamOutcomes, "retrip.stream.outcome", "complete") != 1 {
 			t.Errorf("%s: %+v", name, d)
 		}
@@ -313,9 +314,9 @@ func TestAnOperationIsWhatItsResponseSays(t *testing.T) {
 				})
 				got := do(t, tr, ask(t, t.Context(), "m"))
 				data := collect(t, reader)
-				if got.status != row.status || data.count(operationDuration) != 1 ||
-					data.count(operationDuration, "error.type", row.errorType, "gen_ai.response.model", row.answered) != 1 {
-					t.Errorf("status %d: %+v", got.status, data.with(operationDuration))
+				if got.status != row.status || data.count(inferenceDuration) != 1 ||
+					data.count(inferenceDuration, "error.type", row.errorType, "gen_ai.response.model", row.answered) != 1 {
+					t.Errorf("status %d: %+v", got.status, data.with(inferenceDuration))
 				}
 			})
 		})
@@ -337,8 +338,8 @@ func TestAReaderWhoStopsAtTheLastByteOfAnErrorHasSeenIt(t *testing.T) {
 		t.Error(err)
 	}
 	_ = resp.Body.Close()
-	if data := collect(t, reader); data.count(operationDuration, "error.type", "stream_error") != 1 {
-		t.Errorf("%+v", data.with(operationDuration))
+	if data := collect(t, reader); data.count(inferenceDuration, "error.type", "stream_error") != 1 {
+		t.Errorf("%+v", data.with(inferenceDuration))
 	}
 }
 

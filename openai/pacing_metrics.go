@@ -63,7 +63,7 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 	r := &pacingRecorder{
 		backend:   cfg.Retry.Backend,
 		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewBound[string](maxModels),
+		models:    measure.NewBound[string](measure.MaxModels),
 		waits:     measure.NewHistogram(m, metricPacingWaits, "s", "Time that calls waited for their account's rate limit.", measure.DelayBounds),
 		gauges:    join(cfg.MeterProvider, p),
 	}

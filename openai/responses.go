@@ -78,15 +78,14 @@ func (e *responseEvent) visit(in place, s *json.Scanner) place {
 		return e.error.top(s)
 	case inResponse:
 		return e.response(s)
-	case inUsage:
-		e.facts.usage.member(s)
+	case inUsage, inUsageDetails:
+		return e.facts.usage.visit(in, s)
 	default:
 		if e.inRun && in != outside {
 			return e.run.visit(in, s)
 		}
 		return e.error.visit(in, s)
 	}
-	return nowhere
 }
 
 // response reads a member of the response that an event carries.

@@ -158,7 +158,7 @@ func TestAnEventThatIsCutSaysNothingOfItself(t *testing.T) {
 			want.model = "gpt-5-mini"
 		}
 		if strings.Contains(whole[:end], `1234}`) {
-			want.usage = usage{input: 1234, hasInput: true}
+			want.usage = usage{input: count{1234, true}}
 		}
 		if got := readStream(t, chatPath, false, []byte("data: "+whole[:end]+"\n\n"), 100); got.facts != want {
 			t.Errorf("%s: %+v", whole[:end], got.facts)

@@ -15,20 +15,46 @@ import (
 func factsSlowly(model, counts []byte) facts {
 	var want facts
 	want.model = modelSlowly(model)
+	usageSlowly(&want.usage, counts)
+	return want
+}
+
+func usageSlowly(u *usage, counts []byte) {
 	keys, values := inOrder(counts)
 	for i, value := range values {
-		n, ok := countSlowly(string(value))
-		if !ok {
-			continue
-		}
 		switch keys[i] {
 		case "prompt_tokens", "input_tokens":
-			want.usage.input, want.usage.hasInput = n, true
+			countSlowlyInto(&u.input, value)
 		case "completion_tokens", "output_tokens":
-			want.usage.output, want.usage.hasOutput = n, true
+			countSlowlyInto(&u.output, value)
+		case "cache_read_input_tokens", "prompt_cache_hit_tokens":
+			countSlowlyInto(&u.cacheRead, value)
+		case "cache_creation_input_tokens":
+			countSlowlyInto(&u.cacheWrite, value)
+		case "prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details":
+			detailsSlowly(u, value)
 		}
 	}
-	return want
+}
+
+func detailsSlowly(u *usage, details []byte) {
+	keys, values := inOrder(details)
+	for i, value := range values {
+		switch keys[i] {
+		case "cached_tokens":
+			countSlowlyInto(&u.cacheRead, value)
+		case "cache_write_tokens":
+			countSlowlyInto(&u.cacheWrite, value)
+		case "reasoning_tokens":
+			countSlowlyInto(&u.reasoning, value)
+		}
+	}
+}
+
+func countSlowlyInto(c *count, value []byte) {
+	if n, ok := countSlowly(string(value)); ok {
+		*c = count{n, true}
+	}
 }
 
 // FuzzFacts: a model and a usage are read alike from an answer in JSON and from
@@ -37,6 +63,10 @@ func FuzzFacts(f *testing.F) {
 	for _, row := range []struct{ model, usage string }{
 		{`"gpt-4o"`, `{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16,"prompt_tokens_details":{"prompt_tokens":3}}`},
 		{`"m\u00e9\"{}"`, `{"input_tokens":0,"output_tokens":1099511627776,"input_tokens_details":{}}`},
+		{`"m"`, `{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2},"completion_tokens_details":{"reasoning_tokens":3}}`},
+		{`"m"`, `{"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":3,"x":{"reasoning_tokens":5}}}`},
+		{`"m"`, `{"input_tokens":9,"cache_read_input_tokens":4,"cache_creation_input_tokens":2,"prompt_tokens_details":[{"cached_tokens":1}]}`},
+		{`"m"`, `{"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}`},
 		{`null`, `{"input_tokens":1099511627777,"output_tokens":99999999999999999999999}`},
 		{`5`, `{"prompt_tokens":-1,"completion_tokens":1.0}`},
 		{`""`, `{"prompt_tokens":"9","completion_tokens":1e2}`},
@@ -83,11 +113,11 @@ func TestTheLatestUsageOfAStreamCounts(t *testing.T) {
 	said := factsOf(t, chatPath,
 		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
 		`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}`)
-	compareFacts(t, "a stream", "twice", said, facts{usage: usage{9, 2, true, true}})
+	compareFacts(t, "a stream", "twice", said, facts{usage: usage{input: count{9, true}, output: count{2, true}}})
 	said = factsOf(t, messagesPath,
 		`{"type":"message_start","message":{"model":"m","usage":{"input_tokens":9,"output_tokens":1}}}`,
 		`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}`)
-	compareFacts(t, "a stream of messages", "twice", said, facts{model: "m", usage: usage{9, 2, true, true}})
+	compareFacts(t, "a stream of messages", "twice", said, facts{model: "m", usage: usage{input: count{9, true}, output: count{2, true}}})
 }
 
 func TestTheFirstModelOfAStreamCounts(t *testing.T) {
@@ -100,9 +130,7 @@ func TestTheFirstModelOfAStreamCounts(t *testing.T) {
 
 func compareFacts(t *testing.T, where, said string, got, want facts) {
 	t.Helper()
-	g, w := got.usage, want.usage
-	if got.model != want.model || g.hasInput != w.hasInput || g.hasOutput != w.hasOutput ||
-		g.hasInput && g.input != w.input || g.hasOutput && g.output != w.output {
+	if got != want {
 		t.Errorf("%s: %q says %+v, want %+v", where, said, got, want)
 	}
 }

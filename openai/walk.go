@@ -21,6 +21,7 @@ const (
 	inInnerError
 	inResponse
 	inUsage
+	inUsageDetails
 	inContent
 	inChoices
 	inChoice

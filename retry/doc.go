@@ -9,10 +9,4 @@
 // as it is, its body readable from the first byte.
 //
 //	client := &http.Client{Transport: retry.NewTransport(http.DefaultTransport, retry.Config{})}
-//
-// A request's path through the files: transport.go and trip.go run one call,
-// attempt.go one attempt of it; payload.go decides what is buffered; policy.go
-// what is retried; delay.go and budget.go when, and whether that is allowed;
-// kept.go keeps a response that was given up until the next attempt is under
-// way.
 package retry

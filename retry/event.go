@@ -33,7 +33,7 @@ func (t *Transport) announce(e Event) {
 			slog.Duration("delay", e.Delay), slog.String("delay_source", e.DelaySource), slog.String("endpoint", e.Endpoint))
 	}
 	if span := trace.SpanFromContext(e.Context); span.IsRecording() {
-		span.AddEvent("retry", trace.WithAttributes(
+		span.AddEvent("retrip.retry", trace.WithAttributes(
 			attribute.Int("retrip.retry.attempt", e.Attempt), attribute.String(attrReason, e.Reason.label()),
 			attribute.Float64(metricDelay, e.Delay.Seconds()), attribute.String(attrDelaySource, e.DelaySource)))
 	}

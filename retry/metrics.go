@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
@@ -20,6 +21,7 @@ const (
 
 	attrBackend     = "retrip.backend"
 	attrEndpoint    = "retrip.endpoint"
+	attrModel       = "gen_ai.request.model"
 	attrAddress     = "server.address"
 	attrErrorType   = "error.type"
 	attrReason      = "retrip.retry.reason"
@@ -32,6 +34,7 @@ const (
 type recorder struct {
 	backend   string
 	addresses *measure.Labels
+	models    *measure.Labels
 
 	retries     measure.Counter
 	delay       measure.Histogram
@@ -43,13 +46,18 @@ type recorder struct {
 }
 
 // An outcome is what the labels of a call that is over are made of, as it comes.
-type outcome struct{ endpoint, host, errorType string }
+type outcome struct {
+	about           call.Subject
+	host, errorType string
+}
 
-func (o outcome) hash() int { return len(o.endpoint) + len(o.host) + len(o.errorType) }
+func (o outcome) hash() int {
+	return len(o.about.Endpoint) + 3*len(o.about.Model) + len(o.host) + len(o.errorType)
+}
 
 // labels are what tells one series of this package from another.
 type labels struct {
-	endpoint, address          string
+	endpoint, model, address   string
 	errorType                  string
 	reason, source, stopReason string
 	target                     string
@@ -60,6 +68,7 @@ func newRecorder(provider metric.MeterProvider, backend string) *recorder {
 	r := &recorder{
 		backend:     backend,
 		addresses:   measure.NewLabels(measure.MaxAddresses),
+		models:      measure.NewLabels(measure.MaxModels),
 		retries:     measure.NewCounter(m, metricRetries, "{retry}", "Attempts that followed a failed one."),
 		delay:       measure.NewHistogram(m, metricDelay, "s", "Time spent waiting before an attempt.", measure.DelayBounds),
 		exhaustions: measure.NewCounter(m, metricExhaustions, "{call}", "Calls that ended in a retryable failure."),
@@ -72,6 +81,7 @@ func newRecorder(provider metric.MeterProvider, backend string) *recorder {
 func (r *recorder) attributes(l labels) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{attribute.String(attrBackend, r.backend)}
 	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
+	attrs = measure.Append(attrs, attrModel, l.model)
 	attrs = measure.Append(attrs, attrAddress, l.address)
 	attrs = measure.Append(attrs, attrErrorType, l.errorType)
 	attrs = measure.Append(attrs, attrReason, l.reason)
@@ -90,11 +100,11 @@ func (r *recorder) exhausted(ctx context.Context, l labels) {
 	r.exhaustions.Add(ctx, 1, r.options.Get(l))
 }
 
-func (r *recorder) over(ctx context.Context, attempts int, endpoint string, u *url.URL, errorType string) {
-	o := outcome{endpoint, u.Host, errorType}
+func (r *recorder) over(ctx context.Context, attempts int, about call.Subject, u *url.URL, errorType string) {
+	o := outcome{about, u.Host, errorType}
 	options, ok := r.recent.Find(o.hash(), o)
 	if !ok {
-		options = r.options.Get(labels{endpoint: endpoint, address: r.address(u), errorType: errorType})
+		options = r.options.Get(r.labels(about, u, errorType))
 		if host, ok := measure.Kept(o.host); ok {
 			o.host = host
 			r.recent.Keep(o.hash(), o, options)
@@ -103,7 +113,13 @@ func (r *recorder) over(ctx context.Context, attempts int, endpoint string, u *u
 	r.attempts.Record(ctx, int64(attempts), options)
 }
 
-func (r *recorder) address(u *url.URL) string { return r.addresses.Bound(u.Hostname()) }
+// labels returns bounded labels of a call about that, to u.
+func (r *recorder) labels(about call.Subject, u *url.URL, errorType string) labels {
+	return labels{
+		endpoint: about.Endpoint, model: r.models.Bound(about.Model), address: r.addresses.Bound(u.Hostname()),
+		errorType: errorType,
+	}
+}
 
 // label returns the reason as an attribute: one of the closed set.
 func (r Reason) label() string {

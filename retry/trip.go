@@ -108,10 +108,10 @@ func (c *trip) try() *attempt {
 	c.sent++
 	c.note(a, began)
 	if c.sent > 1 {
-		c.t.metrics.retried(c.ctx, labels{
-			endpoint: c.call.Endpoint, address: c.address(), errorType: c.failed,
-			reason: c.reason.label(), source: c.last.source, target: a.ctx.Subject.Target,
-		})
+		l := c.labels(c.failed)
+		l.reason, l.source = c.reason.label(), c.last.source
+		l.target = a.ctx.Subject.Target
+		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
 		c.kept = nil
@@ -317,7 +317,9 @@ func (c *trip) wait(a *attempt, next wait) error {
 	err := c.sleep(next.Duration)
 	waited := time.Since(began)
 	c.waited += waited
-	c.t.metrics.waited(c.ctx, waited, labels{endpoint: c.call.Endpoint, address: c.address(), source: next.source})
+	l := c.labels("")
+	l.source = next.source
+	c.t.metrics.waited(c.ctx, waited, l)
 	return err
 }
 
@@ -454,10 +456,11 @@ func isGivingUp(stopped Reason) bool {
 func (c *trip) record(failure error, stopped Reason) {
 	errorType := fault.Type(failure)
 	if c.sent > 0 {
-		c.t.metrics.over(c.ctx, c.sent, c.call.Endpoint, c.origin.URL, errorType)
+		c.t.metrics.over(c.ctx, c.sent, c.call.Subject, c.origin.URL, errorType)
 	}
 	if stopped != NotRetryable {
-		l := labels{endpoint: c.call.Endpoint, address: c.address(), errorType: errorType, stopReason: stopped.label()}
+		l := c.labels(errorType)
+		l.stopReason = stopped.label()
 		c.t.metrics.exhausted(c.ctx, l)
 		c.t.logExhaustion(c.ctx, c.sent, l)
 	}
@@ -496,7 +499,10 @@ func (c *trip) limitsOf(to call.Detour) limits {
 	return newLimits(c.ctx, c.start, &cfg)
 }
 
-func (c *trip) address() string { return c.t.metrics.address(c.origin.URL) }
+// labels returns what tells the series of this call from others.
+func (c *trip) labels(errorType string) labels {
+	return c.t.metrics.labels(c.call.Subject, c.origin.URL, errorType)
+}
 
 // budgetKey asks about a request that no base has had in its hands.
 func (c *trip) budgetKey() string {

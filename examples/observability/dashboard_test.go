@@ -122,27 +122,34 @@ func ask(ctx context.Context, server, query string) (string, error) {
 var instruments = func() map[string]string {
 	const (
 		base     = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model server_address server_port "
-		endpoint = "retrip_backend retrip_endpoint server_address "
+		endpoint = "retrip_backend retrip_endpoint gen_ai_request_model server_address "
 		name     = "retrip_breaker_name "
 		account  = "gen_ai_request_model server_address "
 	)
 	return map[string]string{
-		"gen_ai_client_operation_duration_seconds":            base + "gen_ai_response_model error_type",
-		"gen_ai_client_operation_time_to_first_chunk_seconds": base + "gen_ai_response_model",
-		"gen_ai_client_token_usage":                           base + "gen_ai_response_model gen_ai_token_type",
-		"retrip_client_attempt_duration_seconds":              base + "http_response_status_code error_type",
-		"retrip_client_stream_outcomes_total":                 base + "retrip_stream_outcome",
-		"retrip_retries_total":                                endpoint + "error_type retrip_retry_reason retrip_retry_delay_source",
-		"retrip_retry_delay_seconds":                          endpoint + "retrip_retry_delay_source",
-		"retrip_retry_exhaustions_total":                      endpoint + "error_type retrip_retry_stop_reason",
-		"retrip_retry_attempts":                               endpoint + "error_type",
-		"retrip_pacing_rate_per_second":                       account,
-		"retrip_pacing_waiting":                               account,
-		"retrip_pacing_waits_seconds":                         endpoint + "gen_ai_request_model retrip_pacing_outcome",
-		"retrip_breaker_state":                                name + "retrip_breaker_state",
-		"retrip_breaker_transitions_total":                    name + "retrip_breaker_from retrip_breaker_to",
-		"retrip_breaker_calls_total":                          name + "retrip_breaker_outcome",
-		"retrip_breaker_consecutive_failures":                 name,
+		"gen_ai_client_inference_duration_seconds":                     base + "gen_ai_response_model error_type",
+		"gen_ai_client_operation_duration_seconds":                     base + "gen_ai_response_model error_type",
+		"gen_ai_client_inference_time_to_first_chunk_seconds":          base + "gen_ai_response_model",
+		"gen_ai_client_inference_operation_input_tokens":               base + "gen_ai_response_model",
+		"gen_ai_client_inference_operation_output_tokens":              base + "gen_ai_response_model",
+		"gen_ai_client_inference_usage_input_tokens_total":             base + "gen_ai_response_model",
+		"gen_ai_client_inference_usage_output_tokens_total":            base + "gen_ai_response_model",
+		"gen_ai_client_inference_usage_cache_read_input_tokens_total":  base + "gen_ai_response_model",
+		"gen_ai_client_inference_usage_cache_write_input_tokens_total": base + "gen_ai_response_model",
+		"gen_ai_client_inference_usage_reasoning_output_tokens_total":  base + "gen_ai_response_model",
+		"retrip_client_attempt_duration_seconds":                       base + "http_response_status_code error_type",
+		"retrip_client_stream_outcomes_total":                          base + "retrip_stream_outcome",
+		"retrip_retries_total":                                         endpoint + "error_type retrip_retry_reason retrip_retry_delay_source",
+		"retrip_retry_delay_seconds":                                   endpoint + "retrip_retry_delay_source",
+		"retrip_retry_exhaustions_total":                               endpoint + "error_type retrip_retry_stop_reason",
+		"retrip_retry_attempts":                                        endpoint + "error_type",
+		"retrip_pacing_rate_per_second":                                account,
+		"retrip_pacing_waiting":                                        account,
+		"retrip_pacing_waits_seconds":                                  endpoint + "gen_ai_request_model retrip_pacing_outcome",
+		"retrip_breaker_state":                                         name + "retrip_breaker_state",
+		"retrip_breaker_transitions_total":                             name + "retrip_breaker_from retrip_breaker_to",
+		"retrip_breaker_calls_total":                                   name + "retrip_breaker_outcome",
+		"retrip_breaker_consecutive_failures":                          name,
 	}
 }()
 
@@ -233,7 +240,7 @@ func TestWrongQueriesAreFound(t *testing.T) {
 		{`retrip_breaker_calls_total{retrip_breaker_outcome=~"reject|pause"}`, "", "no series of"},
 		{`sum by (reason) (rate(retrip_retries_total[1m]))`, "", "no label reason"},
 		{`sum without (reason) (retrip_retries_total)`, "", "no label reason"},
-		{`sum by (gen_ai_request_model) (retrip_retries_total)`, "", "no label gen_ai_request_model"},
+		{`sum by (gen_ai_response_model) (retrip_retries_total)`, "", "no label gen_ai_response_model"},
 		{`sum by (retrip_endpoint) (sum by (retrip_retry_reason) (retrip_retries_total))`, "", "no label retrip_endpoint"},
 		{`histogram_quantile(0.9, sum by (retrip_endpoint) (rate(retrip_retry_delay_seconds_bucket[1m])))`, "", "no label le"},
 		{`histogram_quantile(0.9, rate(retrip_retry_delay_seconds_count[1m]))`, "", "no label le"},

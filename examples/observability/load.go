@@ -108,7 +108,7 @@ func (l *load) follow(ctx context.Context) {
 		for i := range schedule {
 			now := &schedule[i]
 			l.provider.Heal()
-			for _, endpoint := range []string{openaitest.Chat, openaitest.Embeddings, openaitest.Responses} {
+			for _, endpoint := range []string{openaitest.Chat, openaitest.Embeddings, openaitest.Messages, openaitest.Responses} {
 				l.provider.Always(endpoint, healthy)
 			}
 			for endpoint, answer := range now.always {
@@ -134,6 +134,7 @@ var kinds = []kind{
 	{4, openaitest.Chat, "/chat/completions", "gpt-5.4-mini", "messages", false},
 	{4, openaitest.Chat, "/chat/completions", "gpt-5.4", "messages", true},
 	{2, openaitest.Embeddings, "/embeddings", "text-embedding-3-small", "input", false},
+	{1, openaitest.Messages, "/messages", "claude-opus-4-6", "messages", true},
 	{2, openaitest.Responses, "/responses", "gpt-5.4-pro", "input", true},
 }
 
@@ -180,6 +181,9 @@ func (l *load) once(ctx context.Context, k kind, n int) {
 		return
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if k.endpoint == openaitest.Messages {
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+	}
 	client := http.Client{Transport: l.transport}
 	resp, err := client.Do(req)
 	if err != nil {

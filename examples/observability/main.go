@@ -10,8 +10,9 @@
 // board leads to the queries of the dashboard, drawn.
 //
 // dashboard.json is that dashboard for Grafana: import it and choose a
-// Prometheus that scrapes your services. It expects the exporter's names with
-// underscores and suffixes, see newProvider.
+// Prometheus that scrapes your services. alerts.yml has rules and alerts for that
+// Prometheus. Both expect the exporter's names with underscores and suffixes, see
+// newProvider.
 package main
 
 import (
@@ -105,7 +106,7 @@ func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) 
 func newProvider(registry prometheus.Registerer) (*metric.MeterProvider, error) {
 	reader, err := exporter.New(
 		exporter.WithRegisterer(registry),
-		// gen_ai_client_operation_duration_seconds, retrip_retries_total: said
+		// gen_ai_client_inference_duration_seconds, retrip_retries_total: said
 		// here because the exporter's default is about to change.
 		exporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
 		exporter.WithoutScopeInfo(), // the names tell enough

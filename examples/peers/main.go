@@ -6,7 +6,7 @@
 // The first puts everybody to the rules of internal/contract and prints who
 // keeps how many, and who breaks which; with -why also how. The second does
 // the same work through everybody in one run and prints what it costs. With
-// -write ../../README.md the tables go there, too.
+// -write README.md the tables go there, too.
 //
 // Everybody is configured for the same purpose, as its documentation
 // recommends: 4 attempts for 408, 429, 500, 502, 503, 504 and lost

@@ -183,7 +183,7 @@ func TestATableReplacesTheOneBetweenItsMarks(t *testing.T) {
 }
 
 func TestTheREADMEHasTheMarks(t *testing.T) {
-	page, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Quickstart calls a provider through retrip with the official SDK, and prints
-// what happens when.
+// Quickstart calls a provider through retrip, and prints what happens when. It
+// uses net/http alone; ../openai-go does the same with the official SDK.
 //
 // Without an environment the provider is openaitest, in this process, and goes
 // through a bad day. With OPENAI_API_KEY, and OPENAI_BASE_URL and OPENAI_MODEL
@@ -17,18 +17,16 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 	"go.opentelemetry.io/otel/sdk/metric"
 
 	retrip "github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 )
 
-// A bad day in seconds instead of minutes. Production leaves both unset.
+// The story takes seconds instead of minutes. Production leaves both unset.
 const (
 	firstBackoff = 100 * time.Millisecond // the default is 500 ms
-	openDuration = time.Second            // the default is 30 s
+	openDuration = time.Second            // the default is 5 s at first, then more, up to 30 s
 )
 
 func main() {
@@ -50,12 +48,16 @@ func run(ctx context.Context, w io.Writer) error {
 	cfg.Retry.OnRetry = out.retry
 	cfg.Breaker.OnStateChange = out.stateChange
 
+	c := chat{
+		url:   cmp.Or(os.Getenv("OPENAI_BASE_URL"), "https://api.openai.com/v1"),
+		key:   os.Getenv("OPENAI_API_KEY"),
+		model: cmp.Or(os.Getenv("OPENAI_MODEL"), "gpt-5.4-mini"),
+	}
 	var provider *openaitest.Server
-	var options []option.RequestOption // the SDK finds a real provider by the environment
-	if os.Getenv("OPENAI_API_KEY") == "" {
+	if c.key == "" {
 		provider = openaitest.NewServer()
 		defer provider.Close()
-		options = append(options, option.WithBaseURL(provider.URL), option.WithAPIKey("none"))
+		c.url, c.key = provider.URL, "none"
 		cfg.Retry.Backoff = func() backoff.BackOff {
 			return backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstBackoff))
 		}
@@ -65,17 +67,9 @@ func run(ctx context.Context, w io.Writer) error {
 	transport := retrip.NewTransport(nil, cfg) //nolint:contextcheck // it outlives every context
 	defer transport.Close()                    //nolint:errcheck // nobody collects any more
 	defer transport.CloseIdleConnections()
-	options = append(options,
-		option.WithHTTPClient(&http.Client{Transport: transport}),
-		option.WithMaxRetries(0), // once is enough: retrip retries
-	)
+	c.client = &http.Client{Transport: transport}
 
-	s := story{
-		timeline: out,
-		client:   openai.NewClient(options...),
-		model:    cmp.Or(os.Getenv("OPENAI_MODEL"), openai.ChatModelGPT5_4Mini),
-		provider: provider,
-	}
+	s := story{timeline: out, chat: c, provider: provider}
 	if err := s.tell(ctx); err != nil {
 		return err
 	}

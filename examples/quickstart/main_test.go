@@ -26,7 +26,7 @@ func TestStory(t *testing.T) {
 		`breaker: open → half_open`,
 		`breaker: half_open → closed`,
 		`answer: `,
-		`gen_ai\.client\.operation\.duration +5, mean`,
+		`gen_ai\.client\.inference\.duration +5, mean`,
 		`retrip\.breaker\.transitions +from=closed to=open +1\n`,
 		`retrip\.retries +error\.type=429 reason=rate_limited delay_source=hint +1\n`,
 		`retrip\.retries +error\.type=503 reason=overloaded delay_source=backoff +5\n`,
@@ -47,7 +47,7 @@ func TestRealProvider(t *testing.T) {
 	inOrder(t, output,
 		`answer: "Hello!`,
 		`stream: Hello! How can I help you today\?\n`,
-		`gen_ai\.client\.operation\.duration +2, mean`,
+		`gen_ai\.client\.inference\.duration +2, mean`,
 		`2 operations - 0 rejected \+ 0 retries = 2 attempts`,
 	)
 	if strings.Contains(output, key) {

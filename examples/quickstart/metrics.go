@@ -44,8 +44,8 @@ func printMetrics(ctx context.Context, out *timeline, reader metric.Reader) erro
 		return err
 	}
 
-	operations := sum(rows, "gen_ai.client.operation.duration", "")
-	rejected := sum(rows, "gen_ai.client.operation.duration", "error.type=circuit_open")
+	operations := sum(rows, "gen_ai.client.inference.duration", "")
+	rejected := sum(rows, "gen_ai.client.inference.duration", "error.type=circuit_open")
 	retries := sum(rows, "retrip.retries", "")
 	attempts := sum(rows, "retrip.client.attempt.duration", "")
 	out.title(fmt.Sprintf("%d operations - %d rejected + %d retries = %d attempts", operations, rejected, retries, attempts))

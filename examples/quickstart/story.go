@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/openai/openai-go/v3"
-
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
@@ -17,8 +15,7 @@ import (
 type story struct {
 	*timeline
 
-	client   openai.Client
-	model    string
+	chat     chat
 	provider *openaitest.Server // nil if it is a real one
 }
 
@@ -59,20 +56,14 @@ func (s *story) stream(ctx context.Context) error {
 			Pace: 50 * time.Millisecond,
 		})
 	}
-	stream := s.client.Chat.Completions.NewStreaming(ctx, s.params("Count from one to ten in words."))
-	defer stream.Close() //nolint:errcheck // stream.Err tells what went wrong
 	s.begin("stream: ")
 	tokens := 0
-	for stream.Next() {
-		for _, choice := range stream.Current().Choices {
-			if token := choice.Delta.Content; token != "" {
-				tokens++
-				s.more(token)
-			}
-		}
-	}
+	err := s.chat.stream(ctx, "Count from one to ten in words.", func(token string) {
+		tokens++
+		s.more(token)
+	})
 	s.end()
-	if err := stream.Err(); err != nil {
+	if err != nil {
 		return err
 	}
 	s.line("stream ended well, in %d pieces", tokens)
@@ -90,17 +81,17 @@ func (s *story) outage(ctx context.Context) error {
 			return err
 		}
 		var report retry.Report
-		_, err := s.ask(retry.WithReport(hasty, &report), "Still there?")
-		var status *openai.Error
+		_, err := s.chat.ask(retry.WithReport(hasty, &report), "Still there?")
+		var status statusError
 		if !errors.As(err, &status) {
 			return fmt.Errorf("call %d: a 503 was expected, not %w", n, err)
 		}
-		s.line("call %d: the caller gets a %d, attempts sent: %d, stop reason: %s", n, status.StatusCode, report.Attempts, report.Stopped)
+		s.line("call %d: the caller gets a %d, attempts sent: %d, stop reason: %s", n, int(status), report.Attempts, report.Stopped)
 	}
 	before := s.provider.Count(openaitest.Chat)
 	for range 3 {
 		start := time.Now()
-		_, err := s.ask(hasty, "And now?")
+		_, err := s.chat.ask(hasty, "And now?")
 		s.line("rejected in %dµs; errors.Is(err, breaker.ErrOpen) = %t", time.Since(start).Microseconds(), errors.Is(err, breaker.ErrOpen))
 	}
 	s.line("requests the provider saw of these three: %d", s.provider.Count(openaitest.Chat)-before)
@@ -125,7 +116,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (s *story) recovery(ctx context.Context) error {
 	s.title("Recovery: the provider is back, a probe closes the breaker")
 	s.provider.Heal()
-	_, err := s.ask(ctx, "Better?")
+	_, err := s.chat.ask(ctx, "Better?")
 	var refused *breaker.OpenError
 	if !errors.As(err, &refused) {
 		return fmt.Errorf("a rejection was expected, not %w", err)
@@ -144,27 +135,9 @@ func (s *story) recovery(ctx context.Context) error {
 
 // answered makes a call that is expected to succeed.
 func (s *story) answered(ctx context.Context, prompt string) error {
-	answer, err := s.ask(ctx, prompt)
+	answer, err := s.chat.ask(ctx, prompt)
 	if err == nil {
 		s.line("answer: %q", answer)
 	}
 	return err
-}
-
-func (s *story) ask(ctx context.Context, prompt string) (string, error) {
-	completion, err := s.client.Chat.Completions.New(ctx, s.params(prompt))
-	if err != nil {
-		return "", err
-	}
-	if len(completion.Choices) == 0 {
-		return "", errors.New("the answer has no choices")
-	}
-	return completion.Choices[0].Message.Content, nil
-}
-
-func (s *story) params(prompt string) openai.ChatCompletionNewParams {
-	return openai.ChatCompletionNewParams{
-		Model:    s.model,
-		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(prompt)},
-	}
 }

@@ -241,6 +241,10 @@ const Other = "_OTHER"
 // MaxAddresses bounds the values of server.address.
 const MaxAddresses = 64
 
+// MaxModels bounds the values of gen_ai.request.model, and the pairs of that and
+// gen_ai.response.model.
+const MaxModels = 64
+
 // A Bound lets a limited number of distinct values through. It is safe for
 // concurrent use.
 type Bound[K comparable] struct {

@@ -94,7 +94,7 @@ func (s *soak) balance(n int) {
 			s.Errorf("scene %d: %s: %v, want %v, but for %v that were abandoned", n, what, got, want, abandoned)
 		}
 	}
-	seen("operations", float64(books.count(operationDuration)), float64(scene.calls.Load()))
+	seen("operations", float64(books.count(inferenceDuration)+books.count(operationDuration)), float64(scene.calls.Load()))
 	equal("attempts", float64(books.count(attemptDuration)), attempts)
 	equal("calls that were tried", float64(books.count("retrip.retry.attempts")), tried)
 	equal("attempts of all calls", books.sum("retrip.retry.attempts"), attempts)
@@ -103,11 +103,11 @@ func (s *soak) balance(n int) {
 	seen("stream outcomes", books.sum("retrip.client.stream.outcomes"), float64(scene.streams.Load()))
 	calls, used := float64(scene.calls.Load()), float64(scene.used.Load())
 	for kind, least := range map[string]float64{"input": 9 * used, "output": used} {
-		if got := books.sum("gen_ai.client.token.usage", "gen_ai.token.type", kind); got < least || kind == "input" && got > 9*calls {
+		if got := books.sum("gen_ai.client.inference.usage." + kind + "_tokens"); got < least || kind == "input" && got > 9*calls {
 			s.Errorf("scene %d: %v tokens of %s, where %v answers and %v calls had them", n, got, kind, used, calls)
 		}
 	}
-	if waited, all := books.sum("retrip.retry.delay"), books.sum(operationDuration); waited > all {
+	if waited, all := books.sum("retrip.retry.delay"), books.sum(inferenceDuration)+books.sum(operationDuration); waited > all {
 		s.Errorf("scene %d: waited %v s in operations of %v s", n, waited, all)
 	}
 	if scene.config.DisableBreaker {

@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	inferenceDuration = "gen_ai.client.inference.duration"
 	operationDuration = "gen_ai.client.operation.duration"
 	attemptDuration   = "retrip.client.attempt.duration"
 )

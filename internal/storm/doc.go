@@ -1,4 +1,4 @@
-// Package storm is a simulation of retry storms and of small incidents, in virtual
-// time and with the real chain: see its tests. README.md has the tables and the
-// picture.
+// Package storm simulates retry storms and small incidents, in virtual time and
+// with the real chain. Its tests hold what the README beside them shows as
+// tables and a picture.
 package storm

@@ -16,7 +16,7 @@ import (
 // depend on a simulation, with what there is.
 func TestReadmeHasEveryRow(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

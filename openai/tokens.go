@@ -1,0 +1,57 @@
+package openai
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/retrip-go/retrip/internal/measure"
+)
+
+// A tokenRecorder records the tokens of operations as their providers counted
+// them: how many one operation had, and how many there were in all.
+type tokenRecorder struct {
+	inputOfOne, outputOfOne                         measure.IntHistogram
+	input, output, cacheRead, cacheWrite, reasoning measure.Counter
+}
+
+func newTokenRecorder(m metric.Meter) tokenRecorder {
+	counter := func(name, description string) measure.Counter {
+		return measure.NewCounter(m, name, "{token}", description)
+	}
+	return tokenRecorder{
+		inputOfOne:  measure.NewIntHistogram(m, metricInputOfOne, "{token}", "Tokens of a call's input.", measure.TokenBounds),
+		outputOfOne: measure.NewIntHistogram(m, metricOutputOfOne, "{token}", "Tokens of a call's output.", measure.TokenBounds),
+		input:       counter(metricInput, "Tokens of all input."),
+		output:      counter(metricOutput, "Tokens of all output."),
+		cacheRead:   counter(metricCacheRead, "Tokens of input that were read from the provider's cache."),
+		cacheWrite:  counter(metricCacheWrite, "Tokens of input that were written to the provider's cache."),
+		reasoning:   counter(metricReasoning, "Tokens of output that the model reasoned with."),
+	}
+}
+
+// enabled reports whether somebody reads one of the instruments.
+func (r *tokenRecorder) enabled(ctx context.Context) bool {
+	for _, i := range [...]measure.Counter{r.inputOfOne, r.outputOfOne, r.input, r.output, r.cacheRead, r.cacheWrite, r.reasoning} {
+		if i.Enabled(ctx) {
+			return true
+		}
+	}
+	return false
+}
+
+// record records what is known of u.
+func (r *tokenRecorder) record(ctx context.Context, u *usage, o *measure.Options) {
+	for _, c := range [...]struct {
+		instrument measure.Counter
+		count      count
+	}{
+		{r.inputOfOne, u.input}, {r.outputOfOne, u.output},
+		{r.input, u.input}, {r.output, u.output},
+		{r.cacheRead, u.cacheRead}, {r.cacheWrite, u.cacheWrite}, {r.reasoning, u.reasoning},
+	} {
+		if c.count.known {
+			c.instrument.Record(ctx, c.count.n, o)
+		}
+	}
+}
