@@ -64,8 +64,8 @@ type destination struct {
 	place    targetPlace // of one with a BaseURL
 	deployed bool        // the BaseURL names a deployment
 	header   targetHeader
-	own      bool        // it has credentials of its own
-	failing  atomic.Bool // its latest outcome was a failure
+	own      bool // it has credentials of its own
+	lately   failureShare
 }
 
 // newRouter returns the layer over nothing yet. attemptTimeout is that of a target
@@ -355,7 +355,7 @@ func (g *routing) Detour() call.Detour {
 	}
 	d := g.router.targets[i]
 	to := call.Detour{Fresh: g.fresh, Subject: g.subjectAt(d)}
-	to.Free = g.fresh && !d.failing.Load()
+	to.Free = g.fresh && !d.lately.isHigh()
 	if !to.Fresh {
 		to.RefusedFor = g.refusedFor(d)
 	}

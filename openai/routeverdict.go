@@ -227,7 +227,7 @@ func (g *routing) learn(a *retry.Attempt, d *decided) {
 	}
 	if a.Response == nil {
 		if d.step != settled {
-			t.failing.Store(true)
+			t.lately.failed()
 		}
 		return
 	}
@@ -236,7 +236,7 @@ func (g *routing) learn(a *retry.Attempt, d *decided) {
 		return
 	}
 	if verdictOf(a).outcome == breaker.Failure {
-		t.failing.Store(true)
+		t.lately.failed()
 	}
 	if key, ok := g.restKey(t, d.rests); ok {
 		g.router.rests.refused(key, g.number(), refusalsToRest, g.router.now())
@@ -253,9 +253,7 @@ func failureOf(a *retry.Attempt) string {
 
 // succeeded notes that a target has answered.
 func (g *routing) succeeded(t *destination) {
-	if t.failing.Load() {
-		t.failing.Store(false)
-	}
+	t.lately.succeeded()
 	if g.router.rests.count.Load() > 0 {
 		g.router.rests.succeeded(g.restKeys(t)...)
 	}
