@@ -14,8 +14,8 @@ type failureShare struct{ bits atomic.Uint64 }
 // shareWeight is what one outcome counts for, and smallShare is as good as none:
 // where all is well nothing is written.
 const (
-	shareWeight = 1.0 / 8
-	smallShare  = 1.0 / 64
+	shareWeight = 1.0 / 32
+	smallShare  = 1.0 / 256
 )
 
 func (s *failureShare) failed() { s.move(1) }

@@ -275,6 +275,8 @@ func (c *trip) settleBudget(a *attempt) {
 			c.bucket = c.bucketOf(&a.ctx.Subject)
 		}
 		c.pay(successGain)
+	case c.reserved == 0: // the first at this target
+		c.pay(successGain)
 	default:
 		c.returnReserved()
 	}
