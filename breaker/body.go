@@ -148,7 +148,8 @@ func (b *body) learn(outcome Outcome) {
 	switch outcome {
 	case Undecided:
 	case Success: // more may come, and turn it into a failure
-		b.begun, b.early = true, true
+		b.early = b.early || !b.begun
+		b.begun = true
 	default:
 		b.over, b.last = true, verdict{outcome: outcome}
 	}
@@ -178,7 +179,9 @@ func (b *body) end(err error) {
 func (b *body) next() (v verdict, ok bool) {
 	if b.early {
 		b.early = false
-		return verdict{}, true
+		if b.last.outcome != Success { // else it is one for good at once
+			return verdict{}, true
+		}
 	}
 	v = b.last
 	b.last = verdict{}

@@ -45,7 +45,8 @@ type StateChange struct {
 	Seq      uint64 // counts the breaker's changes from 1
 
 	// Reason is one of failures_in_a_row, failure_ratio, probe_failed,
-	// probes_succeeded, places_ran_out, open_duration_over, tripped and reset.
+	// probes_succeeded, places_ran_out, open_duration_over, tripped and reset;
+	// with a Fleet also failure_after_advice and advised_by_others.
 	Reason string
 }
 
@@ -82,15 +83,16 @@ type Totals struct {
 
 // A word is what a request must know of the breaker to pass it while it is
 // closed, and what its success must know to end a row of failures. From the
-// lowest bit: two bits of state, one that says that a row is under way, 29 of
-// the row's number, 32 that count generations.
+// lowest bit: two bits of state, one that says that a row is under way, one that
+// says that the breaker is wary, 28 of the row's number, 32 that count generations.
 type word uint64
 
 const (
 	wordInvalid    = 3 // in place of a state: the Config is
 	wordState      = 3
 	wordRow        = 1 << 2
-	wordRowNumber  = 3
+	wordWary       = 1 << 3
+	wordRowNumber  = 4
 	wordGeneration = 32
 )
 
@@ -99,8 +101,15 @@ func newWord(m *machine) word {
 	if m.row.number != 0 {
 		w |= wordRow | word(m.row.number<<wordRowNumber)&(1<<wordGeneration-1)
 	}
+	if m.others != (others{}) {
+		w |= wordWary
+	}
 	return w
 }
+
+// sameRow reports whether two words are of the same row, or of none, in the same
+// generation.
+func (w word) sameRow(v word) bool { return (w^v)&^wordWary == 0 }
 
 func (w word) state() State       { return State(w & wordState) }
 func (w word) generation() uint32 { return uint32(w >> wordGeneration) }
@@ -119,7 +128,9 @@ type Breaker struct {
 	meters  *meters
 	calls   measure.Counter // of meters
 	label   *label
-	own     bool // the meters are the Breaker's own, to be closed with it
+	own     bool   // the meters and the link are the Breaker's own, to be closed with it
+	link    *link  // to other processes; nil without a Fleet
+	name    string // in advice
 
 	word   atomic.Uint64
 	rollAt atomic.Int64 // when the newest bucket of a window ends
@@ -129,7 +140,8 @@ type Breaker struct {
 	_         [64]byte
 	plain     atomic.Uint64 // successes but those of streams
 	seen      atomic.Uint64 // all successes, when the clock was read last
-	_         [48]byte
+	served    atomic.Int64  // when the clock was read last and there was a new success
+	_         [40]byte
 	streams   atomic.Uint64 // successes of streams
 	endedWell atomic.Uint64 // streams with a success that came to a good end
 	revoked   atomic.Uint64 // successes of streams that turned into failures
@@ -151,23 +163,34 @@ func New(cfg Config) *Breaker {
 	b := newBreaker(cfg.Name, &cfg, time.Now(), newMeters(cfg.MeterProvider), err)
 	b.own = true
 	b.meters.observe(func(each func(*Breaker)) { each(b) })
+	b.link = newLink(&cfg, func(name string, f func(*Breaker)) bool {
+		if b.name != name {
+			return false
+		}
+		f(b)
+		return true
+	})
+	b.join()
+	b.link.open()
 	return b
 }
 
 func newBreaker(key string, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
 	b := &Breaker{key: key, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(key)}
 	b.m = newMachine(cfg, b.now())
+	b.served.Store(never)
 	b.publish()
 	return b
 }
 
-// Close unregisters the callbacks of a Breaker made by New. It may go on to be
-// used.
+// Close unregisters the callbacks of a Breaker made by New, and has it hear no
+// more of its Fleet. It may go on to be used.
 func (b *Breaker) Close() error {
-	if b.own {
-		return b.meters.close()
+	if !b.own {
+		return nil
 	}
-	return nil
+	b.link.close()
+	return b.meters.close()
 }
 
 func (b *Breaker) now() int64 { return int64(time.Since(b.start)) }
@@ -187,7 +210,11 @@ func (b *Breaker) tally() tally {
 func (b *Breaker) lock() (now int64, t tally) {
 	b.mu.Lock()
 	now, t = b.now(), b.tally()
-	b.m.roll(now, b.seen.Swap(t.all))
+	seen := b.seen.Swap(t.all)
+	if seen != t.all {
+		b.served.Store(now)
+	}
+	b.m.roll(now, seen)
 	return now, t
 }
 
@@ -315,18 +342,21 @@ func (b *Breaker) tell() { drain(&b.mu, &b.telling, b.m.nextChange, b.tellOne) }
 
 func (b *Breaker) tellOne(c change) {
 	ctx := context.Background()
+	if c.advise != 0 {
+		b.link.publish(Advice{Name: b.name, Until: b.time(c.advise)})
+	}
 	b.meters.transitions.Add(ctx, 1, b.label.transition(c.from, c.to))
+	if told := b.cfg.OnStateChange; told != nil { // also if the Logger panics
+		defer told(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
+	}
 	if b.cfg.Logger != nil {
 		level := slog.LevelInfo
 		if c.to == Open {
 			level = slog.LevelWarn
 		}
 		b.cfg.Logger.LogAttrs(ctx, level, "circuit breaker changed its state",
-			slog.String("key", b.key), slog.String("from", c.from.String()), slog.String("to", c.to.String()),
+			slog.String("key", printable(b.key)), slog.String("from", c.from.String()), slog.String("to", c.to.String()),
 			slog.String("reason", c.reason), slog.Uint64("seq", c.seq))
-	}
-	if b.cfg.OnStateChange != nil {
-		b.cfg.OnStateChange(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
 	}
 }
 

@@ -1,7 +1,9 @@
 package breaker_test
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -193,6 +195,26 @@ func TestAfterAPanicABodySettlesWithItsClose(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A brokenHandler panics.
+type brokenHandler struct{ slog.Handler }
+
+func (brokenHandler) Enabled(context.Context, slog.Level) bool { panic("boom") }
+
+func TestAPanicOfTheLoggerHidesNoChangeFromOnStateChange(t *testing.T) {
+	t.Parallel()
+	var told []uint64
+	b := newBreaker(t, breaker.Config{
+		Logger:        slog.New(brokenHandler{}),
+		OnStateChange: func(c breaker.StateChange) { told = append(told, c.Seq) },
+	})
+	if !panics(b.Trip) || !panics(b.Reset) {
+		t.Error("the panic was swallowed")
+	}
+	if len(told) != 2 || told[0] != 1 || told[1] != 2 {
+		t.Errorf("told %v", told)
+	}
 }
 
 func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {

@@ -94,6 +94,12 @@ type Config struct {
 	// failures, are the last to go. It is at most 65,536; 0 means 1024.
 	MaxKeys int
 
+	// Fleet tells other processes which breakers have opened, and hears it of
+	// theirs; see [Fleet] for what becomes of that. It costs a call nothing. It
+	// may serve any number of Transports, and is not closed with them. nil means
+	// that each process learns alone.
+	Fleet Fleet
+
 	// Name is the key of a Breaker made by New; a Transport names its breakers
 	// by Key. "" means "default".
 	Name string
@@ -120,11 +126,11 @@ type Config struct {
 	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
 
 	// OnStateChange is called after each transition, outside every lock, by
-	// the request that caused it, one call at a time for each breaker and in
-	// order. It may use the Breaker, and close the response that caused the
+	// the request that caused it, or by the Fleet whose advice did, one call at
+	// a time for each breaker and in order. It may use the Breaker, and close the response that caused the
 	// transition. If it panics, so does what caused the transition: RoundTrip,
-	// Allow, Read, Close and so on; nothing else is lost. nil means nobody is
-	// told.
+	// Allow, Read, Close and so on; nothing else is lost. On advice a panic is
+	// logged and goes no further. nil means nobody is told.
 	OnStateChange func(StateChange)
 
 	// Logger gets one line a transition: Warn when a breaker opens, else Info.

@@ -2,9 +2,11 @@ package breaker
 
 import (
 	"container/heap"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -37,6 +39,15 @@ func (k key) String() string {
 	return strings.ToValidUTF8(strings.Join(name, " "), "\uFFFD")
 }
 
+// printable returns a name for a log, whose handler may write it as it is: quoted
+// if it could do more than be read.
+func printable(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
 // canonical returns the key with scheme and host in lower case, and no long part.
 func (k key) canonical() key {
 	k.host = k.host[:min(len(k.host), maxHost)]
@@ -57,8 +68,9 @@ func (k key) clone() key {
 
 // keys are the breakers of a Transport.
 type keys struct {
-	max  int
-	make func(name string) *Breaker
+	max   int
+	make  func(name string) *Breaker
+	added func(*Breaker) // outside the lock, when it can be found
 
 	latest atomic.Pointer[keyed] // used last: most services call one model
 	uses   atomic.Uint64         // changes of latest
@@ -126,24 +138,49 @@ func (s *keys) each(f func(*Breaker)) {
 	}
 }
 
+// advised calls f with every breaker that is called name in advice, and reports
+// whether there is one. None is added meanwhile.
+func (s *keys) advised(name string, f func(*Breaker)) (found bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.all {
+		if e.breaker.name == name {
+			f(e.breaker)
+			found = true
+		}
+	}
+	return found
+}
+
+// add adds a breaker, unless somebody else just did. It is made outside the lock,
+// since it asks the Fleet for its name.
 func (s *keys) add(k key) *keyed {
+	b := s.make(k.String())
+	b.target = k.Target
+	e, added := s.insert(k, b)
+	if added {
+		s.added(e.breaker)
+	}
+	return e
+}
+
+func (s *keys) insert(k key, b *Breaker) (e *keyed, added bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.all[k]; e != nil {
-		return e
+		return e, false
 	}
 	if len(s.all) >= s.max {
 		s.forget()
 	}
-	e := &keyed{key: k, breaker: s.make(k.String()), rank: s.uses.Load()}
-	e.breaker.target = k.Target
+	e = &keyed{key: k, breaker: b, rank: s.uses.Load()}
 	e.used.Store(e.rank)
 	if s.all == nil {
 		s.all = make(map[key]*keyed)
 	}
 	s.all[k] = e
 	heap.Push(&s.idle, e)
-	return e
+	return e, true
 }
 
 // forget removes the least recently used of the breakers that know of no

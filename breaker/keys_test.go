@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -242,18 +243,42 @@ func TestAKeyKeepsNothingOfThePayload(t *testing.T) {
 	runtime.KeepAlive(tr)
 }
 
+// A plainHandler writes what it gets as it is, as handlers of other libraries do.
+type plainHandler struct {
+	slog.Handler
+
+	out *strings.Builder
+}
+
+func (plainHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h plainHandler) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		h.out.WriteString(a.Key + "=" + a.Value.String() + " ")
+		return true
+	})
+	return nil
+}
+
 func TestANameIsQuotedWhereAPersonReadsIt(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{FailureThreshold: 1})
-	ctx := about(t.Context(), "chat", "m\n\x1b[31m", "")
+	var log strings.Builder
+	tr := newTransport(t, answer(http.StatusInternalServerError, ""), breaker.Config{FailureThreshold: 1, Logger: slog.New(plainHandler{out: &log})})
+	ctx := about(t.Context(), "chat", "m\n\x1b[31m\u202e", "")
 	use(ctx, t, tr, key)
 	resp, err := tr.RoundTrip(request(ctx, ""))
 	if err == nil {
 		_ = resp.Body.Close()
 		t.Fatal("not refused")
 	}
-	if text := err.Error(); strings.ContainsAny(text, "\n\x1b") {
-		t.Errorf("%q", text)
+	for _, text := range []string{err.Error(), log.String()} {
+		if text == "" || strings.ContainsAny(text, "\n\x1b\u202e") {
+			t.Errorf("%q", text)
+		}
+	}
+	use(t.Context(), t, tr, key)
+	if !strings.Contains(log.String(), "key="+key+" ") {
+		t.Errorf("a plain name is quoted: %s", log.String())
 	}
 }
 

@@ -16,6 +16,8 @@ const (
 	reasonRested          = "open_duration_over"
 	reasonTripped         = "tripped"
 	reasonReset           = "reset"
+	reasonWaryFailure     = "failure_after_advice"
+	reasonQuorum          = "advised_by_others"
 )
 
 // How long a breaker is open.
@@ -47,9 +49,12 @@ type machine struct {
 	generation uint64 // counts states; an outcome of an older one is stale
 	openFor    int64  // as planned when it opened
 	openUntil  int64
-	limit      int64 // the longest time limit of ours that the failures since it was closed ran into
-	step       int64 // how long it opens the next time
-	leashed    bool  // a short row opens it
+	limit      int64  // the longest time limit of ours that the failures since it was closed ran into
+	step       int64  // how long it opens the next time
+	leashed    bool   // a short row opens it
+	why        string // it left the closed state the last time
+	jitter     int64  // thousandths of its time for which it stays open beyond it
+	others     others // who say that it had better be open; none unless it is closed
 
 	// While closed.
 	window  window
@@ -72,6 +77,7 @@ type change struct {
 	at       int64
 	seq      uint64
 	reason   string
+	advise   int64 // until when other processes hear that it is open; 0 if they hear nothing
 }
 
 // A tally is the successes counted so far, without locks, outside the machine.
@@ -139,8 +145,7 @@ func (m *machine) admit(now int64, t tally) admission {
 func (m *machine) expire(now int64, t tally) {
 	m.places.expire(now)
 	if m.places.ranOut >= enoughRan {
-		m.move(Closed, now, t, reasonPlacesRanOut)
-		m.leashed = true
+		m.close(now, t, reasonPlacesRanOut)
 	}
 }
 
@@ -150,9 +155,24 @@ func (m *machine) succeed(now int64, t tally, probe uint64) {
 	m.places.leave(probe)
 	m.succeeded++
 	if m.succeeded >= m.cfg.SuccessThreshold {
-		m.move(Closed, now, t, reasonProbesSucceeded)
-		m.leashed = true
+		m.close(now, t, reasonProbesSucceeded)
 	}
+}
+
+// close closes a half-open breaker. One that has opened on the word of others was
+// no worse than theirs, and is on no leash for it: a false alarm ends where it
+// began.
+func (m *machine) close(now int64, t tally, reason string) {
+	m.move(Closed, now, t, reason)
+	m.leashed = m.leashed || !m.onAdvice()
+}
+
+// onAdvice reports whether it was the word of others that opened the breaker.
+func (m *machine) onAdvice() bool { return m.why == reasonWaryFailure || m.why == reasonQuorum }
+
+// onEvidence reports whether its own failures alone opened the breaker.
+func (m *machine) onEvidence() bool {
+	return m.why == reasonFailuresInARow || m.why == reasonFailureRatio
 }
 
 // fail takes a failure, of any request.
@@ -198,8 +218,36 @@ func (m *machine) failClosed(now int64, t tally, f failure) {
 		m.open(now, t, f, reasonFailuresInARow)
 	case m.ratioStaysHigh(now, t):
 		m.open(now, t, f, reasonFailureRatio)
+	case m.others.wary(now):
+		m.open(now, t, f, reasonWaryFailure)
 	}
 }
+
+// advise takes the word of another process that the provider is down until then.
+// A closed breaker becomes wary. One that has not been served for a while, as far
+// as is known, opens at once where a quorum says so.
+func (m *machine) advise(now int64, t tally, served int64, origin string, until int64) {
+	until = min(until, now+int64(longestOpen))
+	if m.state != Closed || until <= now {
+		return
+	}
+	if m.healthy(now, t) {
+		m.forgive()
+	}
+	m.others.add(origin, until)
+	if end := m.others.agreed(); end > now && now-served >= int64(servedLately) {
+		m.limit = max(m.limit, m.row.limit)
+		m.move(Open, now, t, reasonQuorum)
+		m.rest(now, end-now)
+		m.stagger()
+	}
+}
+
+// trust ends the wariness of a breaker, for a success.
+func (m *machine) trust() { m.others = others{} }
+
+// stagger keeps replicas that have opened together from probing together.
+func (m *machine) stagger() { m.openUntil += m.openFor / 1000 * m.jitter }
 
 // healthy reports whether a closed breaker has been so for long enough to forget
 // that it was open.
@@ -264,6 +312,10 @@ func (m *machine) open(now int64, t tally, f failure, reason string) {
 		longest = int64(longestAway)
 	}
 	m.rest(now, min(max(m.step, f.retryAfter), longest))
+	if m.onEvidence() {
+		m.changes[len(m.changes)-1].advise = m.openUntil
+	}
+	m.stagger()
 }
 
 func (m *machine) rest(now, length int64) { m.openFor, m.openUntil = length, now+length }
@@ -291,6 +343,9 @@ func (m *machine) move(to State, now int64, t tally, reason string) {
 		m.changes = append(m.changes, change{from: m.state, to: to, at: now, seq: m.seq, reason: reason})
 		m.state, m.since = to, now
 	}
+	if to == Open && reason != reasonProbeFailed {
+		m.why = reason
+	}
 	m.begin(now, t)
 }
 
@@ -306,7 +361,7 @@ func (m *machine) nextChange() (c change, ok bool) {
 // begin begins a generation, in which nothing has been counted yet.
 func (m *machine) begin(now int64, t tally) {
 	m.generation++
-	m.row, m.high, m.succeeded = row{}, row{}, 0
+	m.row, m.high, m.others, m.succeeded = row{}, row{}, others{}, 0
 	m.places.reset(m.cfg.MaxProbes, m.placeLength())
 	if m.state != Closed {
 		return

@@ -1,6 +1,7 @@
 package breaker_test
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -20,6 +21,8 @@ const (
 	steps        = 10              // in which a window forgets
 	mostPlaces   = 1000
 	enoughRanOut = 64 // places, for a half-open breaker to close
+	quorum       = 2  // of others, that opens a breaker
+	servedSince  = 5 * time.Second
 )
 
 // A model is a breaker by the letter of its rules: it keeps every outcome with
@@ -53,6 +56,15 @@ type model struct {
 	openFor   time.Duration
 	openUntil time.Duration
 	limit     time.Duration // the longest of ours that a failure of the row or a failed probe ran into
+	onAdvice  bool          // it opened because others said so, at least in part
+	onOwn     bool          // it opened by its own failures alone
+
+	// What others say, and what they hear.
+	fleet       bool
+	advised     map[string]time.Duration // by whom, until when
+	published   []time.Duration          // until when
+	succeededAt time.Duration            // last; -1 for never
+	clockReadAt time.Duration            // at the latest, after that; -1 for not yet
 
 	// While half open.
 	places    []place // that are taken, and those that ran out unnoticed
@@ -121,7 +133,7 @@ type ending struct {
 }
 
 func newModel(cfg breaker.Config, start time.Time) *model {
-	m := &model{cfg: cfg, start: start, slack: 15}
+	m := &model{cfg: cfg, start: start, slack: 15, fleet: cfg.Fleet != nil, succeededAt: -1, clockReadAt: -1}
 	m.step = m.firstStep()
 	return m
 }
@@ -277,6 +289,8 @@ func (m *model) succeed(now time.Duration, t *ticket) bool {
 		return false
 	}
 	m.totals.Success++
+	m.succeededAt, m.clockReadAt = now, -1
+	m.advised = nil
 	if !t.probe {
 		m.outcomes = append(m.outcomes, outcome{of: t, success: true, at: now, late: notYet})
 		m.every16th(now, t.stream)
@@ -313,6 +327,7 @@ func (m *model) quieten(now time.Duration) {
 func (m *model) goBack() { m.step, m.leash = m.firstStep(), false }
 
 func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done string) {
+	m.noteReading(now)
 	if !counts {
 		m.totals.Stale++
 		return
@@ -328,13 +343,70 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	m.outcomes = append(m.outcomes, outcome{of: t, at: now, late: now})
 	m.addToRow(now, t.call, e.limit)
 	reason := ""
-	if m.rowOpens() {
+	switch {
+	case m.rowOpens():
 		reason = "failures_in_a_row"
-	} else if m.ratioOpens(now, done) {
+	case m.ratioOpens(now, done):
 		reason = "failure_ratio"
+	case m.advisers(now) > 0:
+		reason = "failure_after_advice"
 	}
 	if reason != "" {
 		m.open(now, reason, e.retryAfter, m.row.limit)
+	}
+}
+
+// noteReading notes that the breaker has read its clock: no success so far is
+// younger.
+func (m *model) noteReading(now time.Duration) {
+	if m.clockReadAt < 0 {
+		m.clockReadAt = now
+	}
+}
+
+// advisers returns how many say that it had better be open.
+func (m *model) advisers(now time.Duration) (n int) {
+	for _, until := range m.advised {
+		if until > now {
+			n++
+		}
+	}
+	return n
+}
+
+// advise takes the word of somebody else. A breaker that has not been served for a
+// while goes by that of a quorum, for as long as so many agree.
+func (m *model) advise(now time.Duration, origin string, until time.Duration, done string) {
+	m.noteReading(now)
+	until = min(until, now+longestOpen)
+	if m.state != breaker.Closed || until <= now {
+		return
+	}
+	m.quieten(now)
+	if m.advised == nil {
+		m.advised = map[string]time.Duration{}
+	}
+	m.advised[origin] = max(m.advised[origin], until)
+	if m.advisers(now) < quorum || m.isServed(now, done) {
+		return
+	}
+	ends := slices.Sorted(maps.Values(m.advised))
+	m.limit = m.row.limit
+	m.move(breaker.Open, now, "advised_by_others")
+	m.openFor = ends[len(ends)-quorum] - now
+	m.openUntil = now + m.openFor
+}
+
+// isServed reports whether there was a success lately. One whose time the breaker
+// has not read may be as young as the next reading.
+func (m *model) isServed(now time.Duration, done string) bool {
+	switch {
+	case m.succeededAt < 0 || now-m.clockReadAt >= servedSince:
+		return false
+	case now-m.succeededAt < servedSince:
+		return true
+	default:
+		return done == ""
 	}
 }
 
@@ -508,12 +580,17 @@ func (m *model) open(now time.Duration, reason string, retryAfter, limit time.Du
 	m.openFor = min(longestOpen, max(m.step, retryAfter))
 	m.openUntil = now + m.openFor
 	m.limit = limit
+	if m.onOwn && m.fleet {
+		m.published = append(m.published, m.openUntil)
+	}
 }
 
 // close is for a breaker that was half open.
 func (m *model) close(now time.Duration, reason string) {
 	m.move(breaker.Closed, now, reason)
-	m.leash = true
+	if !m.onAdvice {
+		m.leash = true
+	}
 }
 
 func (m *model) trip(now time.Duration) {
@@ -539,7 +616,12 @@ func (m *model) move(to breaker.State, now time.Duration, reason string) {
 		m.since = now
 	}
 	m.state = to
+	if to == breaker.Open && reason != "probe_failed" {
+		m.onOwn = reason == "failures_in_a_row" || reason == "failure_ratio"
+		m.onAdvice = reason == "failure_after_advice" || reason == "advised_by_others"
+	}
 	m.generation++
+	m.advised = nil
 	m.outcomes, m.row, m.highs = nil, row{}, nil
 	m.quietSince, m.endedWell = now, 0
 	m.places, m.allowed, m.ranOut, m.succeeded, m.failed = nil, 0, 0, 0, 0

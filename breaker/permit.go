@@ -131,11 +131,15 @@ func (b *Breaker) succeed(p *Permit, counter *atomic.Uint64) bool {
 	if p.probe != 0 {
 		return b.succeedProbe(p, counter)
 	}
-	if word(b.word.Load()).generation() != p.word.generation() {
+	w := word(b.word.Load())
+	if w.generation() != p.word.generation() {
 		b.late()
 		return false
 	}
 	n := counter.Add(1)
+	if w&wordWary != 0 {
+		b.trust(p)
+	}
 	if n%every == 1 {
 		b.readClock()
 	}
@@ -158,6 +162,7 @@ func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
 		}
 		p.nth = t.all
 		b.seen.Store(t.all)
+		b.served.Store(now)
 		b.m.succeed(now, t, p.probe)
 	}
 	_, tells := b.unlock()
@@ -173,8 +178,9 @@ func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
 // readClock notes that the successes so far are not younger than now, and has
 // the windows forget what they must.
 func (b *Breaker) readClock() {
-	if b.now() < b.rollAt.Load() {
+	if now := b.now(); now < b.rollAt.Load() {
 		b.seen.Store(b.all())
+		b.served.Store(now)
 		return
 	}
 	b.lock()
@@ -185,12 +191,22 @@ func (b *Breaker) readClock() {
 // endRow ends the row of failures that was under way when the permit was given, if
 // it still is. No other success costs a lock.
 func (b *Breaker) endRow(p *Permit) {
-	if p.word&wordRow == 0 || b.word.Load() != uint64(p.word) {
+	if p.word&wordRow == 0 || !p.word.sameRow(word(b.word.Load())) {
 		return
 	}
 	b.mu.Lock()
-	if b.word.Load() == uint64(p.word) {
+	if p.word.sameRow(word(b.word.Load())) {
 		b.m.endRow()
+		b.publish()
+	}
+	b.mu.Unlock()
+}
+
+// trust ends the wariness that the success of a permit came in.
+func (b *Breaker) trust(p *Permit) {
+	b.mu.Lock()
+	if word(b.word.Load()).generation() == p.word.generation() {
+		b.m.trust()
 		b.publish()
 	}
 	b.mu.Unlock()

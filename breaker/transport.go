@@ -23,6 +23,7 @@ type Transport struct {
 	cfg     Config
 	invalid error
 	meters  *meters
+	link    *link // to other processes; nil without a Fleet
 	keys    keys
 }
 
@@ -37,8 +38,16 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.meters = newMeters(cfg.MeterProvider)
 	start := time.Now()
 	t.keys.max = t.cfg.MaxKeys
-	t.keys.make = func(name string) *Breaker { return newBreaker(name, &t.cfg, start, t.meters, t.invalid) }
+	t.link = newLink(&t.cfg, t.keys.advised)
+	t.keys.make = func(name string) *Breaker {
+		b := newBreaker(name, &t.cfg, start, t.meters, t.invalid)
+		b.link = t.link
+		b.join()
+		return b
+	}
+	t.keys.added = t.link.catchUp
 	t.meters.observe(t.keys.each)
+	t.link.open()
 	return t
 }
 
@@ -192,8 +201,12 @@ func (t *Transport) Snapshot() []Snapshot {
 	return all
 }
 
-// Close unregisters the metric callbacks. The Transport may go on to be used.
-func (t *Transport) Close() error { return t.meters.close() }
+// Close unregisters the metric callbacks, and has the breakers hear no more of
+// the Fleet. The Transport may go on to be used.
+func (t *Transport) Close() error {
+	t.link.close()
+	return t.meters.close()
+}
 
 // CloseIdleConnections closes those of the base.
 func (t *Transport) CloseIdleConnections() {

@@ -31,7 +31,8 @@ type walk struct {
 	b       *breaker.Breaker
 	m       *model
 	told    []breaker.StateChange
-	permits []*permit // all there were
+	fleet   *puppetFleet // nil for none
+	permits []*permit    // all there were
 	calls   [4]*call.Call
 	body    *puppet // of the next stream
 	err     error   // of the next attempt that is none
@@ -113,12 +114,13 @@ func TestABreakerIsItsModel(t *testing.T) {
 		for i := range steps {
 			steps[i] = byte(chance.Uint32())
 		}
-		for _, c := range walkOn(t, steps) {
+		for _, c := range walkOn(t, steps, seed%2 == 0) {
 			reasons[c.Reason]++
 		}
 	}
 	for _, reason := range []string{
 		"failures_in_a_row", "failure_ratio", "probe_failed", "probes_succeeded", "places_ran_out", "open_duration_over", "tripped", "reset",
+		"failure_after_advice", "advised_by_others",
 	} {
 		if reasons[reason] < 100 {
 			t.Errorf("only %d of the walks' changes had the reason %s", reasons[reason], reason)
@@ -134,13 +136,17 @@ func FuzzBreaker(f *testing.F) {
 	// 7 failures of 25 are exactly a ratio of 0.28.
 	f.Add([]byte{1, 4, 5, 0, 0, 0, 0, 0, 9, 17, 10, 5, 2})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		walkOn(t, steps[:min(len(steps), 1<<10)])
+		walkOn(t, steps[:min(len(steps), 1<<10)], false)
+		walkOn(t, steps[:min(len(steps), 1<<10)], true)
 	})
 }
 
-func walkOn(t *testing.T, steps []byte) (changes []breaker.StateChange) {
+func walkOn(t *testing.T, steps []byte, fleet bool) (changes []breaker.StateChange) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &walk{T: t, all: steps, rest: steps, err: syscall.ECONNREFUSED}
+		if fleet {
+			w.fleet = new(puppetFleet)
+		}
 		w.begin()
 		for len(w.rest) > 0 && len(w.permits) < 1000 { // the model takes its time over many
 			w.step()
@@ -157,6 +163,9 @@ func (w *walk) begin() {
 		FailureThreshold: pick(w, thresholds), FailureRatio: pick(w, ratios), MinRequests: pick(w, minimums), Window: pick(w, windows),
 		OpenDuration: pick(w, durations), ProbeTimeout: pick(w, timeouts), SuccessThreshold: pick(w, few), MaxProbes: pick(w, few),
 		OnStateChange: func(c breaker.StateChange) { w.told = append(w.told, c) },
+	}
+	if w.fleet != nil {
+		cfg.Fleet = w.fleet
 	}
 	w.m = newModel(cfg, time.Now())
 	w.tr = newTransport(w.T, w, cfg)
@@ -251,8 +260,28 @@ func (w *walk) step() {
 			w.trip()
 		case 2:
 			w.reset()
+		case 3, 4, 5, 6:
+			w.advise(pick(w, origins), pick(w, waits))
+		case 7, 8:
+			w.advise(pick(w, origins), pick(w, waits))
+			time.Sleep(pick(w, sleeps))
+			w.row(1, 0, pick(w, verdicts))
+		case 9, 10, 11:
+			time.Sleep(pick(w, sleeps[8:]))
+			w.advise(origins[0], pick(w, waits[4:]))
+			w.advise(origins[1], pick(w, waits[4:]))
 		}
 	}
+}
+
+// advise has somebody say that the breaker had better be open.
+func (w *walk) advise(origin string, lasts time.Duration) {
+	if w.fleet == nil {
+		return
+	}
+	w.fleet.hear(breaker.Advice{Name: fleetName(key), Origin: origin, Until: time.Now().Add(lasts)})
+	w.m.advise(w.now(), origin, w.now()+lasts, w.opened())
+	w.compare()
 }
 
 func (w *walk) trip() {
@@ -332,6 +361,18 @@ func (w *walk) settle(p *permit, o breaker.Outcome, retryAfter time.Duration) {
 	w.m.settle(w.now(), p.model, ending{outcome: o, retryAfter: retryAfter}, w.opened())
 }
 
+// learnJitter lets the model know how much longer the breaker stays open, by
+// chance: a quarter at most, and none without a fleet or after a Trip.
+func (w *walk) learnJitter(now time.Duration, s breaker.Snapshot) {
+	if w.fleet == nil || s.ProbeAt.IsZero() || w.told[len(w.told)-1].Reason == "tripped" {
+		return
+	}
+	until := s.ProbeAt.Sub(w.m.start)
+	if planned := w.m.openFor; w.m.since+planned == w.m.openUntil && until >= w.m.openUntil && until <= w.m.openUntil+planned/4 {
+		w.m.openUntil = until
+	}
+}
+
 // row makes requests one after the other, with the same outcome.
 func (w *walk) row(n int, every time.Duration, o breaker.Outcome) {
 	for range n {
@@ -392,6 +433,11 @@ func (w *walk) sleepUntilItMatters() {
 	}
 	if len(m.outcomes) > 0 {
 		moments = append(moments, m.outcomes[0].at.Truncate(step)+steps*step)
+	}
+	for _, origin := range origins {
+		if until, advised := m.advised[origin]; advised {
+			moments = append(moments, until)
+		}
 	}
 	w.sleepUntil(pick(w, moments) + time.Duration(w.byte()%3) - 1)
 }
@@ -585,7 +631,12 @@ func (w *walk) compare() {
 		latest := func(c []breaker.StateChange) []breaker.StateChange { return c[max(0, len(c)-3):] }
 		w.differ("changes\n%+v\nof the model\n%+v", latest(w.told), latest(w.m.changes))
 	}
-	got, want := w.b.Snapshot(), w.m.snapshot(now)
+	got := w.b.Snapshot()
+	w.learnJitter(now, got)
+	want := w.m.snapshot(now)
+	if w.fleet != nil && !slices.Equal(w.fleet.published(w.m.start), w.m.published) {
+		w.differ("published %v, the model %v", w.fleet.published(w.m.start), w.m.published)
+	}
 	if least, most := w.m.successes(now); int(got.Successes) >= least && int(got.Successes) <= most {
 		want.Successes = got.Successes
 	}

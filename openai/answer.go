@@ -33,25 +33,25 @@ type answer struct {
 	watcher *watcher
 	ticket  ticket        // that the attempt was let go with
 	format  *format       // nil: plain HTTP, whatever it holds
-	single  bool          // no more than one choice was asked for
 	left    int64         // bytes to come, if above 0; else unknown
 	held    prefetch.Body // what the delivery makes of it, in the same allocation
 	wanted  wanted        // by the delivery, while it holds the answer
+	single  bool          // no more than one choice was asked for
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
-	limit  *limiter   // nil while no limit holds; written by the reader only
+	any    bool       // a byte was read
 	kind   kind
 	sniff  sniffer
+	limit  *limiter   // nil while no limit holds; written by the reader only
 	stream *stream    // of an eventBody
 	json   jsonAnswer // of a jsonBody
-	any    bool       // a byte was read
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
 	useful atomic.Bool                 // it has brought something
 	over   atomic.Bool                 // nothing more is to be learned
-	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
 	early  atomic.Bool                 // it failed before anything useful
+	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
 
 	closed  atomic.Bool // by its reader, or it is about to be
 	counted atomic.Bool // as a stream that is over
@@ -139,16 +139,11 @@ func (a *answer) ended() {
 	if a.kind == undecided {
 		a.decideAtEnd()
 	}
+	isStream := a.kind == eventBody
 	a.mu.Unlock()
-	if a.isStream() && !a.counted.Swap(true) {
+	if isStream && !a.counted.Swap(true) {
 		a.watcher.metrics.streamOver(a.request, a.outcome())
 	}
-}
-
-func (a *answer) isStream() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.kind == eventBody
 }
 
 // wasMislabeled reports whether the answer is not of the kind that it was taken
@@ -454,9 +449,9 @@ func (a *answer) End(err error) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// enough reports whether the delivery need not read on: the answer is settled,
+// Enough reports whether the delivery need not read on: the answer is settled,
 // or is not of the kind that it was taken for.
-func (a *answer) enough([]byte) bool {
+func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
 	}

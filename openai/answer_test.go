@@ -131,7 +131,7 @@ func endOf(t testing.TB, a *answer) (end answerEnd) {
 		end.isFail, end.failure, end.verdict = true, failure.Error(), failure.verdict
 	}
 	end.facts = a.json.facts
-	if a.isStream() {
+	if a.kind == eventBody {
 		end.stream, end.facts = a.outcome(), a.stream.facts
 	}
 	end.breaker = a.End(nil)

@@ -194,6 +194,53 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
+// BenchmarkEvent is a stream of 2,000 events, each in a Read of its own.
+func BenchmarkEvent(b *testing.B) {
+	base := stub.Func(func(req *http.Request) (*http.Response, error) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		_ = req.Body.Close()
+		return &http.Response{
+			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}},
+			Body: &events{left: 2000}, Request: req, ContentLength: -1,
+		}, nil
+	})
+	payload, buffer := benchPayload(1<<10), make([]byte, 4<<10)
+	for _, row := range []struct {
+		name string
+		over http.RoundTripper
+	}{
+		{"bare", base},
+		{"chain, no-op meter", benchChain(b, base, openai.Config{MeterProvider: noop.NewMeterProvider()})},
+		{"chain, SDK meter", benchChain(b, base, openai.Config{MeterProvider: newSDKMeter()})},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				exchange(b, row.over, bytes.NewReader(payload), buffer)
+				n += 2000
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+		})
+	}
+}
+
+// An events body has one event for each Read.
+type events struct{ left int }
+
+func (e *events) Read(p []byte) (int, error) {
+	e.left--
+	switch {
+	case e.left > 0:
+		return copy(p, chunkEvent), nil
+	case e.left == 0:
+		return copy(p, lastEvents), nil
+	}
+	return 0, io.EOF
+}
+
+func (e *events) Close() error { return nil }
+
 // BenchmarkStreamOverLoopback is a stream of 2,000 events, each sent by itself,
 // over a connection. Bare and chain take turns, so that what disturbs the
 // machine disturbs both; ratio is the throughput through the chain to that

@@ -44,7 +44,6 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.walk.end(p)
 	p.whole = p.walk.scan.Whole()
 	c.Stateless = p.store.stateless(p.whole)
-	p.walk = walk{} // it refers to the payload, which is to be let go once it is sent
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
@@ -65,7 +64,7 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		p.call.MaxTokens = max(p.call.MaxTokens, min(n, maxMaxTokens))
 	case "n":
 		n, _ := json.Count(s.Value())
-		p.call.Choices = int(min(n, maxChoices))
+		p.call.Choices = uint8(min(n, maxChoices))
 	}
 	return nowhere
 }

@@ -66,9 +66,9 @@ func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 	open, finished := s.open, s.finished
 	*c = chunk{stream: s, last: c.last}
 	c.last.begin()
-	c.walk.feed(data, c)
+	rest = trimSpace(c.walk.feed(data, c))
 	c.endChoice()
-	whole, rest := c.walk.scan.Whole(), trimSpace(c.walk.scan.Rest())
+	whole := c.walk.scan.Whole()
 	m = c.meaning(whole)
 	if m == content && c.choices && len(rest) == 0 {
 		c.last.end(data)

@@ -25,8 +25,9 @@ const (
 	// Whole returns a stream when it has ended, so that one that is cut,
 	// stalls or brings an error is retried as a whole: for agents and jobs,
 	// which have no use for half an answer. A stream above 64 MiB, or any
-	// while 512 MiB are held by the Transport, is handed over as it comes; what
-	// is held counts until its reader has read all of it or closes it.
+	// while 512 MiB are held by the Transport, is returned as FromFirstEvent
+	// has it; what is held counts until its reader has read all of it or closes
+	// it.
 	// All else is as FromFirstEvent has it.
 	Whole
 )
@@ -103,24 +104,39 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 // which of them it is.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
-	enough := a.enough
-	if d.fill(body, a, size, enough) && a.wasMislabeled() && !enough(nil) {
-		d.fill(body, a, size, enough)
+	if d.fill(body, a, size) && a.wasMislabeled() && !a.Enough(nil) {
+		d.fill(body, a, size)
 	}
 }
 
 // fill reads on as a stream or as any other answer is read, and reports whether
 // it knows which of them it is and there may be more.
-func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func([]byte) bool) bool {
+func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
+	var end error
 	switch {
 	case !a.wanted.stream:
-		return body.Fill(maxJSON, size, 0, enough) == nil && a.kindKnown()
+		end = body.Fill(maxJSON, size, 0, a)
 	case a.wanted.whole:
-		body.Count(&d.whole)
-		return body.Fill(maxWhole, -1, 0, enough) == nil && a.kindKnown()
+		end = d.fillWhole(body, a)
 	default:
-		return body.Fill(maxFirstEvent, -1, d.first, enough) == nil && a.kindKnown()
+		end = body.Fill(maxFirstEvent, -1, d.first, a)
 	}
+	return end == nil && a.kindKnown()
+}
+
+// fillWhole reads a stream to its end, or where there is no room for all of it as
+// far as FromFirstEvent does. That needs so little that it is not counted.
+func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
+	body.Count(&d.whole)
+	if end := body.Fill(maxWhole, -1, 0, a); end != nil || a.Enough(nil) {
+		return end
+	}
+	body.Count(nil)
+	a.wanted.whole = false
+	if a.Enough(nil) {
+		return nil
+	}
+	return body.Fill(maxFirstEvent, -1, d.first, a)
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.

@@ -50,7 +50,7 @@ func (e *errorAnswer) codes() apiError {
 	body := prefetch.New(e.response.Body, e.attempt)
 	e.response.Body = body
 	var peeked errorBody
-	_ = body.Fill(maxErrorBytes, e.response.ContentLength, maxErrorWait, peeked.add) // its end is its reader's to see
+	_ = body.Fill(maxErrorBytes, e.response.ContentLength, maxErrorWait, &peeked) // its end is its reader's to see
 	return readErrorBody(body.Prefetched())
 }
 
@@ -65,11 +65,12 @@ func worthPeeking(response *http.Response, curious bool) bool {
 // An errorBody finds the end of the JSON value that a body is.
 type errorBody struct{ scan json.Scanner }
 
-// add looks at the next bytes, and reports whether nothing that follows them is
+// Enough looks at the next bytes, and reports whether nothing that follows them is
 // of interest: the value has ended, or can't be one.
-func (b *errorBody) add(p []byte) bool {
+func (b *errorBody) Enough(p []byte) bool {
 	b.scan.Feed(p)
 	for b.scan.Next() {
 	}
+	b.scan.Forget()
 	return b.scan.Whole() || b.scan.Malformed()
 }

@@ -16,16 +16,16 @@ func FuzzErrorBodyEnd(f *testing.F) {
 		var split errorBody
 		got := false
 		for chunk := range chunks(data, int(step)+1) {
-			if got = split.add(chunk); got {
+			if got = split.Enough(chunk); got {
 				break
 			}
 		}
-		if want := new(errorBody).add(data); got != want {
+		if want := new(errorBody).Enough(data); got != want {
 			t.Errorf("split by %d: %v, whole: %v", step, got, want)
 		}
 		// The end of an object or array is its last byte.
 		if value := bytes.Trim(data, jsonSpace); json.Valid(data) && (value[0] == '{' || value[0] == '[') {
-			if new(errorBody).add(value[:len(value)-1]) || !new(errorBody).add(value) {
+			if new(errorBody).Enough(value[:len(value)-1]) || !new(errorBody).Enough(value) {
 				t.Errorf("not at its end: %q", data)
 			}
 		}

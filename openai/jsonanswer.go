@@ -73,9 +73,9 @@ func (a *jsonAnswer) top(s *json.Scanner) place {
 // An inBandError is the error inside a 2xx: at the top level of its JSON, or in
 // a choice, where some gateways put it.
 type inBandError struct {
-	errorReader             // at the top level
-	ofChoice    errorReader // in the choices
-	choosing    bool        // the error object that is being read is a choice's
+	errorReader              // at the top level
+	ofChoice    *errorReader // in the choices; nil until one has an error
+	choosing    bool         // the error object that is being read is a choice's
 
 	inChoice bool // a choice tells of an error
 	finished bool // a choice has the finish_reason "error"
@@ -88,6 +88,9 @@ func (e *inBandError) choice(s *json.Scanner) place {
 		e.finished = e.finished || string(s.Value()) == `"error"`
 	case "error":
 		e.choosing = true
+		if e.ofChoice == nil {
+			e.ofChoice = new(errorReader)
+		}
 		inner := e.ofChoice.begin(s)
 		e.inChoice = e.inChoice || e.ofChoice.marked
 		return inner
@@ -115,8 +118,10 @@ func (e *inBandError) visit(in place, s *json.Scanner) place {
 // answer, and no failure; one inside a choice always is.
 func (e *inBandError) failed(besideContent bool) (apiError, bool) {
 	found, ok := e.found()
-	if of, inChoice := e.ofChoice.found(); inChoice {
-		found = of
+	if e.ofChoice != nil {
+		if of, inChoice := e.ofChoice.found(); inChoice {
+			found = of
+		}
 	}
 	return found, e.inChoice || e.finished || ok && !besideContent
 }

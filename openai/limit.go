@@ -48,26 +48,29 @@ func (p phase) end(limit time.Duration) (err, cause error) {
 // no silence of the provider. A nil limiter sets no limit.
 type limiter struct {
 	attempt prefetch.Canceler
-	base    time.Time
 
-	headers atomic.Bool  // the base has answered
-	waiting atomic.Int64 // when the pending wait began, since base and plus 1; 0 if there is none
+	waiting atomic.Int64 // when the pending wait began, since epoch and plus 1; 0 if there is none
 	waited  atomic.Int64 // in waits that are over, while the phase is firstEvent
 	parked  atomic.Bool  // the timer is off: the next wait sets it
 	ended   atomic.Pointer[error]
 
 	mu      sync.Mutex
+	headers bool          // the base has answered
 	limit   time.Duration // of the phase
 	phase   phase         // written by the reader only
 	timer   *time.Timer
 	stopped bool
 }
 
+// epoch is what all limiters count their time from: one reading of the clock less
+// for each. Under testing/synctest it lies in the future.
+var epoch = time.Now()
+
 // newLimiter returns a limiter of an attempt's time. It is an allocation of its
 // own that lets go of the attempt when it stops, because the runtime may keep a
 // stopped timer, and what its function refers to, for as long as it was set for.
 func newLimiter(attempt prefetch.Canceler) *limiter {
-	return &limiter{attempt: attempt, base: time.Now()}
+	return &limiter{attempt: attempt}
 }
 
 // enter begins a phase, unless it has begun before. Without a limit none holds.
@@ -109,16 +112,19 @@ func (l *limiter) begin() {
 }
 
 func (l *limiter) beginWait() {
-	l.waiting.Store(int64(time.Since(l.base)) + 1)
+	l.waiting.Store(l.now())
 	if l.parked.Load() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.unpark()
 	}
 }
 
-// unpark sets the timer again.
+// now returns the time as waiting has it.
+func (l *limiter) now() int64 { return int64(time.Since(epoch)) + 1 }
+
+// unpark sets the timer again. The caller holds mu.
 func (l *limiter) unpark() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !l.stopped && l.parked.Swap(false) {
 		l.timer.Reset(l.limit - l.before())
 	}
@@ -144,8 +150,8 @@ func (l *limiter) end() error {
 
 func (l *limiter) endWait() error {
 	began := l.waiting.Swap(0)
-	if l.phase == firstEvent && began > 0 {
-		l.waited.Add(int64(time.Since(l.base)) - began + 1)
+	if l.phase == firstEvent && began != 0 {
+		l.waited.Add(int64(time.Since(epoch)) - began + 1)
 	}
 	if err := l.ended.Load(); err != nil {
 		return *err
@@ -153,13 +159,28 @@ func (l *limiter) endWait() error {
 	return nil
 }
 
+// written says that the request is written, and that the provider is waited for
+// from now on. net/http may say so after it has answered.
+func (l *limiter) written() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.headers {
+		return
+	}
+	l.waiting.Store(l.now())
+	l.unpark()
+}
+
 // answered is end for the wait in the base, after which nobody waits until the
-// next Read.
+// next Read. It returns an error if the limit was over first, and else sees to
+// it that the limit does not end the attempt behind its back.
 func (l *limiter) answered() error {
 	if l == nil {
 		return nil
 	}
-	l.headers.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.headers = true
 	return l.endWait()
 }
 
@@ -193,7 +214,7 @@ func (l *limiter) check() {
 		}
 		l.parked.Store(false) // a wait has begun meanwhile
 	}
-	if waited := time.Since(l.base) - time.Duration(began-1) + l.before(); waited < l.limit {
+	if waited := time.Since(epoch) - time.Duration(began-1) + l.before(); waited < l.limit {
 		l.timer.Reset(l.limit - waited)
 		return
 	}

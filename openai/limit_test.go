@@ -33,3 +33,20 @@ func TestNoTimerRunsForABodyThatNobodyReads(t *testing.T) {
 		}
 	})
 }
+
+// net/http answers before it says that the request is written, where a server
+// answers early.
+func TestARequestWrittenAfterItsAnswerBeginsNoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(cancelFunc(func(error) { t.Error("a reader who takes his time was cut off") }))
+		l.enter(firstEvent, time.Second)
+		l.begin()
+		if err := l.answered(); err != nil {
+			t.Error(err)
+		}
+		l.written()
+		time.Sleep(time.Hour)
+		l.stop()
+	})
+}

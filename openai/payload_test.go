@@ -106,7 +106,7 @@ func checkPayload(t *testing.T, payload []byte) {
 	if !ok {
 		return
 	}
-	if c.Stream != stream || c.Choices != choices {
+	if c.Stream != stream || int(c.Choices) != choices {
 		t.Errorf("%q: stream is %v with %d choices, encoding/json says %v, %d", payload, c.Stream, c.Choices, stream, choices)
 	}
 	if utf8.Valid(payload) && c.Model != model { // encoding/json repairs what is no UTF-8

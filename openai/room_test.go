@@ -9,11 +9,16 @@ import (
 	"github.com/retrip-go/retrip/internal/prefetch"
 )
 
-// An eventsBody brings one event after the other.
-type eventsBody struct{ read int64 }
+// An eventsBody brings one event after the other, the first ones of which bring
+// nothing.
+type eventsBody struct{ read, pings int64 }
 
 func (b *eventsBody) Read(p []byte) (int, error) {
-	n := copy(p, "data: x\n\n")
+	event := `data: {"choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n"
+	if b.pings--; b.pings >= 0 {
+		event = ": ping\n\n"
+	}
+	n := copy(p, event)
 	b.read += int64(n)
 	return n, nil
 }
@@ -25,13 +30,30 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 	if maxWholeAll != 512<<20 || maxWhole != 64<<20 {
 		t.Errorf("%d bytes of one stream and %d of all are held", maxWhole, maxWholeAll)
 	}
-	for name, left := range map[string]int64{"some room": 64 << 10, "no room": 0} {
+	const most = 4 << 10 // beyond the room: a buffer
+	for name, row := range map[string]struct{ left, pings, read int64 }{
+		"some room":                        {64 << 10, 0, 64 << 10},
+		"no room":                          {0, 0, most},
+		"no room, and pings":               {0, 1000, 1000*8 + most},
+		"some room, and pings":             {1 << 10, 1000, 1000*8 + most},
+		"no room, and nothing but pings":   {0, 1 << 40, maxFirstEvent},
+		"some room, and nothing but pings": {64 << 10, 1 << 40, maxFirstEvent},
+	} {
 		d := newDelivery(&Config{Delivery: Whole})
-		d.whole.Limit = left // of other streams
-		body := new(eventsBody)
-		holdWhole(t, d, body)
-		if body.read > left {
-			t.Errorf("%s: %d bytes are held", name, body.read)
+		d.whole.Limit = row.left // of other streams
+		body := &eventsBody{pings: row.pings}
+		held := holdWhole(t, d, body)
+		if body.read > row.read || body.read < min(row.pings*8, maxFirstEvent) {
+			t.Errorf("%s: %d bytes are held, want %d at most", name, body.read, row.read)
+		}
+		if n := len(held.Prefetched()); row.pings < 1000_000 && n <= int(row.pings)*8 {
+			t.Errorf("%s: a stream is handed over before its first event, after %d bytes", name, n)
+		}
+		if n := d.whole.Taken(); n > row.left {
+			t.Errorf("%s: %d bytes count", name, n)
+		}
+		if _ = held.Close(); d.whole.Taken() != 0 {
+			t.Errorf("%s: %d bytes count after that", name, d.whole.Taken())
 		}
 	}
 }

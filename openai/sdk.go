@@ -68,25 +68,20 @@ type sdkGuard struct {
 
 // limit returns the context for a call: one attempt, if it is an SDK's
 // repetition of another.
-func (g *sdkGuard) limit(ctx context.Context, h http.Header) context.Context {
-	if g.isRepetition(ctx, h) {
-		return retry.WithMaxAttempts(ctx, 1)
+func (g *sdkGuard) limit(ctx context.Context, h http.Header) (limited context.Context, repeated bool) {
+	if g.mode == IgnoreSDKRetries || !isSDKRetry(h) {
+		return ctx, false
 	}
-	return ctx
+	return retry.WithMaxAttempts(ctx, 1), true
 }
 
-// isRepetition reports whether a call is an SDK's repetition of another, and warns
-// of the first one.
-func (g *sdkGuard) isRepetition(ctx context.Context, h http.Header) bool {
-	if g.mode == IgnoreSDKRetries || !isSDKRetry(h) {
-		return false
-	}
+// warn tells the log, once, of an SDK that repeats calls.
+func (g *sdkGuard) warn(ctx context.Context) {
 	if g.logger != nil && !g.warned.Swap(true) {
 		g.logger.LogAttrs(ctx, slog.LevelWarn, "sdk retries on top of retrip",
 			slog.String("effect", "its repetitions get one attempt each"),
 			slog.String("advice", "turn the SDK's retries off; openai-go: option.WithMaxRetries(0)"))
 	}
-	return true
 }
 
 // isSDKRetry reports whether the request is a repetition: SDKs made by

@@ -102,7 +102,8 @@ func TestAnSDKsRepetitionGetsOneAttempt(t *testing.T) {
 					t.Fatal(err)
 				}
 				req.Header.Set("X-Stainless-Retry-Count", row.value)
-				req = req.WithContext((&sdkGuard{mode: mode}).limit(req.Context(), req.Header))
+				ctx, _ := (&sdkGuard{mode: mode}).limit(req.Context(), req.Header)
+				req = req.WithContext(ctx)
 				response, err := retry.NewTransport(base, retry.Config{}).RoundTrip(req)
 				if err != nil {
 					t.Fatal(err)
@@ -136,13 +137,18 @@ func TestOneWarningATransport(t *testing.T) {
 	var log lockedBuffer
 	guard := &sdkGuard{logger: slog.New(slog.NewTextHandler(&log, nil))}
 	header := http.Header{"X-Stainless-Retry-Count": {"1"}, "Authorization": {"Bearer " + planted}}
-	guard.limit(t.Context(), http.Header{"X-Stainless-Retry-Count": {"0"}})
+	call := func(h http.Header) {
+		if ctx, repeated := guard.limit(t.Context(), h); repeated {
+			guard.warn(ctx)
+		}
+	}
+	call(http.Header{"X-Stainless-Retry-Count": {"0"}})
 	if log.Len() != 0 {
 		t.Errorf("logged for a first request: %s", log.String())
 	}
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { guard.limit(t.Context(), header) })
+		wg.Go(func() { call(header) })
 	}
 	wg.Wait()
 	text := log.String()

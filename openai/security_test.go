@@ -49,7 +49,7 @@ func hasTest(t *testing.T, folder, test string) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(source), "\nfunc "+test+"(t *testing.T) {") {
+		if strings.Contains(string(source), "\nfunc "+test+"(") {
 			return true
 		}
 	}

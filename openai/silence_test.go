@@ -3,12 +3,14 @@ package openai_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -125,5 +127,36 @@ func TestNobodyIsHurriedWhoHasALimitOrNoFormat(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The attempt of headers that come when its time is over has ended: nobody could
+// read what they promise, and its reader would be told of a context's end that is
+// not his.
+func TestHeadersThatComeWhenTheTimeIsOverComeTooLate(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/v1/chat/completions", "/v1/responses", "/v1/files"} {
+		for _, status := range []int{200, 204, 302, 409, 503} {
+			t.Run(fmt.Sprintf("%s %d", path, status), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					body := new(stub.Body)
+					base := stub.Func(func(req *http.Request) (*http.Response, error) {
+						<-req.Context().Done()
+						body.Reader = iotest.ErrReader(req.Context().Err()) // as HTTP/2 has it
+						return &http.Response{StatusCode: status, Header: http.Header{}, Body: body, ContentLength: -1}, nil
+					})
+					resp, err := newChain(t, base, openai.Config{FirstEventTimeout: time.Minute}).RoundTrip(request(t, context.Background(), http.MethodPost, "http://x"+path, streamed))
+					if err == nil {
+						_, err = io.ReadAll(resp.Body)
+						_ = resp.Body.Close()
+					}
+					wantTimeout(t, err, "FirstEventTimeout")
+					if n := body.Closed(); n == 0 || errors.Is(err, context.Canceled) {
+						t.Errorf("the body was closed %d times; %v", n, err)
+					}
+				})
+			})
+		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // A kind is what the bytes of a 2xx body are.
-type kind int
+type kind uint8
 
 const (
 	undecided kind = iota // too little has come to tell
@@ -24,7 +24,7 @@ const (
 type sniffer struct {
 	label kind
 	begin [len(byteOrderMark) + maxBegin]byte // the first bytes, without white space before them
-	n     int                                 // of those
+	n     uint8                               // of those
 }
 
 // maxBegin is the number of bytes that the longest name of a field has that a
@@ -54,7 +54,7 @@ func labelOf(h http.Header) kind {
 // them could decide, and how many it has taken into begin or passed over.
 func (s *sniffer) add(p []byte) (k kind, used int) {
 	for _, b := range p {
-		if s.n == len(s.begin) {
+		if int(s.n) == len(s.begin) {
 			break
 		}
 		if len(s.text()) > 0 || !isSpace(b) {

@@ -37,6 +37,7 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 		return t
 	}
 	t.cfg = cfg.normalised()
+	madeByProcess.count(t.cfg.Logger)
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
@@ -129,6 +130,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, t.invalid
 	}
 	o := t.begin(req)
+	if o.repeated {
+		t.warn(o)
+	}
 	response, err := t.retry.RoundTrip(&o.request)
 	if err != nil {
 		return t.sdk.answer(req, err)
@@ -137,6 +141,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	response.Request = req
 	return response, nil
 }
+
+// warn says that an SDK repeats a call. If the Logger panics, the call is over
+// before it has begun.
+func (t *Transport) warn(o *operation) {
+	warned := false
+	defer func() {
+		if !warned {
+			o.call.End(0, errPanicked)
+			roundtrip.CloseBody(&o.request)
+		}
+	}()
+	t.sdk.warn(&o.call)
+	warned = true
+}
+
+var errPanicked = errors.New("openai: the Config's Logger panicked")
 
 // An operation is one call, from its start to the last byte of its answer. It
 // records itself when it hears that it is over.
@@ -149,7 +169,10 @@ type operation struct {
 	routing *routing // nil if it has one place to go
 	kept    bool     // its payload is in memory
 
+	repeated bool // by an SDK
+
 	reader payloadReader
+	first  answer // of the call's first attempt
 	written
 	ticket     ticket        // of the latest attempt
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
@@ -162,23 +185,22 @@ func (t *Transport) begin(req *http.Request) *operation {
 		o.url = new(url.URL) // of a call that will be refused
 	}
 	o.kind = endpointOf(req)
-	ctx, repeated := req.Context(), false
-	if t.router == nil || !o.kind.repeat {
-		ctx = t.sdk.limit(ctx, req.Header)
-	} else {
-		repeated = t.sdk.isRepetition(ctx, req.Header)
-	}
-	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 || t.router.hasOwnLimit() {
-		ctx = o.watch(ctx)
+	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
+	o.repeated = repeated
+	if repeated && t.router != nil && o.kind.repeat {
+		ctx = req.Context() // it may meet each target once
 	}
 	c := o.call.Init(ctx)
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 || t.router.hasOwnLimit() {
+		c.Tracer = o
+	}
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	c.Start = t.clock.Now()
 	c.Measured = o.metrics.enabled(c)
 	// A stateful call can only be repeated if its payload is kept.
 	c.ReadsPayload = req.Method == http.MethodPost &&
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
-	c.Listener = o
+	c.Listener, c.Answer = o, &o.first
 	o.request = *req.WithContext(c)
 	if t.router != nil {
 		t.router.join(o, repeated)

@@ -43,10 +43,14 @@ type walk struct {
 	in   [8]place // the places entered, from the outermost value on
 }
 
-// feed goes on through the next bytes of the value.
-func (w *walk) feed(p []byte, v visitor) {
+// feed goes on through the next bytes of the value, and keeps none of them. It
+// returns those that follow the value.
+func (w *walk) feed(p []byte, v visitor) (rest []byte) {
 	w.scan.Feed(p)
 	w.run(v)
+	rest = w.scan.Rest()
+	w.scan.Forget()
+	return rest
 }
 
 // end says that no more bytes come, which is the end of a bare number.

@@ -35,7 +35,8 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 // RoundTrip returns what the base returns.
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
-	a := &answer{request: req, watcher: w, ticket: ticketOf(c)}
+	a := unused(c)
+	a.request, a.watcher, a.ticket = req, w, ticketOf(c)
 	a.limit = w.limit(a, c)
 	goesOn := false
 	defer func() {
@@ -52,9 +53,22 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return response, err // an answer from before may still be what is delivered
 	}
-	c.Answer = w.watch(a, c, response)
-	goesOn = response.Body == a
+	seen := w.watch(a, c, response)
+	if goesOn = response.Body == a; !goesOn && silence != nil {
+		// The attempt ended while the headers came, and no answer says so.
+		return roundtrip.Mend(req, response, silence)
+	}
+	c.Answer = seen
 	return response, nil
+}
+
+// unused returns an answer for an attempt at c. Most calls need one only, which
+// they come with.
+func unused(c *call.Call) *answer {
+	if a, ok := c.Answer.(*answer); ok && a.request == nil {
+		return a
+	}
+	return new(answer)
 }
 
 // CloseIdleConnections closes those of the base, if it has any.

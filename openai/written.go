@@ -3,23 +3,28 @@ package openai
 import (
 	"context"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // A written finds out when the request of the present attempt has been written:
-// only from then on can the provider be called silent. It watches the whole
-// call by one trace, so that no attempt needs a context of its own for it.
+// only from then on can the provider be called silent. One trace, made for the
+// first base that asks for one, watches all attempts of the call.
 type written struct {
-	trace   httptrace.ClientTrace
+	once    sync.Once
+	trace   *httptrace.ClientTrace
 	waiting atomic.Pointer[limiter] // of the present attempt
 }
 
-// watch returns a context in which net/http says how far a request got.
-func (w *written) watch(ctx context.Context) context.Context {
-	w.trace.GetConn = w.getConn
-	w.trace.WroteRequest = w.wroteRequest
-	return httptrace.WithClientTrace(ctx, &w.trace)
+// Trace returns the trace by which net/http says how far a request got. It goes on
+// to tell the caller's own, which is in ctx.
+func (w *written) Trace(ctx context.Context) *httptrace.ClientTrace {
+	w.once.Do(func() {
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: w.getConn, WroteRequest: w.wroteRequest})
+		w.trace = httptrace.ContextClientTrace(traced)
+	})
+	return w.trace
 }
 
 // getConn says that the base is net/http's, which says later when the request
@@ -31,8 +36,8 @@ func (w *written) getConn(string) {
 }
 
 func (w *written) wroteRequest(httptrace.WroteRequestInfo) {
-	if l := w.waiting.Load(); l != nil && !l.headers.Load() {
-		l.begin()
+	if l := w.waiting.Load(); l != nil {
+		l.written()
 	}
 }
 

@@ -34,16 +34,16 @@ type outgoing struct {
 	taken     bool // the caller's body is ours to close
 	tooLarge  bool // it is not kept because of its size
 	exclusive bool // the connection itself is asked for, which nobody can repeat
+	offered   bool // to an attempt
 
 	payload payload.Payload // if it is kept
 	length  int64           // of it
 	once    *payload.Once   // if it is streamed
-	offered bool            // to an attempt
 	getBody func() (io.ReadCloser, error)
 }
 
 // A way is how an attempt gets what it sends.
-type way int
+type way uint8
 
 const (
 	nothing  way = iota // there is no body

@@ -20,7 +20,6 @@ type trip struct {
 	made   call.Call  // the call, if nobody else has made one
 	first  attempt
 	out    outgoing
-	safe   bool
 	start  time.Time
 
 	backoffs backoffs
@@ -35,6 +34,7 @@ type trip struct {
 	spares   spares        // of a call that may go to several targets
 	tried    []Try         // if somebody reads them
 	open     *attempt      // neither given up nor returned yet
+	safe     bool          // to be repeated, whatever became of it
 	answered bool          // the base has answered, and with it taken over a streamed body
 	goesOn   bool          // the caller has a response whose body is still to come
 }
@@ -140,6 +140,9 @@ func (c *trip) send(a *attempt) {
 	}
 	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
 	c.answered = a.Response != nil
+	if c.answered && a.Number >= c.maxAttempts() && (c.call.Router == nil || c.maxAttempts() == 1) {
+		c.out.payload.Release() // however long Inspect holds the answer, no attempt follows
+	}
 	if a.Response != nil && c.t.cfg.Inspect != nil {
 		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)

@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 )
@@ -18,12 +19,13 @@ type Call struct {
 	// Subject is what the call is about.
 	Subject
 
-	Start  time.Time // when the call began; zero if its maker does not say
-	Stream bool      // the caller asked for a stream
+	Start time.Time // when the call began; zero if its maker does not say
 
 	// Choices is how many answers the payload asks for side by side; 0 if it
 	// does not say.
-	Choices int
+	Choices uint8
+
+	Stream bool // the caller asked for a stream
 
 	// MaxTokens is how many tokens the payload allows the answer to have; 0 if it
 	// does not say.
@@ -40,13 +42,26 @@ type Call struct {
 	// wants to know what its answer says of itself.
 	Measured bool
 
+	// ReadsPayload says that the Listener is to be told of the payload. It is
+	// buffered for that, even if the call is one that can't be repeated.
+	ReadsPayload bool
+
+	// GaveUp says, once retry has returned, that it has repeated the call, or
+	// would have but for what holds for any repetition: it would come too early or
+	// too late, be one too many, or be refused as well.
+	GaveUp bool
+
 	// Listener hears of the call from the retry layer that claims it. Nil:
 	// nobody listens.
 	Listener Listener
 
-	// ReadsPayload says that the Listener is to be told of the payload. It is
-	// buffered for that, even if the call is one that can't be repeated.
-	ReadsPayload bool
+	// Tracer has the trace by which net/http says how far each attempt got. Nil:
+	// nobody wants to know, but for the caller's own trace.
+	Tracer interface {
+		// Trace returns it, with the trace in ctx, the caller's context, if that
+		// has one. A base that doesn't ask for a trace has none made.
+		Trace(ctx context.Context) *httptrace.ClientTrace
+	}
 
 	// Answer is what the layer below the breaker wrapped the latest response
 	// in, for the layers above that have to know more of it than its Body
@@ -76,11 +91,6 @@ type Call struct {
 	// Answered is the subject of the attempt whose response the caller gets, if
 	// the call is routed. Retry sets it before the Listener hears of the end.
 	Answered *Subject
-
-	// GaveUp says, once retry has returned, that it has repeated the call, or
-	// would have but for what holds for any repetition: it would come too early or
-	// too late, be one too many, or be refused as well.
-	GaveUp bool
 
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
@@ -172,10 +182,14 @@ func (c *Call) End(status int, err error) {
 
 type callKey struct{}
 
-// Value returns the Call itself for its own key, else what the parent has.
+// Value returns the Call itself for its own key and its Tracer's trace for that of
+// httptrace, else what the parent has.
 func (c *Call) Value(key any) any {
-	if _, ok := key.(callKey); ok {
+	switch {
+	case key == callKey{}:
 		return c
+	case key == traceKey && c.Tracer != nil:
+		return c.Tracer.Trace(c.Context)
 	}
 	return c.Context.Value(key)
 }

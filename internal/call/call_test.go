@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
 	"runtime"
 	"sync"
 	"testing"
@@ -33,6 +34,28 @@ func TestACallIsFoundBelowWhateverStandsBetween(t *testing.T) {
 	}
 	if AttemptFrom(&c) != nil {
 		t.Error("a call knows of an attempt that is below it")
+	}
+}
+
+type tracer struct{ parent, trace *httptrace.ClientTrace }
+
+func (t *tracer) Trace(ctx context.Context) *httptrace.ClientTrace {
+	t.parent = httptrace.ContextClientTrace(ctx)
+	return t.trace
+}
+
+func TestTheTraceOfACallIsItsTracers(t *testing.T) {
+	t.Parallel()
+	callers := new(httptrace.ClientTrace)
+	var c Call
+	ctx := attemptBelow(c.Init(httptrace.WithClientTrace(t.Context(), callers)))
+	if got := httptrace.ContextClientTrace(ctx); got != callers {
+		t.Error("without a Tracer, it is not the caller's")
+	}
+	own := &tracer{trace: new(httptrace.ClientTrace)}
+	c.Tracer = own
+	if got := httptrace.ContextClientTrace(context.WithValue(ctx, testKey{}, 1)); got != own.trace || own.parent != callers {
+		t.Error("it is not the Tracer's, which is given the caller's")
 	}
 }
 

@@ -91,10 +91,18 @@ const (
 )
 
 // Feed hands the Scanner the next bytes. Call Next until it returns false before
-// the next Feed; p must stay as it is until then, and is not kept after that.
+// the next Feed or Forget; p must stay as it is until then, and is not kept after
+// that.
 func (s *Scanner) Feed(p []byte) {
+	s.Forget()
+	s.fed = p
+}
+
+// Forget lets go of the bytes fed last, once Next has returned false: they may be
+// a part of something large. Then Value and Rest have nothing.
+func (s *Scanner) Forget() {
 	s.base += int64(len(s.fed))
-	s.fed, s.at, s.value = p, 0, nil
+	s.fed, s.at, s.value = nil, 0, nil
 	if !s.awaitsValue() {
 		s.key = nil
 	}

@@ -461,3 +461,37 @@ func checkDecoded(t *testing.T, in string, enter func(found) bool) {
 		}
 	}
 }
+
+// What was fed may be let go after each piece: nothing that is read depends on it.
+func TestWhatWasFedMayBeForgotten(t *testing.T) {
+	t.Parallel()
+	const text = ` {"a\u0062":[1,"two\n",{"x":null}],"longer":"` + "value é" + `","n":-12.5e3,"t":true} rest`
+	read := func(size int, forget bool) (seen []string) {
+		var s Scanner
+		for at := 0; at < len(text); at += size {
+			piece := []byte(text[at:min(at+size, len(text))])
+			s.Feed(piece)
+			for s.Next() {
+				seen = append(seen, fmt.Sprintf("%d %q %q at %d", s.Depth(), s.Key(), s.Value(), s.Offset()))
+				s.Enter()
+			}
+			if forget {
+				s.Forget()
+				clear(piece)
+				if len(s.Rest()) != 0 || len(s.Value()) != 0 {
+					t.Errorf("pieces of %d: %q and %q are kept", size, s.Rest(), s.Value())
+				}
+			}
+		}
+		if !s.Whole() {
+			t.Errorf("pieces of %d are not whole", size)
+		}
+		return seen
+	}
+	want := read(len(text), false)
+	for size := 1; size <= len(text); size++ {
+		if got := read(size, true); !slices.Equal(got, want) {
+			t.Errorf("pieces of %d: %q, want %q", size, got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 // A LengthError says that a request's body isn't as long as its ContentLength.
@@ -148,19 +149,27 @@ type joined struct {
 	io.Closer
 }
 
-func readKnown(body io.Reader, length int64) ([]byte, error) {
+// trusted is how much is allocated for bytes that are only announced: whoever
+// hands on what others send may be told of any length.
+const trusted = 32 << 10
+
+func readKnown(body io.ReadCloser, length int64) ([]byte, error) {
+	var begin []byte
+	if there, _ := roundtrip.InMemory(body); length > max(trusted, int64(there)) {
+		begin = make([]byte, trusted)
+		if err := readAll(body, begin, 0, length); err != nil {
+			return nil, err
+		}
+	}
 	data := make([]byte, length)
-	n, err := io.ReadFull(body, data)
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
-		return nil, CheckLength(n, length)
-	case err != nil:
-		return nil, readError(err)
+	copy(data, begin)
+	if err := readAll(body, data, len(begin), length); err != nil {
+		return nil, err
 	}
 	// One byte more would go where the last one is, so that looking for it needs
 	// no room.
 	last := data[length-1]
-	n, err = io.ReadFull(body, data[length-1:])
+	n, err := io.ReadFull(body, data[length-1:])
 	data[length-1] = last
 	switch {
 	case n > 0:
@@ -169,6 +178,19 @@ func readKnown(body io.Reader, length int64) ([]byte, error) {
 		return nil, readError(err)
 	}
 	return data, nil
+}
+
+// readAll fills data from an offset on, with what a body of the announced length
+// must have.
+func readAll(body io.Reader, data []byte, offset int, length int64) error {
+	n, err := io.ReadFull(body, data[offset:])
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
+		return CheckLength(offset+n, length)
+	case err != nil:
+		return readError(err)
+	}
+	return nil
 }
 
 func readUnknown(body io.Reader, limit int64) ([]byte, error) {

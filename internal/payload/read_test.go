@@ -347,3 +347,45 @@ func TestABodyThatEndsItsGoroutineIsAnError(t *testing.T) {
 		t.Errorf("%q, %v, closed %d times", data, err, b.closed.Load())
 	}
 }
+
+// Whoever hands on what others send may be told of any length.
+func TestAnAnnouncedLengthAloneIsNoReasonToAllocate(t *testing.T) { //nolint:paralleltest // it looks at the whole process's heap
+	const announced = 32 << 20
+	for name, brought := range map[string]io.ReadCloser{
+		"nothing":         of(strings.NewReader("")),
+		"little":          of(strings.NewReader(text(100))),
+		"little, in one":  io.NopCloser(strings.NewReader(text(100))),
+		"until it breaks": of(io.MultiReader(strings.NewReader(text(100)), iotest.ErrReader(errors.New("broken")))),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, err := Read(t.Context(), sent(brought, announced), announced)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; err == nil || n > 4*trusted {
+			t.Errorf("%s: %d bytes were allocated; %v", name, n, err)
+		}
+	}
+}
+
+func TestAPayloadAboveWhatIsTrustedIsReadWhole(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{trusted - 1, trusted, trusted + 1, 5*trusted + 7} {
+		for name, b := range map[string]io.ReadCloser{
+			"at once":                 of(strings.NewReader(text(size))),
+			"byte by byte":            of(iotest.OneByteReader(strings.NewReader(text(size)))),
+			"with EOF beside the end": of(iotest.DataErrReader(strings.NewReader(text(size)))),
+			"in memory":               io.NopCloser(strings.NewReader(text(size))),
+		} {
+			got, _, err := Read(t.Context(), sent(b, int64(size)), 1<<20)
+			if err != nil || string(got) != text(size) || cap(got) > size {
+				t.Errorf("%s: %d bytes of %d in %d, %v", name, len(got), size, cap(got), err)
+			}
+		}
+		for name, length := range map[string]int64{"more": int64(size) + 3, "less": int64(size) - 3} {
+			var wrong *LengthError
+			if _, _, err := Read(t.Context(), sent(of(strings.NewReader(text(size))), length), 1<<20); !errors.As(err, &wrong) || wrong.Got != min(int64(size), length+1) {
+				t.Errorf("%d bytes, %s announced: %v", size, name, err)
+			}
+		}
+	}
+}

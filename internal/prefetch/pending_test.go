@@ -27,10 +27,10 @@ func TestWhatAPendingReadBringsAfterCloseIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := late{make(chan struct{})}
 		b := New(src, cancelFunc(func(error) {}))
-		_ = b.Fill(1<<20, -1, time.Second, func([]byte) bool {
+		_ = b.Fill(1<<20, -1, time.Second, until(func([]byte) bool {
 			t.Error("asked about what nobody waits for any more")
 			return false
-		})
+		}))
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}

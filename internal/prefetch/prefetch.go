@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +31,7 @@ var errClosed = errors.New("retrip: the response body was closed")
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
-	quota   *Quota // nil for none
+	quota   *Quota // is asked for room; nil for none
 
 	mu      sync.Mutex
 	data    []byte        // prefetched
@@ -40,7 +41,9 @@ type Body struct {
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
-	taken   int // of quota
+	passing atomic.Bool // nothing but src is left to be read: a Read takes no lock
+	taken   int         // of lender
+	lender  *Quota      // the quota that was asked
 
 	panicked any // what the goroutine ended with
 }
@@ -48,6 +51,9 @@ type Body struct {
 // A Canceler ends the attempt that a body belongs to, and with it a pending
 // Read.
 type Canceler interface{ Cancel(cause error) }
+
+// A Watcher looks at what is prefetched, and says when that is enough.
+type Watcher interface{ Enough(added []byte) bool }
 
 // New returns a Body over src, which belongs to attempt.
 func New(src io.ReadCloser, attempt Canceler) *Body {
@@ -62,31 +68,33 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 
 // Count has what Fill prefetches from now on count against quota until it has
 // been read, all of it, or the Body is closed. Fill ends where nothing is left.
+// With nil no more counts than does already.
 func (b *Body) Count(quota *Quota) { b.quota = quota }
 
 // Fill prefetches the body until it ends, until there are limit bytes, until
-// enough, which may be nil, says so of what was added, or until wait is over; a
-// wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
+// watcher, which may be nil, has enough of what was added, or until wait is over;
+// a wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
 // or nil if there may be more. A size of 0 or below is unknown.
 //
 // A Body may be filled again, for more. Where the Read of a Fill whose wait is
 // over is still pending, Fill returns at once: nobody reads beside it.
-func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
+func (b *Body) Fill(limit int, size int64, wait time.Duration, watcher Watcher) error {
 	if b.isFilling() {
 		return nil
 	}
+	b.passing.Store(false)
 	if size > 0 && size < int64(limit) {
 		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
 	if wait <= 0 {
-		b.fill(limit, enough)
+		b.fill(limit, watcher)
 		return b.err
 	}
 	done := make(chan struct{})
 	b.filling = done
 	go func() {
 		defer func() { b.filled(done, recover()) }()
-		b.fill(limit, enough)
+		b.fill(limit, watcher)
 	}()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -119,7 +127,7 @@ func (b *Body) passPanic() {
 	}
 }
 
-func (b *Body) fill(limit int, enough func(added []byte) bool) {
+func (b *Body) fill(limit int, watcher Watcher) {
 	for idle := 0; ; {
 		room := b.room(limit)
 		if room == nil {
@@ -132,14 +140,14 @@ func (b *Body) fill(limit int, enough func(added []byte) bool) {
 		} else if idle++; idle == maxIdleReads && err == nil {
 			err = io.ErrNoProgress
 		}
-		if !b.add(n, err) || n > 0 && enough != nil && enough(room[:n]) {
+		if !b.add(n, err) || n > 0 && watcher != nil && watcher.Enough(room[:n]) {
 			return
 		}
 	}
 }
 
 // add takes what a Read brought. It reports whether anybody waits for more: if
-// not, enough is not asked, and after Close nothing is kept any longer.
+// not, no Watcher is asked, and after Close nothing is kept any longer.
 func (b *Body) add(n int, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,6 +183,7 @@ func (b *Body) grow() bool {
 		if !b.quota.take(more) {
 			return false
 		}
+		b.lender = b.quota
 		b.taken += more
 	}
 	grown := make([]byte, len(b.data), len(b.data)+more)
@@ -188,7 +197,7 @@ func (b *Body) grow() bool {
 func (b *Body) forget() {
 	b.data, b.read = nil, 0
 	if b.filling == nil && b.taken > 0 {
-		b.quota.giveBack(b.taken)
+		b.lender.giveBack(b.taken)
 		b.taken = 0
 	}
 }
@@ -225,6 +234,9 @@ func (b *Body) Prefetched() []byte {
 // decoder, need not ask again for the call to be over.
 func (b *Body) Read(p []byte) (int, error) {
 	for {
+		if b.passing.Load() {
+			return b.src.Read(p)
+		}
 		b.mu.Lock()
 		n := copy(p, b.data[b.read:])
 		b.read += n
@@ -233,6 +245,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		}
 		filling, closed, err := b.filling, b.closed, b.err
 		last := n > 0 && len(b.data) == 0 && errors.Is(err, io.EOF)
+		b.passing.Store(len(b.data) == 0 && filling == nil && err == nil && !closed)
 		b.mu.Unlock()
 		switch {
 		case closed:
@@ -245,8 +258,6 @@ func (b *Body) Read(p []byte) (int, error) {
 			b.await(filling)
 		case err != nil:
 			return 0, err
-		default:
-			return b.src.Read(p)
 		}
 	}
 }
@@ -265,6 +276,7 @@ func (b *Body) Close() error {
 	b.mu.Lock()
 	again := b.closed
 	b.closed = true
+	b.passing.Store(false)
 	b.forget()
 	filling := b.filling
 	b.mu.Unlock()

@@ -140,12 +140,16 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+type until func(added []byte) bool
+
+func (u until) Enough(added []byte) bool { return u(added) }
+
 func TestFillEndsWhenThereIsEnough(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []time.Duration{0, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			b, _ := slow(t, io.EOF, "one", "two", "three")
-			err := b.Fill(1<<20, -1, wait, func(added []byte) bool { return string(added) == "two" })
+			err := b.Fill(1<<20, -1, wait, until(func(added []byte) bool { return string(added) == "two" }))
 			if err != nil || string(b.Prefetched()) != "onetwo" {
 				t.Errorf("prefetched %q, error %v", b.Prefetched(), err)
 			}

@@ -297,7 +297,7 @@ func (s *soak) read(p *plan, req *http.Request, resp *http.Response, report *ret
 	case resp.StatusCode != http.StatusOK || p.caller == closesUnread || p.caller == closesHalfWay || p.caller == abandons:
 		return
 	case err != nil:
-		s.checkBroken(req.Context(), p, got, attempt, report, err)
+		s.checkBroken(req.Context(), p, got, attempt, report)
 		return
 	}
 	meant, _ := p.answer(attempt)
@@ -394,15 +394,22 @@ func (p *plan) readsToTheEnd() bool {
 
 // checkBroken looks at an answer whose reader got an error. Of what is held to
 // its end none may be delivered, unless there was no other attempt to be had.
-func (s *soak) checkBroken(ctx context.Context, p *plan, got []byte, attempt int, report *retry.Report, err error) {
+func (s *soak) checkBroken(ctx context.Context, p *plan, got []byte, attempt int, report *retry.Report) {
 	scene := &s.scenes[p.scene]
 	held := p.held(scene) && (!p.stream || scene.config.Delivery == openai.Whole)
 	own := ctx.Err() != nil || p.caller == closesWhileRead || p.caller == hasClientTimeout
-	var limit *fault.TimeLimitError
-	silent := errors.As(err, &limit) // for FirstEventTimeout, which is not repeated
-	if held && !own && !silent && !finished(got) && report.Stopped == retry.NotRetryable {
-		s.problem(p, "attempt %d: an answer that broke off after %d bytes was not retried", attempt, len(got))
+	if held && !own && !finished(got) && passedUp(report) {
+		s.problem(p, "attempt %d: an answer that broke off after %d bytes was not retried: %v", attempt, len(got), report.Err)
 	}
+}
+
+// passedUp reports whether a call ended without another attempt, though the chain
+// knew nothing that speaks against one. It is asked of what the chain knew, since
+// not every caller reads as far as an error. FirstEventTimeout, which a busy
+// machine may run into with any answer, is not repeated.
+func passedUp(report *retry.Report) bool {
+	var limit *fault.TimeLimitError
+	return report.Stopped == retry.NotRetryable && !errors.As(report.Err, &limit)
 }
 
 // finished reports whether there is enough of a stream for the chain to call it
@@ -417,8 +424,8 @@ func (s *soak) checkHalf(p *plan, got []byte, attempt int, report *retry.Report)
 	mode := scene.config.Delivery
 	switch {
 	case !p.stream:
-		if p.held(scene) && report.Stopped == retry.NotRetryable {
-			s.problem(p, "attempt %d: an answer of %d bytes that is none was not retried", attempt, len(got))
+		if p.held(scene) && passedUp(report) {
+			s.problem(p, "attempt %d: an answer of %d bytes that is none was not retried: %v", attempt, len(got), report.Err)
 		}
 		return
 	case finished(got):
@@ -430,8 +437,8 @@ func (s *soak) checkHalf(p *plan, got []byte, attempt int, report *retry.Report)
 		s.problem(p, "attempt %d: %d bytes of a stream were passed off as all of it", attempt, len(got))
 	}
 	useful := bytes.Contains(got, []byte(`"content":"`+strconv.FormatUint(p.id, 10))) || bytes.Contains(got, []byte(`"delta":"`+strconv.FormatUint(p.id, 10)))
-	if p.held(scene) && (mode == openai.Whole || !useful) && report.Stopped == retry.NotRetryable {
-		s.problem(p, "attempt %d: %d bytes of a stream that came to nothing were not retried", attempt, len(got))
+	if p.held(scene) && (mode == openai.Whole || !useful) && passedUp(report) {
+		s.problem(p, "attempt %d: %d bytes of a stream that came to nothing were not retried: %v", attempt, len(got), report.Err)
 	}
 }
 

@@ -1,0 +1,78 @@
+package fleet
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// version is that of the format. What has another is not read.
+const version = "1"
+
+// What is longer is no advice.
+const (
+	maxOrigin  = 64
+	maxName    = 256
+	maxMessage = 512
+)
+
+// An entry is an advice as it is sent: "UNTIL VERSION ORIGIN NAME", until when in
+// milliseconds of the server's clock. The sorted set has the rest as its member,
+// and until as its score.
+type entry struct {
+	until int64
+	source
+}
+
+// A source is who says something of which breaker.
+type source struct{ origin, name string }
+
+func (e entry) message() string { return strconv.FormatInt(e.until, 10) + " " + e.member() }
+
+func (s source) member() string { return version + " " + s.origin + " " + s.name }
+
+// parseMessage reads what was published.
+func parseMessage(s string) (e entry, ok bool) {
+	if len(s) > maxMessage {
+		return entry{}, false
+	}
+	until, member, _ := strings.Cut(s, " ")
+	e.until, ok = parseUntil(until)
+	if !ok {
+		return entry{}, false
+	}
+	e.source, ok = parseMember(member)
+	return e, ok
+}
+
+func parseUntil(s string) (until int64, ok bool) {
+	until, err := strconv.ParseInt(s, 10, 64)
+	return until, err == nil && until > 0 && s[0] != '+'
+}
+
+// parseMember reads a member of the sorted set.
+func parseMember(s string) (from source, ok bool) {
+	if len(s) > maxMessage {
+		return source{}, false
+	}
+	v, rest, _ := strings.Cut(s, " ")
+	from.origin, from.name, _ = strings.Cut(rest, " ")
+	if v != version || !isBetween(from.origin, maxOrigin) || !isBetween(from.name, maxName) {
+		return source{}, false
+	}
+	return from, true
+}
+
+func isBetween(s string, most int) bool { return s != "" && len(s) <= most }
+
+// timely reports whether an advice is neither over at now, nor ends later than any
+// breaker is open. The clocks may have been read a little apart.
+func (e entry) timely(now time.Time) bool {
+	left := e.left(now)
+	return left > 0 && left <= longest+limit
+}
+
+// left is for how long an advice holds.
+func (e entry) left(now time.Time) time.Duration {
+	return time.UnixMilli(e.until).Sub(now)
+}

@@ -1,0 +1,369 @@
+package breaker_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+)
+
+var origins = []string{"a", "b", "c"}
+
+// A puppetFleet keeps what is published, and says what it is told to.
+type puppetFleet struct {
+	mu      sync.Mutex
+	advice  []breaker.Advice
+	hearers []func(breaker.Advice) // nil when stopped
+	names   []string               // asked for
+}
+
+func fleetName(key string) string { return "name of " + key }
+
+func (f *puppetFleet) Name(key string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.names = append(f.names, key)
+	return fleetName(key)
+}
+
+func (f *puppetFleet) Publish(a breaker.Advice) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advice = append(f.advice, a)
+}
+
+func (f *puppetFleet) Subscribe(hear func(breaker.Advice)) (stop func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := len(f.hearers)
+	f.hearers = append(f.hearers, hear)
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.hearers[i] = nil
+	}
+}
+
+// hear has everybody hear advice.
+func (f *puppetFleet) hear(a breaker.Advice) {
+	f.mu.Lock()
+	hearers := slices.Clone(f.hearers)
+	f.mu.Unlock()
+	for _, hear := range hearers {
+		if hear != nil {
+			hear(a)
+		}
+	}
+}
+
+// published returns until when what was published lasts.
+func (f *puppetFleet) published(since time.Time) (until []time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.advice {
+		until = append(until, a.Until.Sub(since))
+	}
+	return until
+}
+
+// inFleet runs f in virtual time with a breaker that is part of a fleet.
+func inFleet(t *testing.T, cfg breaker.Config, f func(*testing.T, *breaker.Breaker, *puppetFleet)) {
+	t.Helper()
+	fleet := new(puppetFleet)
+	cfg.Name, cfg.Fleet = key, fleet
+	synctest.Test(t, func(t *testing.T) { f(t, newBreaker(t, cfg), fleet) })
+}
+
+// advise has others say that a breaker named key is open.
+func (f *puppetFleet) advise(lasts time.Duration, from ...string) {
+	for _, origin := range from {
+		f.hear(breaker.Advice{Name: fleetName(key), Origin: origin, Until: time.Now().Add(lasts)})
+	}
+}
+
+func TestAfterAdviceTheNextOutcomeDecides(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(30*time.Second, "a")
+		wantState(t, b, breaker.Closed)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+
+		b.Reset()
+		others.advise(30*time.Second, "a")
+		admit(t, b).Ignore()
+		succeed(t, b, 1)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Closed)
+
+		others.advise(30*time.Second, "a")
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+	})
+}
+
+func TestAdviceThatIsOverChangesNothing(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(0, "a", "b")
+		others.advise(-time.Hour, "a", "b")
+		fail(t, b, 1)
+		others.advise(2*time.Second, "a")
+		time.Sleep(2 * time.Second)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+func TestShorterAdviceUndoesNoLongerOne(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(30*time.Second, "a")
+		others.advise(5*time.Second, "a")
+		time.Sleep(10 * time.Second)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+	})
+}
+
+func TestAdviceIsNeverForLongerThan120s(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		ever := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+		for _, origin := range origins {
+			others.hear(breaker.Advice{Name: fleetName(key), Origin: origin, Until: ever})
+		}
+		wantState(t, b, breaker.Open)
+		if wait := wantRefusal(t, b).RetryAfter; wait > 150*time.Second {
+			t.Errorf("open for %v, want 120 s and a quarter at most", wait)
+		}
+	})
+}
+
+func TestAQuorumOpensWhoeverIsNotServedForAsLongAsItAgrees(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		succeeds time.Duration // before, 0 for never
+		from     []string
+		open     bool
+	}{
+		"never served":         {from: []string{"a", "b"}, open: true},
+		"served long ago":      {succeeds: 6 * time.Second, from: []string{"a", "b"}, open: true},
+		"served lately":        {succeeds: 4 * time.Second, from: []string{"a", "b", "c"}},
+		"one that says it all": {from: []string{"a", "a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+				if c.succeeds > 0 {
+					succeed(t, b, 1) // the first has its time
+					time.Sleep(c.succeeds)
+				}
+				others.advise(40*time.Second, c.from[0])
+				others.advise(20*time.Second, c.from[1:]...)
+				if !c.open {
+					wantState(t, b, breaker.Closed)
+					return
+				}
+				wantState(t, b, breaker.Open)
+				if wait := wantRefusal(t, b).RetryAfter; wait < 20*time.Second || wait > 25*time.Second {
+					t.Errorf("open for %v, want 20 s and at most a quarter more", wait)
+				}
+			})
+		})
+	}
+}
+
+func TestOnlyWhatOwnFailuresOpenedIsPublished(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		happens func(*testing.T, *breaker.Breaker, *puppetFleet)
+		want    []time.Duration
+	}{
+		"its own failures and a failed probe": {func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) {
+			failApart(t, b, 5)
+			time.Sleep(7 * time.Second)
+			fail(t, b, 1)
+		}, []time.Duration{5 * time.Second, 10 * time.Second}},
+		"a failure after advice, and a failed probe": {func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+			others.advise(30*time.Second, "a")
+			fail(t, b, 1)
+			time.Sleep(7 * time.Second)
+			fail(t, b, 1)
+			wantState(t, b, breaker.Open)
+		}, nil},
+		"a quorum": {func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+			others.advise(30*time.Second, "a", "b")
+			wantState(t, b, breaker.Open)
+		}, nil},
+		"a Trip, and a failed probe": {func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) {
+			b.Trip()
+			time.Sleep(30 * time.Second)
+			fail(t, b, 1)
+			wantState(t, b, breaker.Open)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+				c.happens(t, b, others)
+				if len(others.advice) != len(c.want) {
+					t.Fatalf("published %v, want %d", others.advice, len(c.want))
+				}
+				at := []time.Time{}
+				for _, s := range others.advice {
+					if s.Name != fleetName(key) || s.Origin != "" {
+						t.Errorf("published %+v", s)
+					}
+					at = append(at, s.Until)
+				}
+				for i := range at {
+					if i > 0 && at[i].Sub(at[i-1]) != 7*time.Second+c.want[i]-c.want[i-1] {
+						t.Errorf("published until %v", at)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestABreakerThatOthersOpenedIsOnNoLeash(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(10*time.Second, "a", "b")
+		time.Sleep(13 * time.Second)
+		succeed(t, b, 1)
+		wantState(t, b, breaker.Closed)
+		failApart(t, b, 4)
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+func TestWarinessEndsNoRow(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{FailureThreshold: 3}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		failApart(t, b, 2)
+		p := admit(t, b) // in the row
+		others.advise(time.Second, "a")
+		p.Success()
+		time.Sleep(time.Second)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+func TestReplicasProbeAtTheirOwnMoments(t *testing.T) {
+	t.Parallel()
+	moments := map[time.Duration]bool{}
+	for range 20 {
+		inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) {
+			failApart(t, b, 5)
+			wait := b.Snapshot().ProbeAt.Sub(b.Snapshot().Since)
+			if wait < 5*time.Second || wait > 6250*time.Millisecond {
+				t.Errorf("open for %v, want 5 s and at most a quarter more", wait)
+			}
+			moments[wait] = true
+		})
+	}
+	if len(moments) < 5 {
+		t.Errorf("20 replicas wait for %v", moments)
+	}
+}
+
+func TestAdviceAboutAKeyThatIsNotKnownIsKeptForIt(t *testing.T) {
+	t.Parallel()
+	others := new(puppetFleet)
+	tr := newTransport(t, answer(http.StatusServiceUnavailable, ""), breaker.Config{Fleet: others})
+	other := func(i int) breaker.Advice {
+		return breaker.Advice{Name: fmt.Sprint("flood ", i), Origin: "c", Until: time.Now().Add(time.Minute)}
+	}
+	others.advise(time.Minute, "a", "b")
+	for i := range 5000 {
+		others.hear(other(i))
+	}
+	if s := tr.Snapshot(); len(s) != 0 {
+		t.Fatalf("advice made breakers: %+v", s)
+	}
+	if _, err := tr.RoundTrip(request(t.Context(), http.MethodPost)); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("got %v, want the first request refused", err)
+	}
+	if names := others.names; len(names) != 1 || names[0] != key {
+		t.Errorf("asked for the names of %q", names)
+	}
+}
+
+func TestCloseEndsTheSubscription(t *testing.T) {
+	t.Parallel()
+	others := new(puppetFleet)
+	tr := breaker.NewTransport(answer(http.StatusServiceUnavailable, ""), breaker.Config{Fleet: others})
+	hear := others.hearers[0]
+	for range 2 {
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if others.hearers[0] != nil {
+		t.Error("still subscribed")
+	}
+	for _, origin := range origins { // says somebody who does not stop
+		hear(breaker.Advice{Name: fleetName(key), Origin: origin, Until: time.Now().Add(time.Minute)})
+	}
+	if _, err := tr.RoundTrip(request(t.Context(), http.MethodPost)); err != nil {
+		t.Errorf("got %v, want no advice heard after Close", err)
+	}
+}
+
+// A brokenFleet panics wherever it can.
+type brokenFleet struct{ named bool }
+
+func (f brokenFleet) Name(key string) string {
+	if f.named {
+		return key
+	}
+	panic("no name")
+}
+func (brokenFleet) Publish(breaker.Advice) { panic("nothing published") }
+func (f brokenFleet) Subscribe(func(breaker.Advice)) func() {
+	if f.named {
+		return func() { panic("no end") }
+	}
+	panic("nobody subscribed")
+}
+
+func TestAFleetThatPanicsCostsNothingButItself(t *testing.T) {
+	t.Parallel()
+	for _, named := range []bool{false, true} {
+		var log bytes.Buffer
+		synctest.Test(t, func(t *testing.T) {
+			b := breaker.New(breaker.Config{Fleet: brokenFleet{named}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			failApart(t, b, 5)
+			wantState(t, b, breaker.Open)
+			time.Sleep(7 * time.Second)
+			succeed(t, b, 1)
+			wantState(t, b, breaker.Closed)
+			_ = b.Close()
+		})
+		if got := strings.Count(log.String(), "fleet panicked"); got != 2 {
+			t.Errorf("%d lines of two panics:\n%s", got, &log)
+		}
+	}
+}
+
+func TestACallbackThatPanicsOnAdviceCostsNothingButItself(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{
+		OnStateChange: func(breaker.StateChange) { panic("told") },
+	}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(time.Minute, "a", "b")
+		wantState(t, b, breaker.Open)
+	})
+}
