@@ -52,10 +52,11 @@ type StateChange struct {
 
 // A Snapshot is a breaker at one moment.
 type Snapshot struct {
-	Key   string    `json:"key"`
-	State State     `json:"state"`
-	Since time.Time `json:"since"` // when the breaker changed its state, or was made
-	Seq   uint64    `json:"seq"`   // of the last StateChange
+	Key    string    `json:"key"`
+	Target string    `json:"target,omitempty"` // in the chain, the target that it watches over, if there are several
+	State  State     `json:"state"`
+	Since  time.Time `json:"since"` // when the breaker changed its state, or was made
+	Seq    uint64    `json:"seq"`   // of the last StateChange
 
 	// The outcomes in the window, while the breaker is closed. The clock is not
 	// read for each success: up to fifteen may be missing, or count for too
@@ -120,6 +121,7 @@ const every = 16
 // [Transport.Breaker]. Its methods are safe for concurrent use.
 type Breaker struct {
 	key     string
+	target  string
 	cfg     *Config
 	invalid error
 	start   time.Time // the zero of the breaker's clock
@@ -311,6 +313,7 @@ func (b *Breaker) Snapshot() Snapshot {
 	now, all := b.now(), b.all()
 	s := Snapshot{
 		Key:                 b.key,
+		Target:              b.target,
 		State:               b.m.stateAt(now),
 		Since:               b.time(b.m.since),
 		Seq:                 b.m.seq,
@@ -377,4 +380,12 @@ func (g *gate) RefusesFor() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.m.refusesFor(b.now())
+}
+
+// FailuresInARow returns how many failures count in the row under way.
+func (g *gate) FailuresInARow() int {
+	b := (*Breaker)(g)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.m.row.counted
 }

@@ -155,7 +155,9 @@ func (s *keys) advised(name string, f func(*Breaker)) (found bool) {
 // add adds a breaker, unless somebody else just did. It is made outside the lock,
 // since it asks the Fleet for its name.
 func (s *keys) add(k key) *keyed {
-	e, added := s.insert(k, s.make(k.String()))
+	b := s.make(k.String())
+	b.target = k.Target
+	e, added := s.insert(k, b)
 	if added {
 		s.added(e.breaker)
 	}

@@ -24,6 +24,10 @@ const (
 const (
 	firstStep   = 5 * time.Second   // the first time, if OpenDuration is not shorter
 	longestOpen = 120 * time.Second // whatever the failure asked for
+
+	// Where calls go somewhere else meanwhile a probe harms nobody, and they
+	// should come back soon.
+	longestAway = 15 * time.Second
 )
 
 // What it takes to open a breaker. Evidence needs time: what fails together fails
@@ -88,6 +92,7 @@ type failure struct {
 	probe      uint64     // its id, if it is one, else 0
 	retryAfter int64      // what the server asked for, else 0
 	limit      int64      // the time limit of ours that it ran into, else 0
+	standIn    bool       // its call may go somewhere else
 }
 
 func newMachine(cfg *Config, now int64) machine {
@@ -302,7 +307,11 @@ func (m *machine) isHigh(successes, failures uint64) bool {
 func (m *machine) open(now int64, t tally, f failure, reason string) {
 	m.limit = max(m.limit, m.row.limit, f.limit)
 	m.move(Open, now, t, reason)
-	m.rest(now, min(max(m.step, f.retryAfter), int64(longestOpen)))
+	longest := int64(longestOpen)
+	if f.standIn {
+		longest = int64(longestAway)
+	}
+	m.rest(now, min(max(m.step, f.retryAfter), longest))
 	if m.onEvidence() {
 		m.changes[len(m.changes)-1].advise = m.openUntil
 	}

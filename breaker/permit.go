@@ -110,9 +110,17 @@ func (p *Permit) claim(from, to uint32) bool {
 func (p *Permit) failure(retryAfter, limit time.Duration) failure {
 	f := failure{probe: p.probe, retryAfter: int64(retryAfter), limit: int64(limit)}
 	if p.req != nil {
-		f.call = call.From(p.req.Context())
+		ctx := p.req.Context()
+		f.call = call.From(ctx)
+		f.standIn = f.call != nil && f.call.Router != nil && hasStandIn(ctx)
 	}
 	return f
+}
+
+// hasStandIn reports whether the call of a request may go somewhere else.
+func hasStandIn(ctx context.Context) bool {
+	a := call.AttemptFrom(ctx)
+	return a != nil && a.HasStandIn
 }
 
 func (p *Permit) done() bool { return p.state.Load() == settled }

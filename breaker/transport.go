@@ -164,7 +164,7 @@ func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	}
 	k := key{scheme: req.URL.Scheme, host: req.URL.Host}
 	if c != nil {
-		k.Subject = c.Subject
+		k.Subject = *call.SubjectOf(req.Context(), c)
 	}
 	return t.keys.get(k)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/prefetch"
+	"github.com/retrip-go/retrip/internal/throttle"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -30,6 +31,7 @@ type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
+	ticket  ticket        // that the attempt was let go with
 	format  *format       // nil: plain HTTP, whatever it holds
 	left    int64         // bytes to come, if above 0; else unknown
 	held    prefetch.Body // what the delivery makes of it, in the same allocation
@@ -285,8 +287,8 @@ func (a *answer) fail(err *AnswerError) {
 	a.early.Store(!a.useful.Load())
 	a.failed.Store(err)
 	a.over.Store(true)
-	if p := a.watcher.pacer; err.verdict.limited && p != nil {
-		p.refused(a.request)
+	if err.verdict.limited {
+		a.ticket.refused(throttle.Refusal{Tokens: err.verdict.tokens})
 	}
 }
 

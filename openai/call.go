@@ -12,6 +12,7 @@ type Call struct {
 	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
 	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
+	Target   string // where the attempt goes, by the name of the target; "" if there is only one place
 }
 
 // CallFrom returns the call that a request belongs to, by the context of the
@@ -22,7 +23,7 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	if c == nil || c.Endpoint == "" {
 		return Call{}, false
 	}
-	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream}, true
+	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream, Target: call.SubjectOf(ctx, c).Target}, true
 }
 
 // A payloadReader reads what a payload says of its call. Of a deployment the
@@ -35,6 +36,8 @@ type payloadReader struct {
 
 	resumable bool        // the endpoint's streams can be resumed
 	resume    *resumePlan // nil if this one can't
+	named     namedModel
+	whole     bool // the payload is one JSON value
 }
 
 // read fills in what payload says of c.
@@ -42,8 +45,9 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.call, p.deployed = c, c.Model != ""
 	p.walk.feed(payload, p)
 	p.walk.end(p)
-	c.Stateless = p.store.stateless(p.walk.scan.Whole())
-	p.resume = p.planned(p.walk.scan.Whole())
+	p.whole = p.walk.scan.Whole()
+	c.Stateless = p.store.stateless(p.whole)
+	p.resume = p.planned(p.whole)
 }
 
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
@@ -56,6 +60,7 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		return nowhere
 	}
 	p.store.member(s)
+	p.named.member(s)
 	switch string(s.Key()) {
 	case "model":
 		if !p.deployed {
@@ -63,6 +68,9 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 		}
 	case "stream":
 		p.call.Stream = string(s.Value()) == "true"
+	case "max_tokens", "max_completion_tokens", "max_output_tokens":
+		n, _ := json.Count(s.Value())
+		p.call.MaxTokens = max(p.call.MaxTokens, min(n, maxMaxTokens))
 	case "n":
 		n, _ := json.Count(s.Value())
 		p.call.Choices = uint8(min(n, maxChoices))
@@ -73,6 +81,9 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	}
 	return nowhere
 }
+
+// maxMaxTokens bounds the tokens that a payload allows its answer to have.
+const maxMaxTokens = 1 << 24
 
 // maxChoices bounds the choices that a payload asks for.
 const maxChoices = 64

@@ -29,7 +29,7 @@ type Config struct {
 
 	// Breaker is the Config of the breaker layer. Key replaces what this
 	// package would set: a breaker for each scheme, host, endpoint and model (or
-	// Azure deployment). MaxKeys bounds the pauses of rate limits, too. Observe
+	// Azure deployment). MaxKeys bounds the accounts of rate limits, too. Observe
 	// runs after this package's own; unless it is Undecided without an
 	// Observer, its verdict takes the place of that.
 	Breaker breaker.Config
@@ -62,6 +62,18 @@ type Config struct {
 	// InBandErrors says how the body of a 2xx ends that is no answer. The zero
 	// value is FailRead.
 	InBandErrors InBandErrors
+
+	// Targets are the places where calls may go, home first: the Target where the
+	// request itself says. A call goes to the first of its order, that is of the
+	// lowest Tier, and on to the next ones where that can't serve it. Only POSTs
+	// that store nothing do so, as chat and embeddings; all others go where they
+	// say. If all targets fail, the caller gets what the first one answered. Nil
+	// sends each request where it says. See WithoutFailover and WithSession.
+	Targets []Target
+
+	// Pacing says what is done about the rate limit of an account. The zero value
+	// is AfterRefusal.
+	Pacing Pacing
 
 	// RetryStateful opts in to repeating POST responses, and every POST that
 	// is not repeated otherwise, where nothing can have been stored: the
@@ -97,8 +109,13 @@ func (c Config) Validate() error {
 		return &ConfigError{"Delivery", c.Delivery, "FromFirstEvent, Immediate or Whole"}
 	case !c.SDKRetries.valid():
 		return &ConfigError{"SDKRetries", c.SDKRetries, "StopSDKRetries, StopSDKRetriesAlways or IgnoreSDKRetries"}
+	case c.Pacing < AfterRefusal || c.Pacing > Off:
+		return &ConfigError{"Pacing", c.Pacing, "AfterRefusal or Off"}
 	case c.InBandErrors < FailRead || c.InBandErrors > PassThrough:
 		return &ConfigError{"InBandErrors", c.InBandErrors, "FailRead or PassThrough"}
+	}
+	if err := validateTargets(c.Targets); err != nil {
+		return err
 	}
 	if err := c.Retry.Validate(); err != nil {
 		return invalid("Retry", err)
@@ -141,6 +158,12 @@ func (c Config) normalised() Config {
 	if c.Retry.Backend == "" {
 		c.Retry.Backend = c.Backend
 	}
+	for i := range c.Targets {
+		// Retry sets a timer, which the target of each attempt sets anew.
+		if own := c.Targets[i].AttemptTimeout; c.Retry.AttemptTimeout == 0 && own > 0 {
+			c.Retry.AttemptTimeout = own
+		}
+	}
 	if c.Retry.MaxReplayBytes == 0 {
 		c.Retry.MaxReplayBytes = retry.DefaultMaxReplayBytes
 	}
@@ -152,14 +175,16 @@ func (c Config) normalised() Config {
 	}
 	if c.Retry.Policy == nil {
 		c.Retry.Policy = DefaultPolicy
+	} else if len(c.Targets) > 0 {
+		c.Retry.Policy = routed(c.Retry.Policy)
 	}
 	if c.Retry.BudgetKey == nil {
 		c.Retry.BudgetKey = hostAndModel
 	}
 	if c.Breaker.MaxKeys == 0 {
-		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the pauses, too
+		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the accounts, too
 	}
-	c.Retry.Inspect = inspectors(newDelivery(c.Delivery).inspect, c.Retry.Inspect)
+	c.Retry.Inspect = inspectors(newDelivery(&c).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe)
 	return c
 }

@@ -27,6 +27,9 @@ func TestContract(t *testing.T) {
 		"the chain, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Retry: safe})
 		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
+		"the chain with two targets": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Header: http.Header{"X-Key": {"k"}}, Tier: 1}}})
+		}},
 		"the chain without its breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{DisableBreaker: true})
 		}},

@@ -48,6 +48,7 @@ func (d Delivery) String() string {
 const (
 	maxFirstEvent     = 1 << 20 // of a stream without a useful event
 	maxFirstEventWait = 30 * time.Second
+	maxRoutedWait     = 2 * time.Minute // with targets and a FirstEventTimeout
 	maxJSON           = 16 << 20
 	maxWhole          = 64 << 20  // of one stream
 	maxWholeAll       = 512 << 20 // of all streams of a Transport
@@ -56,11 +57,25 @@ const (
 // delivery holds responses, as the retry layer's Inspect.
 type delivery struct {
 	mode  Delivery
+	first time.Duration  // for how long a stream without a useful event is held
 	whole prefetch.Quota // of the streams that are held, until they are read
 }
 
-func newDelivery(mode Delivery) *delivery {
-	return &delivery{mode: mode, whole: prefetch.Quota{Limit: maxWholeAll}}
+func newDelivery(cfg *Config) *delivery {
+	d := &delivery{mode: cfg.Delivery, first: maxFirstEventWait, whole: prefetch.Quota{Limit: maxWholeAll}}
+	if len(cfg.Targets) == 0 {
+		return d
+	}
+	// A call that goes elsewhere at the end of a FirstEventTimeout must not have
+	// been handed over before.
+	longest := cfg.FirstEventTimeout
+	for i := range cfg.Targets {
+		longest = max(longest, cfg.Targets[i].FirstEventTimeout)
+	}
+	if longest > 0 {
+		d.first = min(longest+time.Second, maxRoutedWait)
+	}
+	return d
 }
 
 // inspect holds the attempt's response as long as mode says, and returns what
@@ -108,7 +123,7 @@ func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	case a.wanted.whole:
 		end = d.fillWhole(body, a)
 	default:
-		end = body.Fill(maxFirstEvent, -1, maxFirstEventWait, a)
+		end = body.Fill(maxFirstEvent, -1, d.first, a)
 	}
 	return end == nil && a.kindKnown()
 }
@@ -125,7 +140,7 @@ func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
 	if a.Enough(nil) {
 		return nil
 	}
-	return body.Fill(maxFirstEvent, -1, maxFirstEventWait, a)
+	return body.Fill(maxFirstEvent, -1, d.first, a)
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.

@@ -25,7 +25,10 @@ type errorAnswer struct {
 	response *http.Response
 	attempt  prefetch.Canceler
 
+	curious bool // the codes of a refusal matter, too: another target may take the call
+
 	looked bool
+	said   apiError
 	worth  verdict
 }
 
@@ -33,14 +36,15 @@ type errorAnswer struct {
 func (e *errorAnswer) verdict() verdict {
 	if !e.looked {
 		e.looked = true
-		e.worth = errorVerdict(e.response.StatusCode, e.codes())
+		e.said = e.codes()
+		e.worth = errorVerdict(e.response.StatusCode, e.said)
 	}
 	return e.worth
 }
 
 // codes returns the codes in the body, if they could change anything.
 func (e *errorAnswer) codes() apiError {
-	if !worthPeeking(e.response) {
+	if !worthPeeking(e.response, e.curious) {
 		return apiError{}
 	}
 	body := prefetch.New(e.response.Body, e.attempt)
@@ -51,9 +55,10 @@ func (e *errorAnswer) codes() apiError {
 }
 
 // worthPeeking reports whether a code in the body could change anything: only
-// where another attempt would follow otherwise.
-func worthPeeking(response *http.Response) bool {
-	return (statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
+// where another attempt would follow otherwise, or if another target could.
+func worthPeeking(response *http.Response, curious bool) bool {
+	code := response.StatusCode
+	return (curious && code >= http.StatusBadRequest && code <= http.StatusNotFound || statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody && !roundtrip.IsCompressed(response.Header)
 }
 

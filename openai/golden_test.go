@@ -131,7 +131,7 @@ func abbreviated(attrs map[string]string) string {
 }
 
 // golden renders all that was collected, a line a series. What depends on
-// chance, the spread of a pause, has no sum.
+// chance, the random share of a wait, has no sum.
 func golden(t *testing.T, reader *sdk.ManualReader) string {
 	t.Helper()
 	var data metricdata.ResourceMetrics
@@ -148,7 +148,7 @@ func golden(t *testing.T, reader *sdk.ManualReader) string {
 				if count > 0 {
 					value = fmt.Sprintf(" = %d of %.6g", count, sum)
 				}
-				if m.Unit == "s" && (attrs["gen_ai.request.model"] == "limited" && attrs["error.type"] == "" && m.Name == inferenceDuration || attrs["retrip.retry.delay_source"] == "pause") {
+				if m.Unit == "s" && (attrs["gen_ai.request.model"] == "limited" && attrs["error.type"] == "" && m.Name == inferenceDuration || m.Name == "retrip.pacing.waits") {
 					value = fmt.Sprintf(" = %d", count)
 				}
 				lines = append(lines, head+kind+text+value)
@@ -165,6 +165,10 @@ func golden(t *testing.T, reader *sdk.ManualReader) string {
 			case metricdata.Gauge[int64]:
 				for _, p := range d.DataPoints {
 					add("gauge", texts(p.Attributes.ToSlice()), 0, float64(p.Value))
+				}
+			case metricdata.Gauge[float64]:
+				for _, p := range d.DataPoints {
+					add("gauge", texts(p.Attributes.ToSlice()), 0, p.Value)
 				}
 			case metricdata.Histogram[int64]:
 				for _, p := range d.DataPoints {
@@ -281,6 +285,9 @@ openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcom
 openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcome=reset = 1
 openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcome=stalled = 1
 openai: retrip.client.stream.outcomes {stream} counter B(s) retrip.stream.outcome=truncated = 1
+openai: retrip.pacing.rate {request}/s gauge gen_ai.request.model=limited server.address=api.example.com = 1
+openai: retrip.pacing.waiting {call} updowncounter gen_ai.request.model=limited server.address=api.example.com = 0
+openai: retrip.pacing.waits s delays E(limited) retrip.pacing.outcome=admitted = 1
 retry: retrip.retries {retry} counter E(m) error.type=500 retrip.retry.delay_source=backoff retrip.retry.reason=server_error = 1
 retry: retrip.retries {retry} counter E(m) error.type=503 retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
 retry: retrip.retries {retry} counter E(m) error.type=stream_error retrip.retry.delay_source=backoff retrip.retry.reason=overloaded = 1
@@ -293,7 +300,6 @@ retry: retrip.retry.attempts {attempt} attempts E(m) error.type=400 = 1 of 1
 retry: retrip.retry.attempts {attempt} attempts E(m) error.type=500 = 1 of 2
 retry: retrip.retry.attempts {attempt} attempts E(m) error.type=stream_error = 1 of 2
 retry: retrip.retry.attempts {attempt} attempts E(s) = 6 of 6
-retry: retrip.retry.delay s delays E(limited) retrip.retry.delay_source=pause = 1
 retry: retrip.retry.delay s delays E(m) retrip.retry.delay_source=backoff = 4 of 4
 retry: retrip.retry.exhaustions {call} counter E(dead) error.type=connection_error retrip.retry.stop_reason=attempts = 5
 retry: retrip.retry.exhaustions {call} counter E(limited) error.type=429 retrip.retry.stop_reason=attempts = 1

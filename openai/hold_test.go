@@ -20,7 +20,7 @@ func (b *panicBody) Close() error { return nil }
 
 func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	t.Parallel()
-	d := newDelivery(Whole)
+	d := newDelivery(&Config{Delivery: Whole})
 	a := streamTo(t, chatPath, &panicBody{left: 3})
 	body := prefetch.New(a, noCancel)
 	func() {

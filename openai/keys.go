@@ -15,7 +15,8 @@ func hostAndModel(req *http.Request) string {
 	if c == nil {
 		return req.URL.Host
 	}
-	return words(req.URL.Host, c.Model, c.Target)
+	about := call.SubjectOf(req.Context(), c)
+	return words(req.URL.Host, about.Model, about.Target)
 }
 
 // words returns the names that there are, with a space between them.

@@ -60,6 +60,7 @@ type labels struct {
 	errorType     string
 	outcome       string
 	resume        string
+	target        string
 }
 
 func (l labels) attributes() []attribute.KeyValue {
@@ -76,6 +77,7 @@ func (l labels) attributes() []attribute.KeyValue {
 	if l.status != 0 {
 		attrs = append(attrs, attribute.Int(attrStatus, l.status))
 	}
+	attrs = measure.Append(attrs, attrTarget, l.target)
 	return measure.Append(attrs, attrErrorType, l.errorType)
 }
 
@@ -127,6 +129,7 @@ type series struct {
 	scheme, host string
 	status       int
 	errorType    string
+	target       string
 }
 
 func (s series) hash() int { return 3*len(s.models.asked) + len(s.host) + s.status + len(s.errorType) }
@@ -184,6 +187,7 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 		return known
 	}
 	l := r.labels(s.operation, s.models, u)
+	l.target = s.target
 	made := operationOptions{answer: r.options.Get(l)}
 	l.errorType = s.errorType
 	made.duration = r.options.Get(l)
@@ -196,10 +200,11 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 // record records an operation that is over. said is what its answer said, if
 // it had one.
 func (r *operationRecorder) record(o *operation, said summary, failure string) {
+	u, target := o.answeredBy()
 	options := r.optionsOf(series{
 		operation: o.kind.operation, models: models{o.call.Model, said.model},
-		scheme: o.url.Scheme, host: o.url.Host, errorType: failure,
-	}, o.url)
+		scheme: u.Scheme, host: u.Host, errorType: failure, target: target,
+	}, u)
 	if said.first > 0 {
 		r.firstChunk.Record(&o.call, said.first.Seconds(), options.answer)
 	}
@@ -219,8 +224,9 @@ func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	if !r.streams.Enabled(c) {
 		return
 	}
-	l := r.labels(endpointOf(req).operation, models{asked: c.Model}, req.URL)
-	l.outcome = outcome
+	about := call.SubjectOf(req.Context(), c)
+	l := r.labels(endpointOf(req).operation, models{asked: about.Model}, req.URL)
+	l.outcome, l.target = outcome, about.Target
 	r.streams.Add(c, 1, r.options.Get(l))
 }
 
@@ -287,11 +293,12 @@ func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 }
 
 func (t *MetricsTransport) record(req *http.Request, took time.Duration, response *http.Response, err error) {
-	ctx, model := req.Context(), ""
+	ctx := req.Context()
+	var about call.Subject
 	if c := call.From(ctx); c != nil {
-		model = c.Model
+		about = *call.SubjectOf(ctx, c)
 	}
-	s := series{operation: endpointOf(req).operation, models: models{asked: model}, scheme: req.URL.Scheme, host: req.URL.Host}
+	s := series{operation: endpointOf(req).operation, models: models{asked: about.Model}, target: about.Target, scheme: req.URL.Scheme, host: req.URL.Host}
 	if response != nil {
 		s.status, s.errorType = statusLabel(response.StatusCode), fault.StatusType(response.StatusCode)
 	} else {
@@ -305,7 +312,7 @@ func (t *MetricsTransport) optionsOf(s series, u *url.URL) *measure.Options {
 		return known
 	}
 	l := t.labels(s.operation, s.models, u)
-	l.status, l.errorType = s.status, s.errorType
+	l.status, l.errorType, l.target = s.status, s.errorType, s.target
 	made := t.options.Get(l)
 	if kept, ok := s.kept(); ok {
 		t.recent.Keep(s.hash(), kept, made)

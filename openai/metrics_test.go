@@ -56,6 +56,10 @@ func collect(t testing.TB, reader *sdk.ManualReader) (all collected) {
 				for _, p := range d.DataPoints {
 					all = append(all, series{m.Name, texts(p.Attributes.ToSlice()), 1, float64(p.Value)})
 				}
+			case metricdata.Gauge[float64]:
+				for _, p := range d.DataPoints {
+					all = append(all, series{m.Name, texts(p.Attributes.ToSlice()), 1, p.Value})
+				}
 			case metricdata.Histogram[int64]:
 				for _, p := range d.DataPoints {
 					all = append(all, series{m.Name, texts(p.Attributes.ToSlice()), p.Count, float64(p.Sum)})

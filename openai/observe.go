@@ -6,6 +6,7 @@ import (
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/hint"
 )
 
 type observeFunc = func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)
@@ -24,7 +25,7 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 	case *errorAnswer:
 		outcome, wait := answer.verdict().outcome, time.Duration(0)
 		if outcome == breaker.Failure {
-			wait, _ = waitOf(response.Header, false, time.Now())
+			wait, _ = hint.FromHeader(response.Header, time.Now())
 		}
 		return outcome, nil, wait
 	}

@@ -33,9 +33,17 @@ func adviceOf(h http.Header) advice {
 // DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
 // with the codes, statuses and headers of providers. A quota that is used up
 // goes before x-should-retry, and that before the status or the error that a
-// 2xx holds. A Policy of one's own may call it, within a Transport of this
+// 2xx holds. With Config.Targets it also decides where the next attempt goes. A Policy of one's own may call it, within a Transport of this
 // package.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
+	if g := routingOf(a.Request.Context()); g != nil {
+		return g.decide(a)
+	}
+	return plainDecision(a)
+}
+
+// plainDecision is that about a call that has one place to go.
+func plainDecision(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		if errors.Is(a.Err, ErrStalled) {
 			return retry.Stop(retry.NotRetryable) // silence, of an attempt that was to resume a stream
@@ -58,14 +66,20 @@ func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	default:
 		return retry.Stop(retry.NotRetryable)
 	}
-	if wait, ok := waitOf(a.Response.Header, v.limited, time.Now()); ok {
-		next := retry.After(wait, reason)
-		if v.limited {
-			// Who was asked for the same short wait as many others comes back over
-			// as long again, as those do whom the pause holds back.
-			next = next.Spread(min(wait, time.Second))
-		}
-		return next
+	return decisionFor(a, v, reason)
+}
+
+// decisionFor says when the next attempt follows one with a response.
+func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decision {
+	now, h := time.Now(), a.Response.Header
+	wait, known := waitOf(h, now)
+	switch {
+	case v.limited && isPaced(call.From(a.Request.Context())):
+		return retry.After(wait, reason).Below()
+	case known:
+		return retry.After(wait, reason)
+	case v.limited:
+		return retry.AfterBackoff(reason).AtMost(fullIn(h, now))
 	}
 	return retry.AfterBackoff(reason)
 }

@@ -78,7 +78,7 @@ func TestDecisions(t *testing.T) {
 		"a hint":                {code: 503, header: []string{"retry-after", "2"}, want: retry.After(2*time.Second, retry.ReasonOverloaded)},
 		"a hint of 0":           {code: 503, header: []string{"retry-after", "0"}, want: retry.After(0, retry.ReasonOverloaded)},
 		"a hint with true":      {code: 409, header: append([]string{"retry-after-ms", "20"}, yes...), want: retry.After(20*time.Millisecond, retry.ReasonServerSaysYes)},
-		"an exhausted limit":    {code: 429, header: []string{"x-ratelimit-remaining-tokens", "0", "x-ratelimit-reset-tokens", "6m0s"}, want: retry.After(6*time.Minute, retry.ReasonRateLimited).Spread(time.Second)},
+		"an exhausted limit":    {code: 429, header: []string{"x-ratelimit-remaining-tokens", "0", "x-ratelimit-reset-tokens", "6m0s"}, want: retry.AfterBackoff(retry.ReasonRateLimited).AtMost(6 * time.Minute)},
 		"one beside a 503":      {code: 503, header: []string{"x-ratelimit-remaining-tokens", "0", "x-ratelimit-reset-tokens", "6m0s"}, want: retry.AfterBackoff(retry.ReasonOverloaded)},
 		"a limit not exhausted": {code: 429, header: []string{"x-ratelimit-remaining-tokens", "1", "x-ratelimit-reset-tokens", "6m0s"}, want: retry.AfterBackoff(retry.ReasonRateLimited)},
 

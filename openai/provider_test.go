@@ -38,8 +38,8 @@ func TestWhatTheProviderSaysDecides(t *testing.T) {
 		"521":                        {openaitest.Status(521), 2, retry.ReasonConnection, ""},
 		"529":                        {openaitest.Status(529), 2, retry.ReasonOverloaded, ""},
 		"an exhausted limit's reset": {openaitest.Status(429).With("X-Ratelimit-Remaining-Requests", "0").With("X-Ratelimit-Reset-Requests", "20ms"), 2, retry.ReasonRateLimited, ""},
-		"an exhausted limit's reset, too long": {
-			openaitest.Status(429).With("X-Ratelimit-Remaining-Tokens", "0").With("X-Ratelimit-Reset-Tokens", "6m0s"), 1, "", retry.StopHintTooLong,
+		"a reset says when a limit is full, which is no hint": {
+			openaitest.Status(429).With("X-Ratelimit-Remaining-Tokens", "0").With("X-Ratelimit-Reset-Tokens", "6m0s"), 2, retry.ReasonRateLimited, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

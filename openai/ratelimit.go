@@ -2,59 +2,127 @@ package openai
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/hint"
+	"github.com/retrip-go/retrip/internal/throttle"
 )
 
-// longestReset bounds what a reset can mean. A larger bare number is no count
-// of seconds but a time of day, as some gateways send it.
-const longestReset = 365 * 24 * time.Hour
+// longestReset bounds what a reset can mean: a longer one is a mistake, or of
+// another kind of limit.
+const longestReset = 24 * time.Hour
 
 // rateLimits are the limits that providers report beside an answer: how much
-// is left, and how long until it is full again. See
-// https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers.
-// Azure has been seen to spell one with a dash more (openai-python#937).
+// is left, and how long until it is full again, which is much later than the
+// next call may go. See
+// https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+// and https://docs.claude.com/en/api/rate-limits#response-headers. Azure has
+// been seen to spell one with a dash more (openai-python#937). OpenRouter and
+// others have one limit without a name.
 var rateLimits = []struct{ remaining, reset string }{
 	{"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
 	{"X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
 	{"X-Ratelimit-Remaining-Tokens", "X-Rate-Limit-Reset-Tokens"},
+	{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+	{"Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
+	{"Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset"},
+	{"Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
+	{"Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
 }
 
-// waitOf returns how long a response asks to wait: by its Retry-After headers
-// or else, if it was refused for a rate limit, by the limits that are
-// exhausted. Of two, the longer one counts.
-func waitOf(h http.Header, rateLimited bool, now time.Time) (time.Duration, bool) {
-	if d, ok := hint.FromHeader(h, now); ok || !rateLimited {
-		return d, ok
+// waitOf returns how long the headers of a response ask to wait: by
+// Retry-After and its like, or by a window that is used up.
+func waitOf(h http.Header, now time.Time) (time.Duration, bool) {
+	if d, ok := hint.FromHeader(h, now); ok {
+		return d, true
 	}
+	return windowOf(h)
+}
+
+// windowOf returns how long it is until the window of a limit is over that has
+// nothing left, as the IETF's draft-ietf-httpapi-ratelimit-headers-06 has it.
+func windowOf(h http.Header) (time.Duration, bool) {
+	left := h["Ratelimit-Remaining"]
+	if len(left) == 0 || strings.TrimSpace(left[0]) != "0" {
+		return 0, false
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(h.Get("Ratelimit-Reset")), 10, 32)
+	if err != nil || seconds <= 0 {
+		return 0, false
+	}
+	return time.Duration(seconds) * time.Second, true
+}
+
+// fullIn returns how long it is until all limits that have nothing left are full
+// again, which is more than a call has to wait; 0 if none says so.
+func fullIn(h http.Header, now time.Time) time.Duration {
 	var longest time.Duration
 	for _, limit := range rateLimits {
-		if strings.TrimSpace(h.Get(limit.remaining)) != "0" {
-			continue // it is another limit's fault; -1 is seen where there is none
-		}
-		if d, ok := parseReset(h.Get(limit.reset)); ok {
-			longest = max(longest, d)
+		if isZero(h, limit.remaining) {
+			longest = max(longest, parseReset(h.Get(limit.reset), hint.Now(h, now)))
 		}
 	}
-	return longest, longest > 0
+	return longest
+}
+
+// isZero reports whether a limit has nothing left. -1 is seen where there is
+// none.
+func isZero(h http.Header, remaining string) bool {
+	return strings.TrimSpace(h.Get(remaining)) == "0"
 }
 
 // parseReset reads the time until a limit is full again: "6m0s", "59.5s",
-// "20ms" (OpenAI, Groq), or Azure's bare "55", in seconds. An exhausted limit
-// that is full again in no time, or in less, is none.
-func parseReset(s string) (time.Duration, bool) {
+// "20ms" (OpenAI, Groq), Azure's bare "55", in seconds, a time of day as RFC
+// 3339 has it (Anthropic), or in seconds or milliseconds since 1970 (gateways).
+// 0 is what can't be true.
+func parseReset(s string, now time.Time) time.Duration {
 	s = strings.TrimSpace(s)
-	if s == "" || strings.ContainsAny(s, "+-") {
-		return 0, false
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return plausible(at.Sub(now))
 	}
-	if last := s[len(s)-1]; last == '.' || '0' <= last && last <= '9' {
-		s += "s"
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		return resetNumber(n, now)
 	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 || d > longestReset {
-		return 0, false
+	if d, err := time.ParseDuration(s); err == nil {
+		return plausible(d)
 	}
-	return d, true
+	return 0
+}
+
+func resetNumber(n float64, now time.Time) time.Duration {
+	switch {
+	case n > 1e15, n <= 0:
+		return 0
+	case n > 1e12:
+		return plausible(time.UnixMilli(int64(n)).Sub(now))
+	case n > 1e9:
+		return plausible(time.Unix(int64(n), 0).Sub(now))
+	case n > longestReset.Seconds():
+		return 0
+	}
+	return time.Duration(n * float64(time.Second))
+}
+
+func plausible(d time.Duration) time.Duration {
+	if d < 0 || d > longestReset {
+		return 0
+	}
+	return d
+}
+
+// refusalOf returns what a response said that was refused for its rate limit.
+func refusalOf(h http.Header, v verdict, now time.Time) throttle.Refusal {
+	r := throttle.Refusal{Tokens: v.tokens || isTokenLimit(h)}
+	if r.Wait, r.Known = waitOf(h, now); !r.Known {
+		r.AtMost = fullIn(h, now)
+	}
+	return r
+}
+
+// isTokenLimit reports whether there are no tokens left, but requests.
+func isTokenLimit(h http.Header) bool {
+	left, err := strconv.Atoi(strings.TrimSpace(h.Get("X-Ratelimit-Remaining-Requests")))
+	return err == nil && left > 0 && isZero(h, "X-Ratelimit-Remaining-Tokens")
 }

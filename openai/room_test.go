@@ -39,7 +39,7 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 		"no room, and nothing but pings":   {0, 1 << 40, maxFirstEvent},
 		"some room, and nothing but pings": {64 << 10, 1 << 40, maxFirstEvent},
 	} {
-		d := newDelivery(Whole)
+		d := newDelivery(&Config{Delivery: Whole})
 		d.whole.Limit = row.left // of other streams
 		body := &eventsBody{pings: row.pings}
 		held := holdWhole(t, d, body)
@@ -76,7 +76,7 @@ func TestAStreamThatIsHeldCountsUntilItIsReadOrClosed(t *testing.T) {
 		"read in two": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _, _ = io.ReadAll(body) },
 		"closed amid": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _ = body.Close() },
 	} {
-		d := newDelivery(Whole)
+		d := newDelivery(&Config{Delivery: Whole})
 		body := holdWhole(t, d, io.NopCloser(strings.NewReader(stream)))
 		if n := d.whole.Taken(); n < int64(len(stream)) {
 			t.Errorf("%s: %d bytes of %d count once they are handed over", name, n, len(stream))

@@ -18,7 +18,8 @@ import (
 type Transport struct {
 	retry   *retry.Transport
 	breaker *breaker.Transport // nil if disabled
-	pacer   *pacer
+	pacer   *pacer             // nil if it is off
+	router  *router            // nil without targets
 	cfg     Config
 	invalid error
 	metrics *operationRecorder
@@ -40,15 +41,24 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t.clock.Start()
 	t.metrics = newOperationRecorder(t.cfg.MeterProvider)
 	t.sdk.mode, t.sdk.logger = t.cfg.SDKRetries, t.cfg.Logger
-	watcher := newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
-	var next http.RoundTripper = watcher
+	if len(t.cfg.Targets) > 0 {
+		t.router = newRouter(&t.cfg, cfg.Retry.AttemptTimeout)
+		base = newDispatcher(base, t.router)
+	}
+	var next http.RoundTripper = newWatcher(NewMetricsTransport(base, MetricsConfig{MeterProvider: t.cfg.MeterProvider}), &t.cfg, t.metrics)
 	if !t.cfg.DisableBreaker {
 		t.breaker = breaker.NewTransport(next, t.cfg.Breaker)
 		next = t.breaker
 	}
-	t.pacer = &pacer{base: next, breaker: t.breaker, maxKeys: t.cfg.Breaker.MaxKeys}
-	watcher.pacer = t.pacer
-	t.retry = retry.NewTransport(t.pacer, t.cfg.Retry)
+	if t.cfg.Pacing != Off {
+		t.pacer = newPacer(next, t.breaker, &t.cfg)
+		next = t.pacer
+	}
+	if t.router != nil {
+		t.router.base, t.router.breaker = next, t.breaker
+		next = t.router
+	}
+	t.retry = retry.NewTransport(next, t.cfg.Retry)
 	return t
 }
 
@@ -67,29 +77,38 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// Close unregisters the callbacks of the breakers' metrics. Calls under way,
-// and later ones, go on as before. It may be called more than once.
+// Close unregisters the callbacks of the metrics of breakers and rate limits.
+// Calls under way, and later ones, go on as before. It may be called more than
+// once.
 func (t *Transport) Close() error {
-	if t.breaker == nil {
-		return nil
+	var errs [2]error
+	if t.breaker != nil {
+		errs[0] = t.breaker.Close()
 	}
-	return t.breaker.Close()
+	if t.pacer != nil {
+		errs[1] = t.pacer.metrics.gauges.leave(t.pacer)
+	}
+	return errors.Join(errs[:]...)
 }
 
 // A Snapshot is a Transport at one moment.
 type Snapshot struct {
 	Breakers []breaker.Snapshot `json:"breakers"` // ordered by key; none if they are disabled
-	Pacing   []PacingSnapshot   `json:"pacing"`   // of the keys whose rate limit is exhausted, ordered by key
+	Pacing   []PacingSnapshot   `json:"pacing"`   // of the accounts whose rate limit is felt, ordered by key
+	Targets  []TargetSnapshot   `json:"targets"`  // as Config.Targets has them
 }
 
 // Snapshot returns the Transport as it is now.
 func (t *Transport) Snapshot() Snapshot {
-	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}}
+	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}, Targets: []TargetSnapshot{}}
 	if t.breaker != nil {
 		s.Breakers = t.breaker.Snapshot()
 	}
 	if t.pacer != nil {
 		s.Pacing = t.pacer.snapshot()
+	}
+	if t.router != nil {
+		s.Targets = t.router.snapshot(&s)
 	}
 	return s
 }
@@ -148,10 +167,13 @@ type operation struct {
 	kind    *endpoint
 	url     *url.URL
 	metrics *operationRecorder
+	routing *routing // nil if it has one place to go
+	kept    bool     // its payload is in memory
 
 	reader payloadReader
 	first  answer // of the call's first attempt
 	written
+	ticket     ticket        // of the latest attempt
 	firstEvent time.Duration // the limit that holds for the call; 0 for none
 }
 
@@ -165,8 +187,11 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 	o.kind = endpointOf(req)
 	o.reader.resumable = o.kind.format.isResumable()
 	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
+	if repeated && t.router != nil && o.kind.repeat {
+		ctx = req.Context() // it may meet each target once
+	}
 	c := o.call.Init(ctx)
-	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 {
+	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 || t.router.hasOwnLimit() {
 		c.Tracer = o
 	}
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
@@ -177,11 +202,15 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 		(o.kind.inspect || t.cfg.RetryStateful && roundtrip.MediaType(req.Header) == "application/json")
 	c.Listener, c.Answer = o, &o.first
 	o.request = *req.WithContext(c)
+	if t.router != nil {
+		t.router.join(o, repeated)
+	}
 	return o, repeated
 }
 
 // Payload reads what the call's payload says of it.
 func (o *operation) Payload(payload []byte) {
+	o.kept = true
 	if isJSON(o.request.Header) {
 		o.reader.read(&o.call, payload)
 		if o.reader.resume != nil && !mayResume(&o.call) {

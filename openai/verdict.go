@@ -14,6 +14,7 @@ type verdict struct {
 	reason  retry.Reason    // why another attempt may help; NotRetryable if it would end the same
 	outcome breaker.Outcome // what it says of the provider
 	limited bool            // a rate limit refused it
+	tokens  bool            // that was one of tokens
 	quota   bool            // an account is used up: nothing but its owner helps
 }
 
@@ -50,7 +51,9 @@ func errorVerdict(code int, e apiError) verdict {
 	if e.isQuota() || code == http.StatusPaymentRequired {
 		return verdict{outcome: breaker.Ignored, quota: true}
 	}
-	return statusVerdict(code)
+	v := statusVerdict(code)
+	v.tokens = v.limited && e.kind == "tokens" // https://platform.openai.com/docs/guides/rate-limits
+	return v
 }
 
 // inBandVerdict is what an error inside a 2xx is worth: as much as the status

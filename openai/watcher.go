@@ -18,7 +18,6 @@ type watcher struct {
 	idleEverywhere bool          // also where no format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
-	pacer          *pacer // learns of rate limits inside a 2xx; may be nil
 }
 
 func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder) *watcher {
@@ -37,7 +36,7 @@ func newWatcher(base http.RoundTripper, cfg *Config, metrics *operationRecorder)
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
 	a := unused(c)
-	a.request, a.watcher = req, w
+	a.request, a.watcher, a.ticket = req, w, ticketOf(c)
 	a.limit = w.limit(a, c)
 	goesOn := false
 	defer func() {
@@ -79,7 +78,7 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // status. It may put a in the place of its body.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		return &errorAnswer{response: response, attempt: attemptOf(a.request)}
+		return &errorAnswer{response: response, attempt: attemptOf(a.request), curious: c.Router != nil}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {

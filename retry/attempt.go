@@ -50,14 +50,17 @@ func (a *attempt) cancel(cause error) { a.ctx.Cancel(cause) }
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	var timer *time.Timer
 	if timeout > 0 {
-		timer = time.AfterFunc(timeout, func() { a.timeOut(timeout) })
+		limit := &call.TimeLimit{After: timeout}
+		a.ctx.Limit = limit
+		timer = time.AfterFunc(timeout, func() { a.timeOut(limit) })
+		limit.Timer = timer
 		defer timer.Stop() // the base may panic
 	}
 	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
 		// to be. Whoever sees it closed must know why.
-		a.timeOut(timeout)
+		a.timeOut(a.ctx.Limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if rejectionOf(err) == nil {
 			err = context.Cause(&a.ctx)
@@ -67,8 +70,8 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 }
 
 // timeOut ends the attempt because its time is over.
-func (a *attempt) timeOut(after time.Duration) {
-	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: after, Queued: a.reach.queued()})
+func (a *attempt) timeOut(limit *call.TimeLimit) {
+	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: limit.After, Queued: a.reach.queued()})
 }
 
 // drop gives the attempt up, whatever has become of it.

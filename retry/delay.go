@@ -26,6 +26,7 @@ type wait struct {
 	time.Duration
 
 	source string
+	below  bool // a layer below waits
 }
 
 // limits are what bounds the waits of one call.
@@ -57,9 +58,9 @@ func (l limits) allow(w wait, asked time.Duration, now time.Time) Reason {
 	return NotRetryable
 }
 
-// spread adds a random share to a hint: of atLeast, or of what is usual.
-func spread(hint, atLeast time.Duration) time.Duration {
-	most := max(min(time.Duration(hintSpread*float64(hint)), maxHintSpread), atLeast)
+// spread adds a random share to a hint.
+func spread(hint time.Duration) time.Duration {
+	most := min(time.Duration(hintSpread*float64(hint)), maxHintSpread)
 	return hint + time.Duration(rand.Int64N(int64(most)+1))
 }
 

@@ -9,7 +9,7 @@ import (
 
 func TestAWaitBeyondAllBoundsDoesNotOverflow(t *testing.T) {
 	t.Parallel()
-	for _, d := range []Decision{After(math.MaxInt64, ""), After(0, "").Spread(math.MaxInt64)} {
+	for _, d := range []Decision{After(math.MaxInt64, ""), After(math.MaxInt64, "").Below()} {
 		base := answers(status(503))
 		transport := NewTransport(base, Config{
 			Policy: func(*Attempt) Decision { return d }, MaxRetryAfter: math.MaxInt64, MaxAttempts: 2,

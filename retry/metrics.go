@@ -27,6 +27,7 @@ const (
 	attrReason      = "retrip.retry.reason"
 	attrDelaySource = "retrip.retry.delay_source"
 	attrStopReason  = "retrip.retry.stop_reason"
+	attrTarget      = "retrip.target"
 )
 
 // A recorder owns the instruments.
@@ -59,6 +60,7 @@ type labels struct {
 	endpoint, model, address   string
 	errorType                  string
 	reason, source, stopReason string
+	target                     string
 }
 
 func newRecorder(provider metric.MeterProvider, backend string) *recorder {
@@ -84,6 +86,7 @@ func (r *recorder) attributes(l labels) []attribute.KeyValue {
 	attrs = measure.Append(attrs, attrErrorType, l.errorType)
 	attrs = measure.Append(attrs, attrReason, l.reason)
 	attrs = measure.Append(attrs, attrDelaySource, l.source)
+	attrs = measure.Append(attrs, attrTarget, l.target)
 	return measure.Append(attrs, attrStopReason, l.stopReason)
 }
 

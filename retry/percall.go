@@ -34,6 +34,15 @@ type Report struct {
 	Stopped  Reason        // why a retryable failure was returned; NotRetryable if none was
 	Resumes  int           // requests that package openai sent for the rest of a stream that broke off, without their retries; complete when the body is at its end
 	Err      error         // the last attempt's failure, an error status included; nil if it succeeded
+	Tried    []Try         // the attempts that were sent, in their order
+}
+
+// A Try is one attempt of a Report.
+type Try struct {
+	Target string        // where it went, by the name of the target; "" if there is only one place
+	Status int           // of the response; 0 if there was none
+	Err    error         // why there was none, or what was wrong with it
+	Took   time.Duration // until it had failed, or its response could be handed over
 }
 
 type reportKey struct{}

@@ -74,7 +74,8 @@ type Decision struct {
 	action action
 	reason Reason
 	after  time.Duration
-	spread time.Duration
+	most   time.Duration // of a backoff; 0 if there is no bound
+	below  bool          // the wait is that of a layer below
 }
 
 type action int
@@ -101,10 +102,18 @@ func After(d time.Duration, reason Reason) Decision {
 	return Decision{action: afterHint, reason: reason, after: hint.Clamp(d)}
 }
 
-// Spread lets up to most be added at random to the wait of an After, where that
-// is more than After adds by itself: for a short wait told to many.
-func (d Decision) Spread(most time.Duration) Decision {
-	d.spread = hint.Clamp(most)
+// AtMost bounds the wait of an AfterBackoff, where the server says that more is
+// of no use. 0 and less is no bound.
+func (d Decision) AtMost(most time.Duration) Decision {
+	d.most = max(most, 0)
+	return d
+}
+
+// Below says that a layer below holds the next attempt back for as long as the
+// server wishes: what d waits for bounds the call as ever, but is not waited for
+// here.
+func (d Decision) Below() Decision {
+	d.below = true
 	return d
 }
 

@@ -54,6 +54,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for {
 		a := c.try()
+		if err := c.leftBelow(a); err != nil {
+			return c.abandon(a, err)
+		}
 		next, stopped := c.plan(a)
 		if next.source == "" {
 			return c.finish(a, stopped)

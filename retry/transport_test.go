@@ -440,6 +440,7 @@ func (c *closeFunc) Close() error {
 type gate time.Duration
 
 func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
+func (g gate) FailuresInARow() int       { return 0 }
 
 func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,8 @@ type trip struct {
 	reserved float64       // budget tokens held for the attempt to come
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
+	spares   spares        // of a call that may go to several targets
+	tried    []Try         // if somebody reads them
 	open     *attempt      // neither given up nor returned yet
 	safe     bool          // to be repeated, whatever became of it
 	answered bool          // the base has answered, and with it taken over a streamed body
@@ -54,6 +56,9 @@ func (c *trip) begin(req *http.Request) error {
 			c.owner.Listener.Payload(c.out.payload.Bytes())
 		}
 		c.safe = c.t.cfg.Safe(req)
+	}
+	if c.owner != nil {
+		c.call.Safe = c.safe
 	}
 	c.out.limitReplays(req, c.safe)
 	if c.out.tooLarge {
@@ -95,14 +100,17 @@ func (t *Transport) refuses(req *http.Request) error {
 func (c *trip) try() *attempt {
 	a := c.next()
 	c.open = a
+	began := time.Now()
 	c.send(a)
 	if a.rejection = rejectionOf(a.Err); a.rejection != nil {
 		return a
 	}
 	c.sent++
+	c.note(a, began)
 	if c.sent > 1 {
 		l := c.labels(c.failed)
 		l.reason, l.source = c.reason.label(), c.last.source
+		l.target = a.ctx.Subject.Target
 		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
@@ -132,7 +140,7 @@ func (c *trip) send(a *attempt) {
 	}
 	a.roundTrip(c.t.base, c.t.cfg.AttemptTimeout)
 	c.answered = a.Response != nil
-	if c.answered && a.Number >= c.maxAttempts() {
+	if c.answered && a.Number >= c.maxAttempts() && (c.call.Router == nil || c.maxAttempts() == 1) {
 		c.out.payload.Release() // however long Inspect holds the answer, no attempt follows
 	}
 	if a.Response != nil && c.t.cfg.Inspect != nil {
@@ -153,42 +161,69 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 		return wait{}, d.reason
 	}
 	c.reason, c.failed = d.reason, a.errorType()
+	to := c.detour()
 	switch {
 	case !c.mayRepeat(a):
 		return wait{}, StopNotReplayable
-	case c.sent >= c.maxAttempts():
+	case c.sent >= c.maxAttempts() && !(to.Fresh && c.maxAttempts() > 1):
 		return wait{}, StopAttempts
 	}
-	next, asked := wait{spread(d.after, d.spread), fromHint}, d.after
-	if d.action == afterBackoff {
+	next, asked := wait{spread(d.after), fromHint, false}, d.after
+	switch {
+	case d.below:
+		next = wait{d.after, fromHint, true}
+	case d.action == afterBackoff:
 		backoff, ok := c.backoffs.wait(c.t.cfg.Backoff)
 		if !ok {
 			return wait{}, StopPolicy
 		}
-		next, asked = wait{backoff, fromBackoff}, 0
+		if d.most > 0 {
+			backoff = min(backoff, d.most)
+		}
+		next, asked = wait{backoff, fromBackoff, false}, 0
 	}
 	now := time.Now()
-	if stopped := c.limits().allow(next, asked, now); stopped != NotRetryable {
+	if stopped := c.limitsOf(to).allow(next, asked, now); stopped != NotRetryable {
 		return wait{}, stopped
 	}
-	if c.refusedAfter(next) {
+	if to.RefusedFor > next.Duration {
 		return wait{}, StopRejected
 	}
 	cost := float64(retryCost)
 	if next.source == fromHint && a.Response != nil && a.Response.StatusCode == http.StatusTooManyRequests {
 		cost = hintedCost
 	}
-	if !c.t.cfg.Budget.reserve(c.budgetKey(), cost, now) {
+	if to.Free {
+		cost = 0
+	}
+	if !c.reserve(to, cost, now) {
 		return wait{}, StopBudget
 	}
-	c.reserved = cost
 	return next, NotRetryable
 }
 
-// refusedAfter reports whether the breaker below would still refuse after the
-// wait: the failure may have opened it.
-func (c *trip) refusedAfter(next wait) bool {
-	return c.call.Gate != nil && c.call.Gate.RefusesFor() > next.Duration
+// reserve takes the cost of the attempt to come from the bucket that pays for it.
+func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
+	if c.call.Router != nil {
+		c.bucket = c.bucketOf(&to.Subject)
+	}
+	if cost > 0 && !c.t.cfg.Budget.reserve(c.budgetKey(), cost, now) {
+		return false
+	}
+	c.reserved = cost
+	return true
+}
+
+// detour returns where the next attempt goes: where the latest went, if there is
+// nowhere else. The failure may have opened the breaker there.
+func (c *trip) detour() call.Detour {
+	switch {
+	case c.call.Router != nil:
+		return c.call.Router.Detour()
+	case c.call.Gate != nil:
+		return call.Detour{RefusedFor: c.call.Gate.RefusesFor()}
+	}
+	return call.Detour{}
 }
 
 // mayRepeat reports whether the request may be sent again, and can be.
@@ -211,7 +246,7 @@ func (c *trip) planPause(a *attempt) (wait, Reason) {
 	if !c.out.sendable() {
 		return wait{}, c.afterFailure(StopNotReplayable)
 	}
-	next := wait{pause, fromPause}
+	next := wait{pause, fromPause, false}
 	if stopped := c.limits().allow(next, pause, time.Now()); stopped != NotRetryable {
 		return wait{}, c.afterFailure(stopped)
 	}
@@ -239,6 +274,11 @@ func (c *trip) settleBudget(a *attempt) {
 	case a.Err != nil || a.Response.StatusCode >= http.StatusBadRequest:
 		c.reserved = 0
 	case c.sent == 1:
+		if c.call.Router != nil && !c.t.cfg.Budget.idle() {
+			c.bucket = c.bucketOf(&a.ctx.Subject)
+		}
+		c.pay(successGain)
+	case c.reserved == 0: // the first at this target
 		c.pay(successGain)
 	default:
 		c.returnReserved()
@@ -261,9 +301,12 @@ func (c *trip) pay(tokens float64) {
 // wait gives the attempt up and waits for the next one. Its error is that of
 // the context, or of Request.Cancel.
 func (c *trip) wait(a *attempt, next wait) error {
-	if a.Response != nil {
+	switch {
+	case c.call.Router != nil:
+		c.spares.add(c.call, a)
+	case a.Response != nil:
 		c.kept = keep(a.Response, &a.ctx)
-	} else {
+	default:
 		a.cancel(errGivenUp)
 	}
 	c.open, c.last = nil, next
@@ -273,6 +316,9 @@ func (c *trip) wait(a *attempt, next wait) error {
 		Endpoint: c.call.Endpoint, Model: c.call.Model,
 	})
 	began := time.Now()
+	if next.below {
+		next.Duration = 0
+	}
 	err := c.sleep(next.Duration)
 	waited := time.Since(began)
 	c.waited += waited
@@ -302,6 +348,19 @@ func (c *trip) sleep(d time.Duration) error {
 		case <-c.kept.drained:
 		}
 	}
+	return c.interrupted()
+}
+
+// leftBelow returns what ended the call while a layer below held its attempt back.
+func (c *trip) leftBelow(a *attempt) error {
+	if a.rejection == nil || c.call.Held == 0 {
+		return nil
+	}
+	return c.interrupted()
+}
+
+// interrupted returns what ended the call, nil if nothing has.
+func (c *trip) interrupted() error {
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx)
 	}
@@ -314,6 +373,9 @@ func (c *trip) sleep(d time.Duration) error {
 // finish ends the call with what the last attempt brought, or with the
 // response kept from the one before if the last was never sent.
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
+	if c.call.Router != nil {
+		c.spares.settle(c.call, a)
+	}
 	response := a.Response
 	if response == nil {
 		a.cancel(nil)
@@ -377,7 +439,7 @@ func (c *trip) over(failure error, stopped Reason) {
 		c.record(failure, stopped)
 	}
 	if r := reportOf(c.ctx); r != nil {
-		*r = Report{Attempts: c.sent, Waited: c.waited, Reason: c.reason, Stopped: stopped, Err: failure}
+		*r = Report{Attempts: c.sent, Waited: c.waited + c.call.Held, Reason: c.reason, Stopped: stopped, Err: failure, Tried: c.tried}
 		if c.sent <= 1 && !c.hasWaited() {
 			r.Reason = NotRetryable
 		}
@@ -443,6 +505,17 @@ func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts
 
 func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
 
+// limitsOf are those of an attempt that goes to a target: one that the call has
+// not met is asked as long as somebody waits for the answer.
+func (c *trip) limitsOf(to call.Detour) limits {
+	if !to.Fresh {
+		return c.limits()
+	}
+	cfg := c.t.cfg
+	cfg.MaxElapsed = -1
+	return newLimits(c.ctx, c.start, &cfg)
+}
+
 // labels returns what tells the series of this call from others.
 func (c *trip) labels(errorType string) labels {
 	return c.t.metrics.labels(c.call.Subject, c.origin.URL, errorType)
@@ -451,8 +524,32 @@ func (c *trip) labels(errorType string) labels {
 // budgetKey asks about a request that no base has had in its hands.
 func (c *trip) budgetKey() string {
 	if c.bucket == "" {
-		key := c.t.cfg.BudgetKey(c.origin.WithContext(c.ctx))
-		c.bucket = key[:min(len(key), maxBudgetKey)]
+		c.bucket = c.bucketIn(c.ctx)
 	}
 	return c.bucket
+}
+
+// bucketOf returns the bucket of attempts with a subject of their own.
+func (c *trip) bucketOf(s *call.Subject) string {
+	attempt := new(call.Attempt)
+	attempt.Init(c.ctx)
+	attempt.Subject = *s
+	return c.bucketIn(attempt)
+}
+
+func (c *trip) bucketIn(ctx context.Context) string {
+	key := c.t.cfg.BudgetKey(c.origin.WithContext(ctx))
+	return key[:min(len(key), maxBudgetKey)]
+}
+
+// note adds an attempt to what the Report will tell.
+func (c *trip) note(a *attempt, began time.Time) {
+	if reportOf(c.ctx) == nil {
+		return
+	}
+	t := Try{Target: a.ctx.Subject.Target, Err: a.Err, Took: time.Since(began)}
+	if a.Response != nil {
+		t.Status = a.Response.StatusCode
+	}
+	c.tried = append(c.tried, t)
 }

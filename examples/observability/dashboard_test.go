@@ -124,6 +124,7 @@ var instruments = func() map[string]string {
 		base     = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model server_address server_port "
 		endpoint = "retrip_backend retrip_endpoint gen_ai_request_model server_address "
 		name     = "retrip_breaker_name "
+		account  = "gen_ai_request_model server_address "
 	)
 	return map[string]string{
 		"gen_ai_client_inference_duration_seconds":                     base + "gen_ai_response_model error_type",
@@ -142,6 +143,9 @@ var instruments = func() map[string]string {
 		"retrip_retry_delay_seconds":                                   endpoint + "retrip_retry_delay_source",
 		"retrip_retry_exhaustions_total":                               endpoint + "error_type retrip_retry_stop_reason",
 		"retrip_retry_attempts":                                        endpoint + "error_type",
+		"retrip_pacing_rate_per_second":                                account,
+		"retrip_pacing_waiting":                                        account,
+		"retrip_pacing_waits_seconds":                                  endpoint + "gen_ai_request_model retrip_pacing_outcome",
 		"retrip_breaker_state":                                         name + "retrip_breaker_state",
 		"retrip_breaker_transitions_total":                             name + "retrip_breaker_from retrip_breaker_to",
 		"retrip_breaker_calls_total":                                   name + "retrip_breaker_outcome",

@@ -190,10 +190,22 @@ func newView(r report) view {
 	// What is wrong comes first: a phone shows two of them.
 	slices.SortStableFunc(v.Cards, func(a, b card) int { return slices.Index(worst, a.Class) - slices.Index(worst, b.Class) })
 	for _, p := range r.Pacing {
-		v.Limits = append(v.Limits, limit{p.Key, "for another " + remains(p.PausedUntil, r.At)})
+		v.Limits = append(v.Limits, limit{p.Key, pace(p, r.At)})
 	}
 	v.Summary = summary(v)
 	return v
+}
+
+// pace says what holds the calls of an account back.
+func pace(p retrip.PacingSnapshot, at time.Time) string {
+	var said []string
+	if p.PausedUntil.After(at) {
+		said = append(said, "for another "+remains(p.PausedUntil, at))
+	}
+	if p.Rate > 0 {
+		said = append(said, fmt.Sprintf("%.3g calls a second", p.Rate))
+	}
+	return strings.Join(append(said, fmt.Sprintf("%d waiting", p.Waiting)), ", ")
 }
 
 var worst = []string{"open", "half_open", "closed"}

@@ -121,7 +121,7 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 		},
 		{Key: "https://d waiting", State: breaker.HalfOpen, Since: noon},
 		{Key: "https://e probing", State: breaker.HalfOpen, Since: noon, Probes: 1},
-	}, Pacing: []retrip.PacingSnapshot{{Key: "https://b limited", PausedUntil: noon.Add(2500 * time.Millisecond)}}}, breaker.StateChange{
+	}, Pacing: []retrip.PacingSnapshot{{Key: "https://b limited", PausedUntil: noon.Add(2500 * time.Millisecond), Rate: 12.345, Waiting: 7}}}, breaker.StateChange{
 		Key: "https://c open", From: breaker.Closed, To: breaker.Open, At: noon.Add(-12 * time.Second), Seq: 1, Reason: "failures_in_a_row",
 	}, breaker.StateChange{
 		Key: "https://e probing", From: breaker.Open, To: breaker.HalfOpen, At: noon, Seq: 2, Reason: "open_duration_over",
@@ -148,7 +148,7 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 			"https://d waiting half open · the next request is a probe half open since 12:00:00, for 0s in all 0 succeeded, 0 failed",
 			"https://e probing half open · probes under way: 1 half open since 12:00:00, for 0s in all 0 succeeded, 0 failed",
 			"https://a closed closed closed since 11:58:30, for 1m30s lately 70 succeeded, 3 failed, 2 in a row in all 700 succeeded, 30 failed",
-			"https://b limited rate limited · for another 3s",
+			"https://b limited rate limited · for another 3s, 12.3 calls a second, 7 waiting",
 		}},
 		{"li", "", []string{
 			"12:00:00 open → half open open_duration_over https://e probing",
@@ -209,6 +209,7 @@ func TestJSON(t *testing.T) {
   "pacing": [
     {
       "key": "https://a n",
+      "waiting": 0,
       "paused_until": "2026-01-02T12:00:01Z"
     }
   ],

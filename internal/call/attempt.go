@@ -15,12 +15,61 @@ type Attempt struct {
 	parent     context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
 	detachable bool
 
+	// Limit ends the attempt when its time is over; nil if that is unlimited.
+	Limit *TimeLimit
+
+	// Subject is what the attempt is about, if its call is Routed. It is written
+	// before the request is handed on, and only read after.
+	Subject Subject
+
+	// HasStandIn says that the call may go to another target instead of this one:
+	// what holds an attempt back for long refuses it.
+	HasStandIn bool
+
 	state  atomic.Uint32
 	mu     sync.Mutex
 	own    context.Context //nolint:containedctx // made late; it carries the cancellation
 	cancel context.CancelCauseFunc
 	unlink func() bool // of a detachable one: from then on own does not end with parent
 }
+
+// A TimeLimit is a timer that is set to After.
+type TimeLimit struct {
+	After time.Duration
+	Timer *time.Timer
+}
+
+// Hold stops the time limit of an attempt that is held back, until Resume. The
+// attempt has not begun for the server yet. A nil Attempt has none.
+func (a *Attempt) Hold() {
+	if a != nil && a.Limit != nil {
+		a.Limit.Timer.Stop()
+	}
+}
+
+// Resume sets the time limit that Hold has stopped, anew.
+func (a *Attempt) Resume() {
+	if a != nil && a.Limit != nil {
+		a.Limit.Timer.Reset(a.Limit.After)
+	}
+}
+
+// Relimit gives the attempt another time limit, from now on; 0 is none. It
+// changes nothing where no limit was foreseen.
+func (a *Attempt) Relimit(after time.Duration) {
+	if a == nil || a.Limit == nil || a.Limit.After == after || !a.Limit.Timer.Stop() {
+		return
+	}
+	if after <= 0 {
+		after = unlimited
+	}
+	a.Limit.After = after
+	a.Limit.Timer.Reset(after)
+}
+
+// unlimited is longer than anybody waits. A timer that was stopped could not be
+// told from one whose time was over.
+const unlimited = 100 * 365 * 24 * time.Hour
 
 // The states of an Attempt.
 const (

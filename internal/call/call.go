@@ -11,8 +11,8 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, CountedRun, Gate, GaveUp and Resuming are set before the first attempt
-// and then only read.
+// fields but Answer, Answered, CountedRun, Gate, GaveUp, Held and Resuming are set
+// before the first attempt and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
 
@@ -26,6 +26,14 @@ type Call struct {
 	Choices uint8
 
 	Stream bool // the caller asked for a stream
+
+	// MaxTokens is how many tokens the payload allows the answer to have; 0 if it
+	// does not say.
+	MaxTokens int64
+
+	// Held is how long the layers below retry have held attempts back, in all. It
+	// is changed during an attempt, and read after.
+	Held time.Duration
 
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
@@ -73,7 +81,21 @@ type Call struct {
 		// RefusesFor returns for how long attempts would be refused from now
 		// on; 0 if one would be let through.
 		RefusesFor() time.Duration
+
+		// FailuresInARow returns how many count in the row that is under way.
+		FailuresInARow() int
 	}
+
+	// Safe says that the retry layer may send the call more than once.
+	Safe bool
+
+	// Router says where the attempts go, if there is more than one place; nil if
+	// there is not.
+	Router Router
+
+	// Answered is the subject of the attempt whose response the caller gets, if
+	// the call is routed. Retry sets it before the Listener hears of the end.
+	Answered *Subject
 
 	// CountedRun is the number of the run of failures in which a breaker has
 	// already counted this call: its attempts count once in a run.
@@ -89,6 +111,45 @@ type Subject struct {
 	Endpoint string // "chat", "embeddings", …; "" if nobody named it
 	Model    string // as requested, or what stands for it; "" if unknown
 	Target   string // the name of the target that the attempt goes to; "" if there are none
+}
+
+// SubjectOf returns what the attempt of ctx, of which c is the call, is about.
+func SubjectOf(ctx context.Context, c *Call) *Subject {
+	if c.Router != nil {
+		if a := AttemptFrom(ctx); a != nil {
+			return &a.Subject
+		}
+	}
+	return &c.Subject
+}
+
+// A Router says where the attempts of one call go. Only the goroutine of the call
+// uses it.
+type Router interface {
+	// First reports whether the latest attempt went to the target that the call
+	// met first: what that one answers is what the caller gets if all fail. It also
+	// returns what that one has refused the call with, if it has.
+	First() (latest bool, refusal error)
+
+	// Detour is asked once it is certain that another attempt is wished for. It
+	// returns where that goes.
+	Detour() Detour
+}
+
+// A Detour is where the next attempt of a call goes.
+type Detour struct {
+	// Fresh says that the call has not met the target yet. Neither a number of
+	// attempts nor a time for them keeps the call from that, but its context.
+	Fresh bool
+
+	// Free says that the attempt is not paid for: nothing has failed there.
+	Free bool
+
+	// RefusedFor is for how long the target's breaker is certain to refuse.
+	RefusedFor time.Duration
+
+	// Subject is what the attempt will be about.
+	Subject Subject
 }
 
 // A Listener hears of one call what only the layer that makes its attempts

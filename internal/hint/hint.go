@@ -15,8 +15,8 @@ const longest = 365 * 24 * time.Hour
 
 // FromHeader returns the wait asked for by the first of retry-after-ms,
 // x-ms-retry-after-ms (OpenAI, Azure) and Retry-After (RFC 9110, section
-// 10.2.3; fractions of a second are accepted). A date in the past asks for
-// no wait. What is negative or can't be read is as if it were not there.
+// 10.2.3; fractions of a second are accepted). A date is one of the server's
+// clock, which the response's Date shows; one in the past asks for no wait. What is negative or can't be read is as if it were not there.
 func FromHeader(h http.Header, now time.Time) (time.Duration, bool) {
 	for _, field := range [...]struct {
 		name string
@@ -38,10 +38,21 @@ func FromHeader(h http.Header, now time.Time) (time.Duration, bool) {
 			continue
 		}
 		if at, err := http.ParseTime(value); err == nil {
-			return Clamp(at.Sub(now)), true
+			return Clamp(at.Sub(Now(h, now))), true
 		}
 	}
 	return 0, false
+}
+
+// Now returns what the server's clock shows: the response's Date, or else now. A
+// clock of ours that is wrong makes no hint longer or shorter.
+func Now(h http.Header, now time.Time) time.Time {
+	if values := h["Date"]; len(values) > 0 {
+		if date, err := http.ParseTime(values[0]); err == nil {
+			return date
+		}
+	}
+	return now
 }
 
 // number reads a decimal count of unit. Only digits and a point are taken:

@@ -33,6 +33,19 @@ func NewObservableGauge(m metric.Meter, name, unit, description string) (g metri
 	return g
 }
 
+// NewFloatObservableGauge makes an observable gauge of fractions; an error goes
+// to otel.Handle, and the gauge then shows nothing.
+func NewFloatObservableGauge(m metric.Meter, name, unit, description string) (g metric.Float64ObservableGauge) {
+	Guard(func() (err error) {
+		g, err = m.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
+		return err
+	})
+	if g == nil {
+		return noop.Float64ObservableGauge{}
+	}
+	return g
+}
+
 // Observe has f called on each collection for the instruments, until the
 // returned function is called. An error goes to otel.Handle.
 func Observe(m metric.Meter, f func(metric.Observer), instruments ...metric.Observable) (stop func() error) {

@@ -11,11 +11,12 @@ func IsMalformed(req *http.Request) bool {
 	u := req.URL
 	return u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || hasControl(u.RequestURI()) ||
 		req.Method != "" && !isToken(req.Method) ||
-		req.Header == nil || isMalformedHeader(req.Header) || isMalformedHeader(req.Trailer) ||
+		req.Header == nil || IsMalformedHeader(req.Header) || IsMalformedHeader(req.Trailer) ||
 		req.ContentLength > 0 && req.Body == nil
 }
 
-func isMalformedHeader(h http.Header) bool {
+// IsMalformedHeader reports whether net/http would refuse to send a header.
+func IsMalformedHeader(h http.Header) bool {
 	for name, values := range h {
 		if !isToken(name) || slices.ContainsFunc(values, isMalformedValue) {
 			return true

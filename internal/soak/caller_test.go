@@ -206,7 +206,7 @@ func (s *soak) use(p *plan, state *callState, req *http.Request, report *retry.R
 		s.checkError(req.Context(), p, err)
 		return
 	}
-	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= longPause && p.named() && !scene.config.DisableBreaker {
+	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= longPause && p.named() {
 		scene.paused.Store(p.model, time.Now())
 	}
 	s.read(p, req, resp, report, cancel)

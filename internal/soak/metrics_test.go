@@ -44,6 +44,10 @@ func collect(t testing.TB, reader *sdk.ManualReader) (all books) {
 				numbers(m.Name, d.DataPoints)
 			case metricdata.Gauge[int64]:
 				numbers(m.Name, d.DataPoints)
+			case metricdata.Gauge[float64]:
+				for _, p := range d.DataPoints {
+					all = append(all, series{m.Name, p.Attributes, 1, p.Value})
+				}
 			case metricdata.Histogram[int64]:
 				for _, p := range d.DataPoints {
 					all = append(all, series{m.Name, p.Attributes, p.Count, float64(p.Sum)})

@@ -1,0 +1,102 @@
+package throttle
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// span is how far back what was admitted is looked at.
+	span = 4 * time.Second
+
+	// After a cut the rate grows by a cubic curve (as RFC 9438 has it for TCP):
+	// fast at first, flat around what was admitted before, at which it arrives
+	// after a time, then faster and faster. It is relative to that, so that it
+	// fits a limit of 2 calls a second as well as one of 200. The time is that of
+	// some calls, since nothing is learned without one, but bounded: small shares
+	// of a limit that many processes draw on must find each other.
+	depth       = 0.3 // of the cut
+	returnCalls = 1.3
+	minReturn   = 3.0 // seconds
+	maxReturn   = 8.0
+
+	// slowest is the least rate of calls: of ten processes that share a limit of
+	// 2 a second, each must be able to go below its share.
+	slowest = 1.0 / 10
+
+	// unknown is the rate, in floors, if nothing is known of the limit. It doubles
+	// each second until the next refusal.
+	unknown = 10
+
+	// late is how much of a timer's lateness is made up for.
+	late = 10 * time.Millisecond
+)
+
+// A limit is the rate at which one unit may be spent, in units a second.
+type limit struct {
+	on     bool
+	guess  bool          // most was not measured
+	most   float64       // what was admitted before the last cut, as far as is known
+	floor  float64       // the least rate
+	grown  time.Duration // time in which the rate could grow, since the last cut
+	next   time.Duration // nothing is admitted before
+	atMost float64       // most can't be more, whatever is measured
+
+	from, until time.Duration // what was measured at the last cut
+}
+
+func (l *limit) rate() float64 {
+	switch {
+	case !l.on:
+		return math.Inf(1)
+	case l.guess:
+		return max(l.most*math.Exp2(min(l.grown.Seconds(), 20)), l.floor)
+	}
+	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
+	x := (l.grown.Seconds() - back) / back
+	return max(l.most*(1+depth*x*x*x), l.floor)
+}
+
+// cut lowers the rate after a refusal of what had been sent since the last one.
+func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, until time.Duration) float64) {
+	rate := l.rate()
+	l.atMost, l.floor = rate, floor
+	l.from, l.until = max(now-span, since), now
+	l.grown = 0
+	if !l.on {
+		l.on, l.next = true, now
+	} else {
+		l.floor = min(l.floor, rate)
+	}
+	l.measure(sum)
+}
+
+// measure finds out what was admitted before the last cut. It is asked again
+// when more of that turns out to have been refused.
+func (l *limit) measure(sum func(from, until time.Duration) float64) {
+	measured := sum(l.from, l.until) / max(l.until-l.from, time.Second).Seconds()
+	l.guess = measured == 0 && math.IsInf(l.atMost, 1)
+	switch {
+	case l.guess:
+		l.most = unknown * l.floor
+	case math.IsInf(l.atMost, 1):
+		l.most = measured
+	default:
+		// Right after a gate too little is measured.
+		l.most = min(max(measured, l.atMost/2), l.atMost)
+	}
+	l.most = max(l.most, l.floor)
+}
+
+// spend charges what is admitted now: what comes after it waits.
+func (l *limit) spend(now time.Duration, units float64) {
+	if l.on {
+		l.next = max(l.next, now-late) + time.Duration(units/l.rate()*float64(time.Second))
+	}
+}
+
+func (l *limit) refund(units float64) {
+	if l.on {
+		l.next -= time.Duration(units / l.rate() * float64(time.Second))
+	}
+}

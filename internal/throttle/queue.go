@@ -1,0 +1,82 @@
+package throttle
+
+import "time"
+
+// A Waiter is a call that may have to wait. It is made by its caller, for one
+// call of Arrive.
+type Waiter struct {
+	Cost   int64         // what the call costs in the unit of a limit of tokens
+	Retry  bool          // it was sent before, and goes before those that were not
+	Latest time.Duration // it is of no use later; 0 is never
+
+	// Ready is closed when the wait is over. Nil if nobody listens.
+	Ready chan struct{}
+
+	state      State
+	retryAfter time.Duration // of one that is Refused, or left
+	sent       Sent          // of one that is Admitted
+	queue      *queue        // that it stands in, or nil
+	prev, next *Waiter
+}
+
+// A State is what becomes of a Waiter.
+type State int
+
+// The states of a Waiter.
+const (
+	Waiting State = iota
+	Admitted
+	Refused // it would have to wait too long
+)
+
+// State returns what has become of the Waiter.
+func (w *Waiter) State() State { return w.state }
+
+// RetryAfter returns how much longer one that did not go would have had to wait.
+func (w *Waiter) RetryAfter() time.Duration { return w.retryAfter }
+
+// Sent returns what one that is Admitted is known by from now on.
+func (w *Waiter) Sent() Sent { return w.sent }
+
+func (w *Waiter) end(s State) State {
+	w.state = s
+	if w.Ready != nil {
+		close(w.Ready)
+	}
+	return s
+}
+
+// A queue has its members in the order in which they came.
+type queue struct {
+	first, last *Waiter
+	length      int
+	cost        int64
+}
+
+func (q *queue) push(w *Waiter) {
+	w.queue, w.prev = q, q.last
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+	q.length++
+	q.cost += w.Cost
+}
+
+func (q *queue) remove(w *Waiter) {
+	if w.prev == nil {
+		q.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.queue, w.prev, w.next = nil, nil, nil
+	q.length--
+	q.cost -= w.Cost
+}

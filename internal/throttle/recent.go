@@ -1,0 +1,76 @@
+package throttle
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// What is sent is counted in steps, in a ring that is longer than anybody looks
+// back.
+const (
+	step  = 250 * time.Millisecond
+	steps = 32
+)
+
+// A Recent counts what was sent lately. Many may add at the same time, and no
+// one waits for another: when a step begins, a count may be lost. The zero
+// value is ready for use.
+type Recent struct {
+	ring [steps]struct{ number, calls, cost atomic.Int64 }
+	last atomic.Int64 // the number of the latest step in which something was sent
+}
+
+// numberOf returns the number of a step, which is never 0.
+func numberOf(at time.Duration) int64 { return int64(max(at, 0)/step) + 1 }
+
+// Add counts a call that is sent at a time.
+func (r *Recent) Add(at time.Duration, cost int64) {
+	n := numberOf(at)
+	s := &r.ring[n%steps]
+	was := s.number.Load()
+	if was > n {
+		return // too long ago for anybody to look at
+	}
+	if was < n && s.number.CompareAndSwap(was, n) {
+		s.calls.Store(0)
+		s.cost.Store(0)
+	}
+	s.calls.Add(1)
+	s.cost.Add(cost)
+	if r.last.Load() < n {
+		r.last.Store(n)
+	}
+}
+
+// Remove takes back what was added at a time.
+func (r *Recent) Remove(at time.Duration, cost int64) {
+	n := numberOf(at)
+	if s := &r.ring[n%steps]; s.number.Load() == n {
+		s.calls.Add(-1)
+		s.cost.Add(-cost)
+	}
+}
+
+// Sum returns what was sent in the steps from one time to another.
+func (r *Recent) Sum(from, until time.Duration) (calls, cost int64) {
+	for n := max(numberOf(from), numberOf(until)-steps+1); n <= numberOf(until); n++ {
+		if s := &r.ring[n%steps]; s.number.Load() == n {
+			calls += s.calls.Load()
+			cost += s.cost.Load()
+		}
+	}
+	return max(calls, 0), max(cost, 0)
+}
+
+// Last returns when something was sent last, to a step.
+func (r *Recent) Last() time.Duration { return time.Duration(r.last.Load()) * step }
+
+// First returns when the first of what was sent from one time to another was.
+func (r *Recent) First(from, until time.Duration) time.Duration {
+	for n := max(numberOf(from), numberOf(until)-steps+1); n <= numberOf(until); n++ {
+		if s := &r.ring[n%steps]; s.number.Load() == n && s.calls.Load() > 0 {
+			return time.Duration(n-1) * step
+		}
+	}
+	return until
+}

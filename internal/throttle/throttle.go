@@ -1,0 +1,387 @@
+// Package throttle decides when the calls of one account may go, once the
+// account's rate limit has refused one. It is pure: times are parameters, since
+// whatever beginning its user likes, and nothing waits here.
+package throttle
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// What was refused without a hint waits for firstGate, then for twice as long
+	// after each burst of refusals without an answer between, at most maxGate.
+	firstGate = 250 * time.Millisecond
+	maxGate   = 30 * time.Second
+
+	// gateShare of a gate is added to it at random, at most.
+	gateShare = 0.1
+
+	// gateGrowth is how much of a gate counts as time in which the rate grows: what
+	// nobody spends meanwhile is there afterwards.
+	gateGrowth = time.Second
+
+	// trialEvery is how often one call is let out while a gate lies farther ahead.
+	trialEvery = 30 * time.Second
+
+	// forgotten is how long nobody has to wait before there is no limit any more.
+	forgotten = time.Minute
+)
+
+// The units that a limit may be of.
+const (
+	ofCalls = iota
+	ofCost
+	units
+)
+
+// A Sent is what is known of a call that was let go. The zero value stands for
+// none.
+type Sent struct {
+	At    time.Duration
+	Cost  int64
+	Epoch uint64
+}
+
+// A Refusal is what a provider said as it refused a call for its rate limit.
+type Refusal struct {
+	Wait   time.Duration // that it asked for
+	Known  bool          // it has asked for a Wait; else
+	AtMost time.Duration // no more is needed than this; 0 if it did not say
+	Tokens bool          // the limit is one of tokens
+}
+
+// A Throttle is the rate limit of one account. It must not be copied. Only
+// Recent and Epoch may be used by many at a time.
+type Throttle struct {
+	MaxWait time.Duration  // for a gate: who would have to wait longer is refused
+	Random  func() float64 // in [0, 1)
+
+	Recent Recent
+	epoch  atomic.Uint64 // changes with each burst of refusals: what was sent before is no news
+
+	active bool
+	limits [units]limit
+	cut    int // the limit that was cut last
+	asked  time.Duration
+	gate   time.Duration // asked, and a random share: nothing is let go before
+	trial  time.Duration // when one is, all the same; 0 for never
+	bursts int           // of refusals without a hint, since the last answer
+	needed time.Duration // when somebody had to wait last
+	seen   time.Duration // until when the time is accounted for
+
+	retries, calls queue
+}
+
+// Epoch returns that of a call that is let go now without asking.
+func (t *Throttle) Epoch() uint64 { return t.epoch.Load() }
+
+// Active reports whether calls have to ask at all: there was a refusal, and the
+// limit has been felt since.
+func (t *Throttle) Active() bool { return t.active }
+
+// Length returns how many wait.
+func (t *Throttle) Length() int { return t.retries.length + t.calls.length }
+
+// Gate returns when the time is over for which the provider wants nothing.
+func (t *Throttle) Gate() time.Duration { return t.gate }
+
+// Felt reports whether the limit holds somebody back, or has done so lately.
+func (t *Throttle) Felt(now time.Duration) bool {
+	return t.active && (t.Length() > 0 || now-max(t.needed, t.gate) <= forgotten)
+}
+
+// Rate returns how many calls a second may go.
+func (t *Throttle) Rate(now time.Duration) float64 {
+	rate := t.limits[ofCalls].rate()
+	if l := &t.limits[ofCost]; l.on {
+		calls, cost := t.Recent.Sum(now-span, now)
+		rate = min(rate, l.rate()*float64(max(calls, 1))/float64(max(cost, 1)))
+	}
+	return rate
+}
+
+// Arrive decides whether a call may go: at once, later or not at all. One that
+// waits has to Leave unless Next returns it.
+func (t *Throttle) Arrive(now time.Duration, w *Waiter) State {
+	t.advance(now)
+	behind := t.retries.first != nil || !w.Retry && t.calls.first != nil
+	if !t.active || !behind && now >= t.ready() {
+		return t.admit(now, w)
+	}
+	if t.Length() == 0 && t.trialDue(now) {
+		return t.try(now, w)
+	}
+	if wait, hopeless := t.hopeless(now, w); hopeless {
+		w.retryAfter = wait
+		return w.end(Refused)
+	}
+	t.needed = now
+	if w.Retry {
+		t.retries.push(w)
+	} else {
+		t.calls.push(w)
+	}
+	return Waiting
+}
+
+// Due returns when Next will have something to do; false is never.
+func (t *Throttle) Due() (at time.Duration, ok bool) {
+	if t.Length() == 0 {
+		return 0, false
+	}
+	at = t.ready()
+	if t.trial > 0 {
+		at = min(at, t.trial)
+	}
+	for _, q := range [...]*queue{&t.retries, &t.calls} {
+		if q.first != nil && q.first.Latest > 0 {
+			at = min(at, q.first.Latest)
+		}
+	}
+	return at, true
+}
+
+// Next returns the next Waiter whose wait is over now, nil if there is none.
+func (t *Throttle) Next(now time.Duration) *Waiter {
+	t.advance(now)
+	for _, q := range [...]*queue{&t.retries, &t.calls} {
+		if w := q.first; w != nil && w.Latest > 0 && w.Latest <= now {
+			t.refuse(w, t.asked-now)
+			return w
+		}
+	}
+	w := t.retries.first
+	if w == nil {
+		w = t.calls.first
+	}
+	switch {
+	case w == nil:
+		return nil
+	case now >= t.ready():
+		w.queue.remove(w)
+		t.admit(now, w)
+		return w
+	case t.trialDue(now):
+		w = t.smallest()
+		w.queue.remove(w)
+		t.try(now, w)
+		return w
+	}
+	return nil
+}
+
+// Leave takes a Waiter out of its queue, if it stands in one, which costs the
+// others nothing.
+func (t *Throttle) Leave(now time.Duration, w *Waiter) {
+	t.advance(now)
+	if w.queue != nil {
+		w.retryAfter, _ = t.hopeless(now, w)
+		w.queue.remove(w)
+	}
+}
+
+// Unsent says that what was let go has not been sent after all.
+func (t *Throttle) Unsent(now time.Duration, s Sent) {
+	t.advance(now)
+	t.Recent.Remove(s.At, s.Cost)
+	if s.Epoch == t.Epoch() {
+		t.limits[ofCalls].refund(1)
+		t.limits[ofCost].refund(float64(s.Cost))
+	}
+}
+
+// Refuse says that the provider refused a call for its rate limit.
+func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) {
+	t.advance(now)
+	t.Recent.Remove(s.At, s.Cost)
+	if t.active && s.Epoch != t.Epoch() {
+		t.limits[t.cut].measure(t.sum(t.cut))
+		if r.Known {
+			t.close(now, r.Wait)
+		}
+		return
+	}
+	t.epoch.Add(1)
+	t.lower(now, s, r)
+	t.active, t.needed = true, now
+	wait := r.Wait
+	if !r.Known {
+		wait = min(firstGate<<min(t.bursts, 10), maxGate)
+		t.bursts++
+		if r.AtMost > 0 {
+			wait = min(wait, r.AtMost)
+		}
+	}
+	t.trial = 0
+	if l := &t.limits[t.cut]; !l.guess {
+		l.grown = min(wait, gateGrowth)
+	}
+	t.close(now, wait)
+}
+
+// Pause says that the provider wants nothing for a time, though it has refused
+// nothing yet.
+func (t *Throttle) Pause(now, wait time.Duration) {
+	t.advance(now)
+	t.epoch.Add(1)
+	t.active, t.needed = true, now
+	t.close(now, wait)
+}
+
+// Answer says that the provider did not refuse a call.
+func (t *Throttle) Answer(now time.Duration, s Sent) {
+	if s.Epoch != t.Epoch() {
+		return
+	}
+	t.advance(now)
+	t.bursts = 0
+	if now < t.gate {
+		t.gate, t.asked, t.trial = now, now, 0
+	}
+}
+
+// advance accounts for the time until now: a rate grows while somebody waits for
+// it, and a limit that nobody feels is forgotten.
+func (t *Throttle) advance(now time.Duration) {
+	switch {
+	case t.Length() > 0:
+		if grown := now - max(t.seen, t.gate); grown > 0 {
+			t.narrowest().grown += grown
+		}
+		t.needed = now
+	case t.active && !t.Felt(now):
+		t.active, t.limits, t.bursts, t.trial = false, [units]limit{}, 0, 0
+	}
+	t.seen = max(t.seen, now)
+	if now >= t.gate {
+		t.trial = 0
+	}
+}
+
+// narrowest returns the limit that calls wait for.
+func (t *Throttle) narrowest() *limit {
+	if t.limits[ofCost].next > t.limits[ofCalls].next {
+		return &t.limits[ofCost]
+	}
+	return &t.limits[ofCalls]
+}
+
+// ready returns when the next call may go.
+func (t *Throttle) ready() time.Duration {
+	return max(t.gate, t.limits[ofCalls].next, t.limits[ofCost].next)
+}
+
+func (t *Throttle) admit(now time.Duration, w *Waiter) State {
+	t.Recent.Add(now, w.Cost)
+	t.limits[ofCalls].spend(now, 1)
+	t.limits[ofCost].spend(now, float64(w.Cost))
+	w.sent = Sent{now, w.Cost, t.Epoch()}
+	return w.end(Admitted)
+}
+
+func (t *Throttle) trialDue(now time.Duration) bool { return t.trial > 0 && now >= t.trial }
+
+// try lets a call out while the gate is closed.
+func (t *Throttle) try(now time.Duration, w *Waiter) State {
+	t.trial = 0
+	t.plan(now)
+	return t.admit(now, w)
+}
+
+// plan plans a trial, if the gate lies far enough ahead and none is planned.
+func (t *Throttle) plan(now time.Duration) {
+	if t.trial == 0 && t.asked-now > trialEvery {
+		t.trial = now + trialEvery
+	}
+}
+
+func (t *Throttle) smallest() *Waiter {
+	var found *Waiter
+	for _, q := range [...]*queue{&t.retries, &t.calls} {
+		for w := q.first; w != nil; w = w.next {
+			if found == nil || w.Cost < found.Cost {
+				found = w
+			}
+		}
+	}
+	return found
+}
+
+// hopeless reports whether a call would have to wait too long, and how long that
+// would be.
+func (t *Throttle) hopeless(now time.Duration, w *Waiter) (wait time.Duration, hopeless bool) {
+	wait = max(t.asked-now, 0)
+	if wait > t.MaxWait {
+		return wait, true
+	}
+	ahead := [units]float64{float64(t.retries.length), float64(t.retries.cost)}
+	if !w.Retry {
+		ahead[ofCalls] += float64(t.calls.length)
+		ahead[ofCost] += float64(t.calls.cost)
+	}
+	soonest := wait
+	for i := range t.limits {
+		if l := &t.limits[i]; l.on && !l.guess {
+			free := max(l.next-now, wait)
+			rate := max(l.rate(), l.most)
+			soonest = max(soonest, free+seconds(ahead[i]/(2*rate)))
+			wait = max(wait, free+seconds(ahead[i]/rate))
+		}
+	}
+	return wait, w.Latest > 0 && now+soonest >= w.Latest
+}
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+func (t *Throttle) refuse(w *Waiter, retryAfter time.Duration) {
+	w.queue.remove(w)
+	w.retryAfter = max(retryAfter, 0)
+	w.end(Refused)
+}
+
+// lower cuts the limit that a call met.
+func (t *Throttle) lower(now time.Duration, s Sent, r Refusal) {
+	calls, cost := t.Recent.Sum(now-span, now)
+	t.cut = ofCalls
+	floor := slowest
+	if r.Tokens {
+		t.cut = ofCost
+		floor *= float64(max(cost+s.Cost, 1)) / float64(calls+1)
+	}
+	var since time.Duration
+	if !t.limits[t.cut].on {
+		since = t.Recent.First(now-span, now)
+	}
+	t.limits[t.cut].cut(now, since, floor, t.sum(t.cut))
+}
+
+func (t *Throttle) sum(unit int) func(from, until time.Duration) float64 {
+	return func(from, until time.Duration) float64 {
+		calls, cost := t.Recent.Sum(from, until)
+		if unit == ofCost {
+			return float64(cost)
+		}
+		return float64(calls)
+	}
+}
+
+// close lets nothing go for a time, and sends away for whom that is too long.
+func (t *Throttle) close(now, wait time.Duration) {
+	if now+wait <= t.asked {
+		t.plan(now)
+		return
+	}
+	t.asked = now + wait
+	t.gate = t.asked + time.Duration(t.Random()*gateShare*float64(wait))
+	t.plan(now)
+	for _, q := range [...]*queue{&t.retries, &t.calls} {
+		for w := q.first; w != nil; {
+			next := w.next
+			if wait > t.MaxWait || w.Latest > 0 && t.asked >= w.Latest {
+				t.refuse(w, wait)
+			}
+			w = next
+		}
+	}
+}

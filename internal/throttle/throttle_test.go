@@ -1,0 +1,411 @@
+package throttle
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+const s = time.Second
+
+func newThrottle() *Throttle {
+	return &Throttle{MaxWait: time.Minute, Random: func() float64 { return 0 }}
+}
+
+// limited returns a throttle that has admitted rate calls a second for 4 s, and
+// was refused at 4 s with that hint.
+func limited(rate int, r Refusal) *Throttle {
+	t := newThrottle()
+	for i := range 4 * rate {
+		t.Arrive(time.Duration(i)*s/time.Duration(rate), &Waiter{})
+	}
+	w := new(Waiter)
+	t.Arrive(4*s, w)
+	t.Refuse(4*s, w.Sent(), r)
+	return t
+}
+
+func hinted(d time.Duration) Refusal { return Refusal{Wait: d, Known: true} }
+
+// drain lets everybody go who waits, until a time, and returns when each went.
+func drain(t *Throttle, until time.Duration) (at []time.Duration, who []*Waiter) {
+	for {
+		due, ok := t.Due()
+		if !ok || due > until {
+			return at, who
+		}
+		for w := t.Next(due); w != nil; w = t.Next(due) {
+			at, who = append(at, due), append(who, w)
+		}
+	}
+}
+
+func TestWithoutARefusalAllGoAtOnce(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	for i := range 1000 {
+		if got := th.Arrive(time.Duration(i), &Waiter{}); got != Admitted || th.Active() {
+			t.Fatalf("call %d: %v", i, got)
+		}
+	}
+}
+
+func TestNothingGoesBeforeTheHintAndThenBelowTheRateThatWasAdmitted(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(2*s))
+	for range 100 {
+		if got := th.Arrive(4*s, &Waiter{}); got != Waiting {
+			t.Fatal(got)
+		}
+	}
+	at, _ := drain(th, 8*s)
+	second := 0
+	for _, d := range at {
+		if d < 6*s {
+			t.Fatalf("one went at %v", d)
+		}
+		if d < 7*s {
+			second++
+		}
+	}
+	if second < 14 || second > 20 {
+		t.Errorf("%d went in the first second, of 20 that were admitted before", second)
+	}
+}
+
+func TestGatesWithoutAHintDoubleUntilAnAnswer(t *testing.T) {
+	t.Parallel()
+	th := limited(20, Refusal{})
+	gate := 250 * time.Millisecond
+	now := 4 * s
+	for range 10 {
+		if got := th.Gate() - now; got != gate {
+			t.Fatalf("a gate of %v, want %v", got, gate)
+		}
+		now = th.Gate() + s
+		w := new(Waiter)
+		if th.Arrive(now, w) != Admitted {
+			t.Fatal("not admitted")
+		}
+		th.Refuse(now, w.Sent(), Refusal{})
+		gate = min(2*gate, 30*s)
+	}
+	now = th.Gate() + s
+	w := new(Waiter)
+	th.Arrive(now, w)
+	th.Answer(now, w.Sent())
+	next := new(Waiter)
+	now += 30 * s
+	th.Arrive(now, next)
+	th.Refuse(now, next.Sent(), Refusal{})
+	if got := th.Gate() - now; got != 250*time.Millisecond {
+		t.Errorf("after an answer a gate of %v", got)
+	}
+	th.Refuse(now, next.Sent(), Refusal{})
+	if got := th.Gate() - now; got != 250*time.Millisecond {
+		t.Errorf("the same burst made it %v", got)
+	}
+}
+
+func TestWhatIsFullAgainSoonIsWaitedForNoLonger(t *testing.T) {
+	t.Parallel()
+	if got := limited(20, Refusal{AtMost: 20 * time.Millisecond}).Gate() - 4*s; got != 20*time.Millisecond {
+		t.Errorf("a gate of %v", got)
+	}
+	if got := limited(20, Refusal{AtMost: 6 * time.Minute}).Gate() - 4*s; got != 250*time.Millisecond {
+		t.Errorf("a gate of %v", got)
+	}
+}
+
+func TestOneBurstCutsTheRateOnce(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	var sent []Sent
+	for i := range 80 {
+		w := new(Waiter)
+		th.Arrive(time.Duration(i)*50*time.Millisecond, w)
+		sent = append(sent, w.Sent())
+	}
+	th.Refuse(4*s, sent[79], hinted(0))
+	once := th.Rate(4 * s)
+	th.Refuse(4*s, sent[78], hinted(0))
+	if got := th.Rate(4 * s); got < once*0.95 || got > once {
+		t.Errorf("the rate went from %v to %v", once, got)
+	}
+}
+
+func TestCallsKeepTheirOrderAndRetriesGoFirst(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(s))
+	var news, retries []*Waiter
+	for i := range 60 {
+		w := &Waiter{Retry: i%3 == 0}
+		th.Arrive(4*s, w)
+		if w.Retry {
+			retries = append(retries, w)
+		} else {
+			news = append(news, w)
+		}
+	}
+	_, who := drain(th, time.Minute)
+	for i, w := range append(retries, news...) {
+		if who[i] != w {
+			t.Fatalf("place %d is another's", i)
+		}
+	}
+}
+
+func TestALeaverCostsNothing(t *testing.T) {
+	t.Parallel()
+	ends := func(leavers int) time.Duration {
+		th := limited(20, hinted(s))
+		var leave []*Waiter
+		for i := range 20 + leavers {
+			w := new(Waiter)
+			th.Arrive(4*s, w)
+			if i < leavers {
+				leave = append(leave, w)
+			}
+		}
+		for _, w := range leave {
+			th.Leave(4*s, w)
+		}
+		at, _ := drain(th, time.Minute)
+		return at[len(at)-1]
+	}
+	if with, without := ends(100), ends(0); with != without {
+		t.Errorf("the last goes at %v, without leavers at %v", with, without)
+	}
+}
+
+func TestALargeCallBarsNoSmallOneThatIsBeforeIt(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	for i := range 40 {
+		th.Arrive(time.Duration(i)*100*time.Millisecond, &Waiter{Cost: 1000})
+	}
+	w := &Waiter{Cost: 1000}
+	th.Arrive(4*s, w)
+	th.Refuse(4*s, w.Sent(), Refusal{Wait: s, Known: true, Tokens: true})
+	large, small := &Waiter{Cost: 20000}, &Waiter{Cost: 10}
+	th.Arrive(4*s, large)
+	th.Arrive(4*s, small)
+	at, who := drain(th, time.Minute)
+	if who[0] != large || at[0] != 5*s || who[1] != small {
+		t.Fatalf("went at %v", at)
+	}
+	if wait := at[1] - at[0]; wait < 500*time.Millisecond || wait > 4*s {
+		t.Errorf("20,000 tokens at some 10,000 a second are paid off after %v", wait)
+	}
+}
+
+func TestTheSmallestCallIsATrialWhileTheGateIsFar(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(time.Minute))
+	large, small := &Waiter{Cost: 100}, &Waiter{Cost: 10}
+	th.Arrive(5*s, large)
+	th.Arrive(5*s, small)
+	at, who := drain(th, 40*s)
+	if len(who) != 1 || who[0] != small || at[0] != 34*s {
+		t.Fatalf("%d went, at %v", len(who), at)
+	}
+	th.Answer(35*s, small.Sent())
+	if at, who = drain(th, 36*s); len(who) != 1 || who[0] != large {
+		t.Errorf("after an answer %d went, at %v", len(who), at)
+	}
+}
+
+func TestAGateForHoursRefusesAllButTrials(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	sent, waiting := new(Waiter), new(Waiter)
+	th.Arrive(0, sent)
+	th.Refuse(0, sent.Sent(), hinted(10*s))
+	th.Arrive(s, waiting)
+	th.Refuse(2*s, sent.Sent(), hinted(2*time.Hour))
+	if waiting.State() != Refused || waiting.RetryAfter() != 2*time.Hour {
+		t.Errorf("who waited is %v, for %v", waiting.State(), waiting.RetryAfter())
+	}
+	sentAgain := 0
+	for now := 3 * s; now < 63*s; now += s {
+		switch w := new(Waiter); th.Arrive(now, w) {
+		case Admitted:
+			sentAgain++
+		case Waiting:
+			t.Fatal("one waits")
+		}
+	}
+	if sentAgain != 2 {
+		t.Errorf("%d trials in a minute, want 2", sentAgain)
+	}
+}
+
+func TestWhoCannotBeServedInTimeIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(s))
+	for _, row := range []struct {
+		latest time.Duration
+		want   State
+	}{{4*s + s/2, Refused}, {6 * s, Waiting}, {0, Waiting}} {
+		w := &Waiter{Latest: row.latest}
+		if got := th.Arrive(4*s, w); got != row.want {
+			t.Errorf("with %v: %v, want %v", row.latest, got, row.want)
+		}
+		th.Leave(4*s, w)
+	}
+	for range 400 {
+		th.Arrive(4*s, new(Waiter))
+	}
+	w := &Waiter{Latest: 10 * s} // 400 take 10 s, even at twice the rate
+	if got := th.Arrive(4*s, w); got != Refused || w.RetryAfter() < 10*s {
+		t.Errorf("behind 400: %v, %v", got, w.RetryAfter())
+	}
+}
+
+func TestALimitThatNobodyFeelsIsForgotten(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(s))
+	th.Arrive(64*s, new(Waiter))
+	if !th.Active() {
+		t.Error("too early")
+	}
+	th.Arrive(67*s, new(Waiter))
+	if th.Active() {
+		t.Error("still there")
+	}
+}
+
+func TestWhatIsNotSentAfterAllCostsNothing(t *testing.T) {
+	t.Parallel()
+	th := limited(1, hinted(s))
+	first, second := new(Waiter), new(Waiter)
+	th.Arrive(6*s, first)
+	if th.Arrive(6*s, second); second.State() != Waiting {
+		t.Fatal("the second did not have to wait")
+	}
+	th.Unsent(6*s, first.Sent())
+	if th.Next(6*s) != second {
+		t.Error("the second waits for what was not sent")
+	}
+}
+
+// FuzzThrottle does things at random and holds what must be true at any time.
+func FuzzThrottle(f *testing.F) {
+	f.Add(uint64(1), []byte("arrivals and refusals, hours and leavers"))
+	f.Add(uint64(2), []byte{0, 0, 0, 1, 5, 0, 0, 2, 3, 9, 4, 0, 0, 0, 7, 6, 1, 1, 8})
+	f.Fuzz(func(t *testing.T, seed uint64, acts []byte) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		m := &model{t: t, th: newThrottle(), random: random}
+		m.th.Random = random.Float64
+		for _, act := range acts {
+			m.now += time.Duration(random.ExpFloat64() * float64(50*time.Millisecond))
+			m.run()
+			m.do(act)
+		}
+		m.finish()
+	})
+}
+
+// A model knows who waits, in which order.
+type model struct {
+	t      *testing.T
+	th     *Throttle
+	random *rand.Rand
+	now    time.Duration
+	queues [2][]*Waiter // retries, and others
+	sent   []Sent
+}
+
+func (m *model) do(act byte) {
+	switch act % 8 {
+	case 0, 1, 2, 3:
+		w := &Waiter{Cost: int64(act) * 100, Retry: act >= 128}
+		if act%3 == 0 {
+			w.Latest = m.now + time.Duration(act)*s
+		}
+		switch m.th.Arrive(m.now, w) {
+		case Admitted:
+			m.sent = append(m.sent, w.Sent())
+		case Waiting:
+			i := m.class(w)
+			m.queues[i] = append(m.queues[i], w)
+		}
+	case 4:
+		if len(m.sent) > 0 {
+			i := m.random.IntN(len(m.sent))
+			m.th.Refuse(m.now, m.sent[i], Refusal{Wait: time.Duration(act) * s / 8, Known: act&16 != 0, Tokens: act&32 != 0})
+		}
+	case 5:
+		if len(m.sent) > 0 {
+			m.th.Answer(m.now, m.sent[m.random.IntN(len(m.sent))])
+		}
+	case 6:
+		if q := m.queues[1]; len(q) > 0 {
+			m.th.Leave(m.now, q[m.random.IntN(len(q))])
+		}
+	case 7:
+		m.now += time.Duration(act) * s
+	}
+}
+
+func (m *model) class(w *Waiter) int {
+	if w.Retry {
+		return 0
+	}
+	return 1
+}
+
+// run lets those go whose time has come, as a timer would.
+func (m *model) run() {
+	for range 10000 {
+		due, ok := m.th.Due()
+		if !ok || due > m.now {
+			return
+		}
+		for w := m.th.Next(m.now); w != nil; w = m.th.Next(m.now) {
+			m.check(w)
+		}
+		if due, ok := m.th.Due(); ok && due <= m.now {
+			m.t.Fatalf("due at %v, but nobody goes at %v", due, m.now)
+		}
+	}
+	m.t.Fatal("time spins")
+}
+
+// check holds the order of those who go. The first of a class goes, unless it is
+// a trial.
+func (m *model) check(w *Waiter) {
+	if w.State() == Refused {
+		return
+	}
+	m.sent = append(m.sent, w.Sent())
+	if m.now < m.th.Gate() {
+		return
+	}
+	for _, before := range m.queues[m.class(w)] {
+		if before == w {
+			break
+		}
+		if before.State() == Waiting && before.queue != nil {
+			m.t.Fatal("one that came earlier still waits")
+		}
+	}
+	if !w.Retry && m.th.retries.length > 0 {
+		m.t.Fatal("a retry still waits")
+	}
+}
+
+// finish lets the time go by: nobody starves.
+func (m *model) finish() {
+	for range 100000 {
+		due, ok := m.th.Due()
+		if !ok {
+			break
+		}
+		m.now = max(m.now, due)
+		m.run()
+	}
+	if n := m.th.Length(); n > 0 {
+		m.t.Fatalf("%d wait for ever", n)
+	}
+}

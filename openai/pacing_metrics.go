@@ -1,0 +1,211 @@
+package openai
+
+import (
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/measure"
+	"github.com/retrip-go/retrip/internal/throttle"
+	"github.com/retrip-go/retrip/retry"
+)
+
+// The names of the metrics and attributes of rate limits.
+const (
+	metricPacingRate    = "retrip.pacing.rate"
+	metricPacingWaiting = "retrip.pacing.waiting"
+	metricPacingWaits   = "retrip.pacing.waits"
+
+	attrPacingOutcome = "retrip.pacing.outcome"
+	attrBackend       = "retrip.backend"
+	attrEndpoint      = "retrip.endpoint"
+	attrTarget        = "retrip.target"
+)
+
+// pacingLabels are what tells one account from another in a metric: those that
+// differ in their credential do not.
+type pacingLabels struct{ address, model, target string }
+
+func (l pacingLabels) attributes() []attribute.KeyValue {
+	var attrs []attribute.KeyValue
+	attrs = measure.Append(attrs, attrAddress, l.address)
+	attrs = measure.Append(attrs, attrModel, l.model)
+	return measure.Append(attrs, attrTarget, l.target)
+}
+
+// waitLabels are those of a wait.
+type waitLabels struct {
+	pacingLabels
+
+	endpoint, outcome string
+}
+
+// A pacingRecorder records what the rate limits of one Transport do.
+type pacingRecorder struct {
+	backend   string
+	addresses *measure.Labels
+	models    *measure.Bound[string]
+	waits     measure.Histogram
+	ofWait    *measure.Cache[waitLabels]
+	gauges    *pacingGauges
+}
+
+func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
+	m := measure.Meter(cfg.MeterProvider, "openai")
+	r := &pacingRecorder{
+		backend:   cfg.Retry.Backend,
+		addresses: measure.NewLabels(measure.MaxAddresses),
+		models:    measure.NewBound[string](measure.MaxModels),
+		waits:     measure.NewHistogram(m, metricPacingWaits, "s", "Time that calls waited for their account's rate limit.", measure.DelayBounds),
+		gauges:    join(cfg.MeterProvider, p),
+	}
+	if r.backend == "" {
+		r.backend = retry.DefaultBackend
+	}
+	r.ofWait = measure.NewCache(r.attributes)
+	return r
+}
+
+func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
+	attrs := append(l.pacingLabels.attributes(), attribute.String(attrBackend, r.backend))
+	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
+	return measure.Append(attrs, attrPacingOutcome, l.outcome)
+}
+
+// labels returns the labels of an account, whose number is bounded.
+func (r *pacingRecorder) labels(u *url.URL, c *call.Subject) pacingLabels {
+	l := pacingLabels{address: r.addresses.Bound(u.Hostname()), model: c.Model, target: c.Target}
+	if l.model != "" && !r.models.Admit(l.model) {
+		l.model = measure.Other
+	}
+	return l
+}
+
+// waited records the wait of a call.
+func (r *pacingRecorder) waited(c *call.Call, l pacingLabels, waited time.Duration, became throttle.State) {
+	if r.waits.Enabled(c) {
+		r.waits.Record(c, waited.Seconds(), r.ofWait.Get(waitLabels{l, c.Endpoint, outcomeOf(became)}))
+	}
+}
+
+func outcomeOf(became throttle.State) string {
+	switch became {
+	case throttle.Admitted:
+		return "admitted"
+	case throttle.Refused:
+		return "refused"
+	default:
+		return "left"
+	}
+}
+
+// pacingGauges show what the rate limits of all Transports do that share a
+// MeterProvider: of two callbacks that observe one series the last would win.
+type pacingGauges struct {
+	rate    metric.Float64ObservableGauge
+	waiting metric.Int64ObservableUpDownCounter
+	options *measure.Cache[pacingLabels]
+	stop    func() error
+
+	mu     sync.Mutex
+	pacers map[*pacer]struct{}
+}
+
+// allGauges has those of each MeterProvider that a Transport uses.
+var allGauges struct {
+	sync.Mutex
+	of map[metric.MeterProvider]*pacingGauges
+}
+
+// join adds a pacer to the gauges of a provider, nil for the global one.
+func join(provider metric.MeterProvider, p *pacer) *pacingGauges {
+	if provider == nil {
+		provider = otel.GetMeterProvider()
+	}
+	allGauges.Lock()
+	defer allGauges.Unlock()
+	shareable := reflect.ValueOf(provider).Comparable()
+	var g *pacingGauges
+	if shareable {
+		g = allGauges.of[provider]
+	}
+	if g == nil {
+		g = newPacingGauges(provider)
+	}
+	if shareable {
+		if allGauges.of == nil {
+			allGauges.of = make(map[metric.MeterProvider]*pacingGauges)
+		}
+		allGauges.of[provider] = g
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pacers[p] = struct{}{}
+	return g
+}
+
+// leave takes a pacer out. The callback goes with the last one.
+func (g *pacingGauges) leave(p *pacer) error {
+	allGauges.Lock()
+	defer allGauges.Unlock()
+	g.mu.Lock()
+	_, in := g.pacers[p]
+	delete(g.pacers, p)
+	last := len(g.pacers) == 0
+	g.mu.Unlock()
+	if !in || !last {
+		return nil
+	}
+	maps.DeleteFunc(allGauges.of, func(_ metric.MeterProvider, of *pacingGauges) bool { return of == g })
+	return g.stop()
+}
+
+func newPacingGauges(provider metric.MeterProvider) *pacingGauges {
+	m := measure.Meter(provider, "openai")
+	g := &pacingGauges{
+		rate:    measure.NewFloatObservableGauge(m, metricPacingRate, "{request}/s", "Requests a second that may go to accounts whose rate limit is felt."),
+		waiting: measure.NewObservableUpDownCounter(m, metricPacingWaiting, "{call}", "Calls that wait for their account's rate limit."),
+		options: measure.NewCache(pacingLabels.attributes),
+		pacers:  make(map[*pacer]struct{}),
+	}
+	g.stop = measure.Observe(m, g.observe, g.rate, g.waiting)
+	return g
+}
+
+// observe adds up the accounts that share their labels.
+func (g *pacingGauges) observe(o metric.Observer) {
+	type sum struct {
+		rate    float64
+		waiting int64
+	}
+	sums := make(map[pacingLabels]sum)
+	for _, p := range g.list() {
+		for _, a := range p.accounts.list() {
+			if s, ok := a.snapshot(); ok {
+				of := sums[a.labels]
+				sums[a.labels] = sum{of.rate + s.Rate, of.waiting + int64(s.Waiting)}
+			}
+		}
+	}
+	for l, s := range sums {
+		options := g.options.Get(l).Observe()
+		if s.rate > 0 {
+			o.ObserveFloat64(g.rate, s.rate, options...)
+		}
+		o.ObserveInt64(g.waiting, s.waiting, options...)
+	}
+}
+
+func (g *pacingGauges) list() []*pacer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.pacers))
+}

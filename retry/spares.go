@@ -1,0 +1,101 @@
+package retry
+
+import (
+	"net/http"
+
+	"github.com/retrip-go/retrip/internal/call"
+)
+
+// Spares are what a call that may go to several targets has to return if all of
+// them fail: what the target answered that it met first, since that is the one
+// that was asked for. Where that one has not answered at all, another's word that
+// it can't serve now may stand in.
+type spares struct {
+	first   spare // of the target met first: its latest answer
+	failure error // that it ended in, if it has not answered
+	met     bool  // it was asked
+	later   spare // of another target
+}
+
+// A spare is a response that was given up, with what is known of it.
+type spare struct {
+	kept    *kept
+	answer  any
+	subject call.Subject
+	err     error // what was found wrong with it
+}
+
+// add gives an attempt up.
+func (s *spares) add(c *call.Call, a *attempt) {
+	first := s.meet(c, a.failure())
+	if a.Response == nil {
+		a.cancel(errGivenUp)
+		return
+	}
+	made := spare{answer: c.Answer, subject: a.ctx.Subject, err: a.Err}
+	status := a.Response.StatusCode
+	made.kept = keep(a.Response, &a.ctx)
+	switch {
+	case first:
+		s.first = made
+	case isUnable(status):
+		s.later = made
+	}
+}
+
+// meet notes what the target met first has failed with, if the latest attempt went
+// there or was refused by it. It reports whether it went there.
+func (s *spares) meet(c *call.Call, failure error) bool {
+	first, refusal := c.Router.First()
+	switch {
+	case first:
+		s.met, s.failure = true, failure
+	case refusal != nil && !s.met:
+		s.met, s.failure = true, refusal
+	}
+	return first
+}
+
+// isUnable reports whether a status says that a server can't serve now, whoever
+// asks.
+func isUnable(status int) bool {
+	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+}
+
+// settle makes the last attempt of a call, if it has failed, bring what the caller
+// gets.
+func (s *spares) settle(c *call.Call, a *attempt) {
+	c.Answered = &a.ctx.Subject
+	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil {
+		return
+	}
+	first := a.rejection == nil && s.meet(c, a.Err)
+	switch {
+	case first && a.Response != nil, s.first.replace(c, a):
+	case a.Response != nil && isUnable(a.Response.StatusCode), s.later.replace(c, a):
+	case s.met && !first:
+		a.giveUp()
+		a.Err, a.rejection, a.NotSent = s.failure, nil, false
+	}
+}
+
+// replace puts the spare in the place of what an attempt has brought, and reports
+// whether there is one.
+func (s *spare) replace(c *call.Call, a *attempt) bool {
+	response := s.kept.take()
+	if response == nil {
+		return false
+	}
+	a.giveUp()
+	a.Response, a.Err, a.rejection = response, s.err, nil
+	c.Answered, c.Answer = &s.subject, s.answer
+	return true
+}
+
+// giveUp drops the attempt's own response.
+func (a *attempt) giveUp() {
+	if a.Response != nil {
+		keep(a.Response, &a.ctx)
+		a.Response = nil
+	}
+}
