@@ -50,11 +50,13 @@ type row struct {
 	goal      goal
 	through   func(base http.RoundTripper) http.RoundTripper
 
+	held held // what is different from a usual batch
+
 	figures figures
 }
 
 func (r *row) String() string {
-	return fmt.Sprintf("%s, %g/s, %v, %d", r.client, r.rate, r.hints, r.processes)
+	return fmt.Sprintf("%s, %g/s, %v, %d%s", r.client, r.rate, r.hints, r.processes, r.held.name)
 }
 
 // figures are what came of a batch.
@@ -171,6 +173,7 @@ func table(all []*row) string {
 func (r *row) simulate(t *testing.T) (f figures) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(r.rate, r.hints, uint64(r.processes))
+		r.held.shape(p)
 		clients := make([]http.RoundTripper, r.processes)
 		for i := range clients {
 			clients[i] = r.through(p)
@@ -184,6 +187,10 @@ func (r *row) simulate(t *testing.T) (f figures) {
 			wait.Go(func() {
 				time.Sleep(time.Duration(n) * ramp / time.Duration(r.workers))
 				for time.Since(start) < length {
+					if r.held.absent(n, time.Since(start)) {
+						time.Sleep(time.Second)
+						continue
+					}
 					began := time.Now()
 					ok := call(t.Context(), clients[n%len(clients)], payload)
 					mu.Lock()
@@ -194,6 +201,9 @@ func (r *row) simulate(t *testing.T) (f figures) {
 						failed++
 					}
 					mu.Unlock()
+					if time.Since(began) == 0 {
+						time.Sleep(time.Second) // refused at once: nobody asks again in no time
+					}
 				}
 			})
 		}
@@ -206,7 +216,7 @@ func (r *row) simulate(t *testing.T) (f figures) {
 		}
 		slices.Sort(took)
 		f = figures{
-			used:   float64(admitted) / (r.rate*length.Seconds() + p.size),
+			used:   float64(admitted) / r.held.allowed(r.rate),
 			failed: float64(failed) / float64(calls), refused: float64(p.refused) / float64(len(took)),
 			p99: took[len(took)*99/100], sent: p.sent, perSec: p.perSec,
 		}

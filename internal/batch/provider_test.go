@@ -32,6 +32,11 @@ type provider struct {
 	cost  func(*http.Request) float64 // of a call; nil is 1
 	size  float64                     // of the bucket
 
+	shortest, longest time.Duration // that an answer takes
+	window            time.Duration // of a limiter that counts in fixed windows; 0 for a bucket
+	chance            float64       // that a call is refused whatever the rate is
+	changes           []change      // of the rate, in their order
+
 	mu      sync.Mutex
 	random  *rand.Rand
 	tokens  float64
@@ -43,10 +48,19 @@ type provider struct {
 	perSec  []int // admitted, by second
 }
 
+// A change is that of a rate, so long after the beginning.
+type change struct {
+	after time.Duration
+	rate  float64
+}
+
 func newProvider(rate float64, h hints, n uint64) *provider {
 	now := time.Now()
 	size := max(rate, 1)
-	return &provider{rate: rate, size: size, hints: h, random: rand.New(rand.NewPCG(seed, n)), tokens: size, at: now, start: now}
+	return &provider{
+		rate: rate, size: size, hints: h, random: rand.New(rand.NewPCG(seed, n)), tokens: size, at: now, start: now,
+		shortest: 2 * time.Second, longest: 6 * time.Second,
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -90,12 +104,10 @@ func (p *provider) take(req *http.Request) (wait, delay time.Duration) {
 		cost = p.cost(req)
 	}
 	p.sent++
-	p.tokens = min(p.size, p.tokens+p.rate*now.Sub(p.at).Seconds())
-	p.at = now
-	if p.tokens < cost {
+	p.flow(now)
+	if wait := p.missing(now, cost); wait > 0 {
 		p.refused++
-		missing := time.Duration((cost - p.tokens) / p.rate * float64(time.Second))
-		return max(missing, time.Millisecond), 20*time.Millisecond + p.within(60*time.Millisecond)
+		return max(wait, time.Millisecond), 20*time.Millisecond + p.within(60*time.Millisecond)
 	}
 	p.tokens -= cost
 	p.spent += cost
@@ -104,7 +116,40 @@ func (p *provider) take(req *http.Request) (wait, delay time.Duration) {
 		p.perSec = append(p.perSec, 0)
 	}
 	p.perSec[second]++
-	return 0, 2*time.Second + p.within(4*time.Second)
+	return 0, p.shortest + p.within(p.longest-p.shortest)
+}
+
+// flow brings the tokens up to date.
+func (p *provider) flow(now time.Time) {
+	if len(p.changes) > 0 && now.Sub(p.start) >= p.changes[0].after {
+		p.rate, p.changes = p.changes[0].rate, p.changes[1:]
+		p.size = max(p.rate, 1)
+	}
+	switch {
+	case p.window == 0:
+		p.tokens = min(p.size, p.tokens+p.rate*now.Sub(p.at).Seconds())
+	case p.windowOf(now) > p.windowOf(p.at):
+		p.tokens = p.rate * p.window.Seconds()
+	}
+	p.at = now
+}
+
+func (p *provider) windowOf(at time.Time) time.Duration { return at.Sub(p.start) / p.window }
+
+// missing returns how long it takes until a call may go.
+func (p *provider) missing(now time.Time, cost float64) time.Duration {
+	switch {
+	case p.chance > 0:
+		if p.random.Float64() < p.chance {
+			return 700 * time.Millisecond
+		}
+	case p.tokens >= cost:
+	case p.window > 0:
+		return p.window - now.Sub(p.start)%p.window
+	default:
+		return inSeconds((cost - p.tokens) / p.rate)
+	}
+	return 0
 }
 
 func (p *provider) within(d time.Duration) time.Duration {
