@@ -91,6 +91,7 @@ func (b *body) whole(err error) bool {
 // Close closes the body, and settles the permit if that was still to be done.
 func (b *body) Close() error {
 	b.closed.Store(true)
+	defer b.permit.Ignore() // if the base's Close or the observer panics; else it is settled
 	err := b.ReadCloser.Close()
 	switch {
 	case b.permit.done():

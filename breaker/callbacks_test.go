@@ -211,3 +211,34 @@ func TestAPanicOfOnStateChangeGoesOnAndIsTheOnlyOne(t *testing.T) {
 		t.Errorf("told %d times, want 2", told)
 	}
 }
+
+// A closeBomb panics when it is closed.
+type closeBomb struct{ io.Reader }
+
+func (closeBomb) Close() error { panic("boom") }
+
+func TestAPanicOfABodysCloseFreesTheProbesPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: closeBomb{strings.NewReader("x")}, ContentLength: -1}, nil
+		}), breaker.Config{})
+		resp, err := tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(resp.Body)
+		tr.Breaker(key).Trip()
+		time.Sleep(30 * time.Second)
+		resp, err = tr.RoundTrip(request(t.Context(), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !panics(func() { _ = resp.Body.Close() }) {
+			t.Error("the panic was swallowed")
+		}
+		if n := tr.Breaker(key).Snapshot().Probes; n != 0 {
+			t.Errorf("%d places are taken", n)
+		}
+	})
+}

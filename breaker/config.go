@@ -104,7 +104,7 @@ type Config struct {
 	// scheme and host in lower case, as "https://api.openai.com". In the chain
 	// the endpoint follows, and the model and the target, as far as they are
 	// known: "https://api.openai.com chat gpt-4o". Of a model's name that is the
-	// first 128 bytes.
+	// first 128 bytes, of a host and of what Key returns the first 1024.
 	Key func(*http.Request) string
 
 	// Observe judges what an attempt came to, by the response and error the

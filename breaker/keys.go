@@ -9,9 +9,12 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// maxModel bounds the model's part of a key, in bytes: callers, and who calls
-// them, choose it.
-const maxModel = 128
+// What callers, and who calls them, choose of a key is bounded, in bytes; a
+// provider that redirects chooses the host.
+const (
+	maxModel = 128
+	maxHost  = 1 << 10 // or the name that Config.Key gives
+)
 
 // A key finds a breaker without putting its name together. That of a name given
 // by Config.Key has the name as its host, and nothing else.
@@ -34,8 +37,9 @@ func (k key) String() string {
 	return strings.ToValidUTF8(strings.Join(name, " "), "\uFFFD")
 }
 
-// canonical returns the key with scheme and host in lower case, and a short model.
+// canonical returns the key with scheme and host in lower case, and no long part.
 func (k key) canonical() key {
+	k.host = k.host[:min(len(k.host), maxHost)]
 	if k.scheme != "" {
 		k.scheme, k.host = strings.ToLower(k.scheme), strings.ToLower(k.host)
 	}

@@ -212,8 +212,13 @@ func TestNamesAreBoundedAndValid(t *testing.T) {
 	}
 	tr := newTransport(t, answer(204, ""), breaker.Config{})
 	use(t.Context(), t, tr, "http://%ff%fe")
-	if name := tr.Snapshot()[0].Key; !utf8.ValidString(name) {
-		t.Errorf("%q", name)
+	use(t.Context(), t, tr, "http://"+strings.Repeat("é", 1<<20))
+	user := newTransport(t, answer(204, ""), breaker.Config{Key: func(*http.Request) string { return "a\xff" + strings.Repeat("x", 1<<20) }})
+	use(t.Context(), t, user, key)
+	for _, s := range append(tr.Snapshot(), user.Snapshot()...) {
+		if !utf8.ValidString(s.Key) || len(s.Key) > 1<<10+len("http://\uFFFD") {
+			t.Errorf("%.40q… of %d bytes", s.Key, len(s.Key))
+		}
 	}
 }
 

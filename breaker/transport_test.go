@@ -576,3 +576,22 @@ func TestAnErrorThatObserveLeavesUndecidedIsIgnored(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// After 101 the body is a connection, which nobody but the caller may read.
+func TestObserveIsNotAskedAboutASwitchOfProtocols(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, answer(http.StatusSwitchingProtocols, "x"), breaker.Config{
+		Observe: func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration) {
+			t.Error("it was asked")
+			return breaker.Failure, nil, 0
+		},
+	})
+	resp, err := tr.RoundTrip(request(t.Context(), http.MethodGet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if got := totals(tr); got != success {
+		t.Errorf("it came to %+v", got)
+	}
+}

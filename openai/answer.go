@@ -151,6 +151,16 @@ func (a *answer) isStream() bool {
 	return a.kind == eventBody
 }
 
+// wasMislabeled reports whether the answer is not of the kind that it was taken
+// for, and takes it for what it is from then on.
+func (a *answer) wasMislabeled() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	taken := a.wanted.stream
+	a.wanted.stream = a.kind == eventBody
+	return a.wanted.stream != taken
+}
+
 // outcome returns how a stream ended.
 func (a *answer) outcome() string {
 	a.mu.Lock()

@@ -165,7 +165,7 @@ func (c Config) normalised() Config {
 	if c.Breaker.MaxKeys == 0 {
 		c.Breaker.MaxKeys = breaker.DefaultMaxKeys // of the accounts, too
 	}
-	c.Retry.Inspect = inspectors((&delivery{mode: c.Delivery}).inspect, c.Retry.Inspect)
+	c.Retry.Inspect = inspectors(newDelivery(c.Delivery).inspect, c.Retry.Inspect)
 	c.Breaker.Observe = observers(c.Breaker.Observe)
 	return c
 }

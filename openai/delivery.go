@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
@@ -26,7 +25,8 @@ const (
 	// Whole returns a stream when it has ended, so that one that is cut,
 	// stalls or brings an error is retried as a whole: for agents and jobs,
 	// which have no use for half an answer. A stream above 64 MiB, or any
-	// while 512 MiB are held by the Transport, is handed over as it comes.
+	// while 512 MiB are held by the Transport, is handed over as it comes; what
+	// is held counts until its reader has read all of it or closes it.
 	// All else is as FromFirstEvent has it.
 	Whole
 )
@@ -55,7 +55,11 @@ const (
 // delivery holds responses, as the retry layer's Inspect.
 type delivery struct {
 	mode  Delivery
-	whole atomic.Int64 // bytes of the streams that are being held
+	whole prefetch.Quota // of the streams that are held, until they are read
+}
+
+func newDelivery(mode Delivery) *delivery {
+	return &delivery{mode: mode, whole: prefetch.Quota{Limit: maxWholeAll}}
 }
 
 // inspect holds the attempt's response as long as mode says, and returns what
@@ -85,11 +89,8 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
 	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
 	enough := a.enough
-	if d.fill(body, a, size, enough) && a.isStream() != a.wanted.stream {
-		a.wanted.stream = a.isStream() // its label was wrong
-		if !enough(nil) {
-			d.fill(body, a, size, enough)
-		}
+	if d.fill(body, a, size, enough) && a.wasMislabeled() && !enough(nil) {
+		d.fill(body, a, size, enough)
 	}
 }
 
@@ -100,7 +101,8 @@ func (d *delivery) fill(body *prefetch.Body, a *answer, size int64, enough func(
 	case !a.wanted.stream:
 		return body.Fill(maxJSON, size, 0, enough) == nil && a.kindKnown()
 	case a.wanted.whole:
-		return d.holdWhole(body, enough) == nil && a.kindKnown()
+		body.Count(&d.whole)
+		return body.Fill(maxWhole, -1, 0, enough) == nil && a.kindKnown()
 	default:
 		return body.Fill(maxFirstEvent, -1, maxFirstEventWait, enough) == nil && a.kindKnown()
 	}
@@ -117,14 +119,4 @@ func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error
 		}
 		return user(a)
 	}
-}
-
-// holdWhole holds a stream to its end, as far as there is room.
-func (d *delivery) holdWhole(body *prefetch.Body, enough func([]byte) bool) error {
-	var held int64
-	defer func() { d.whole.Add(-held) }()
-	return body.Fill(maxWhole, -1, 0, func(added []byte) bool {
-		held += int64(len(added))
-		return d.whole.Add(int64(len(added))) > maxWholeAll || enough(added)
-	})
 }

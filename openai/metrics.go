@@ -124,6 +124,15 @@ type series struct {
 
 func (s series) hash() int { return 3*len(s.models.asked) + len(s.host) + s.status + len(s.errorType) }
 
+// kept returns s without what belongs to a URL, which is not to be kept with it;
+// false if it is too long to be kept at all.
+func (s series) kept() (series, bool) {
+	var schemeOK, hostOK bool
+	s.scheme, schemeOK = measure.Kept(s.scheme)
+	s.host, hostOK = measure.Kept(s.host)
+	return s, schemeOK && hostOK
+}
+
 // An operationRecorder records calls, after all their attempts.
 type operationRecorder struct {
 	labeller
@@ -161,7 +170,9 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	}
 	l.errorType = s.errorType
 	made.duration = r.options.Get(l)
-	r.recent.Keep(s.hash(), s, made)
+	if kept, ok := s.kept(); ok {
+		r.recent.Keep(s.hash(), kept, made)
+	}
 	return made
 }
 
@@ -279,7 +290,9 @@ func (t *MetricsTransport) optionsOf(s series, u *url.URL) *measure.Options {
 	l := t.labels(s.operation, s.models, u)
 	l.status, l.errorType = s.status, s.errorType
 	made := t.options.Get(l)
-	t.recent.Keep(s.hash(), s, made)
+	if kept, ok := s.kept(); ok {
+		t.recent.Keep(s.hash(), kept, made)
+	}
 	return made
 }
 
@@ -308,7 +321,7 @@ func (t *MetricsTransport) CloseIdleConnections() {
 
 func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
-		return port
+		return measure.Label(port)
 	}
 	if u.Scheme == "http" {
 		return "80"

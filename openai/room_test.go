@@ -25,19 +25,46 @@ func TestTheRoomForAllStreamsThatAreHeldIsBounded(t *testing.T) {
 	if maxWholeAll != 512<<20 || maxWhole != 64<<20 {
 		t.Errorf("%d bytes of one stream and %d of all are held", maxWhole, maxWholeAll)
 	}
-	const left = 64 << 10
-	for name, taken := range map[string]int64{"some room": maxWholeAll - left, "no room": maxWholeAll} {
-		d := delivery{mode: Whole}
-		d.whole.Store(taken) // by other streams
+	for name, left := range map[string]int64{"some room": 64 << 10, "no room": 0} {
+		d := newDelivery(Whole)
+		d.whole.Limit = left // of other streams
 		body := new(eventsBody)
-		a := streamTo(t, chatPath, body)
-		a.wanted = wanted{stream: true, whole: true}
-		_ = d.holdWhole(prefetch.New(a, noCancel), a.enough)
-		if body.read > maxWholeAll-taken+4<<10 {
+		holdWhole(t, d, body)
+		if body.read > left {
 			t.Errorf("%s: %d bytes are held", name, body.read)
 		}
-		if d.whole.Load() != taken {
-			t.Errorf("%s: %d bytes are taken for good", name, d.whole.Load()-taken)
+	}
+}
+
+// holdWhole has d hold a stream.
+func holdWhole(t *testing.T, d *delivery, src io.ReadCloser) *prefetch.Body {
+	t.Helper()
+	a := streamTo(t, chatPath, src)
+	body := prefetch.New(a, noCancel)
+	d.hold(body, a, -1)
+	return body
+}
+
+func TestAStreamThatIsHeldCountsUntilItIsReadOrClosed(t *testing.T) {
+	t.Parallel()
+	stream := strings.Repeat(`data: {"choices":[{"index":0,"delta":{"content":"x"}}]}`+"\n\n", 1000) + "data: [DONE]\n\n"
+	for name, end := range map[string]func(body io.ReadCloser){
+		"read":        func(body io.ReadCloser) { _, _ = io.ReadAll(body) },
+		"closed":      func(body io.ReadCloser) { _ = body.Close() },
+		"read in two": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _, _ = io.ReadAll(body) },
+		"closed amid": func(body io.ReadCloser) { _, _ = io.CopyN(io.Discard, body, 100); _ = body.Close() },
+	} {
+		d := newDelivery(Whole)
+		body := holdWhole(t, d, io.NopCloser(strings.NewReader(stream)))
+		if n := d.whole.Taken(); n < int64(len(stream)) {
+			t.Errorf("%s: %d bytes of %d count once they are handed over", name, n, len(stream))
+		}
+		if end(body); d.whole.Taken() != 0 {
+			t.Errorf("%s: %d bytes count after that", name, d.whole.Taken())
+		}
+		_ = body.Close()
+		if n := d.whole.Taken(); n != 0 {
+			t.Errorf("%s: %d bytes count after it was closed once more", name, n)
 		}
 	}
 }

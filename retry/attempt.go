@@ -74,10 +74,10 @@ func (a *attempt) timeOut(after time.Duration) {
 
 // drop gives the attempt up, whatever has become of it.
 func (a *attempt) drop() {
+	defer a.cancel(errGivenUp) // also if the body's Close panics
 	if a.Response != nil {
 		_ = a.Response.Body.Close()
 	}
-	a.cancel(errGivenUp)
 }
 
 // deliver makes response, the attempt's own or one kept from before, what the
@@ -123,8 +123,7 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 func (b *body) Close() error {
-	b.call.End(b.status, nil) // before a Read beside it comes back with an error
-	err := b.ReadCloser.Close()
-	b.attempt.Cancel(nil)
-	return err
+	b.call.End(b.status, nil)   // before a Read beside it comes back with an error
+	defer b.attempt.Cancel(nil) // also if the base's Close panics
+	return b.ReadCloser.Close()
 }

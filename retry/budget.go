@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,11 @@ const (
 	successGain = 1 // paid in by a first attempt that succeeds
 )
 
-// maxBuckets bounds what a Budget remembers.
-const maxBuckets = 1024
+// What a Budget remembers is bounded.
+const (
+	maxBuckets   = 1024
+	maxBudgetKey = 1 << 10 // bytes of a key that tell one bucket from another
+)
 
 // Unlimited is the Budget that never runs out.
 var Unlimited = &Budget{unlimited: true}
@@ -71,7 +75,7 @@ func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 		if b.buckets == nil {
 			b.buckets = make(map[string]*bucket)
 		}
-		b.buckets[key] = k
+		b.buckets[strings.Clone(key)] = k // a part of a URL would keep all of it
 		b.count.Store(int64(len(b.buckets)))
 	}
 	b.flow(k, now)

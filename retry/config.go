@@ -95,7 +95,7 @@ type Config struct {
 	Budget *Budget
 
 	// BudgetKey names the bucket of the Budget that a request draws on. Nil
-	// means the URL's host.
+	// means the URL's host. The first 1024 bytes of a name count.
 	BudgetKey func(*http.Request) string
 
 	// OnRetry is told of each wait before it begins. It runs on the call's

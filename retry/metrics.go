@@ -92,7 +92,10 @@ func (r *recorder) over(ctx context.Context, attempts int, endpoint string, u *u
 	options, ok := r.recent.Find(o.hash(), o)
 	if !ok {
 		options = r.options.Get(labels{endpoint: endpoint, address: r.address(u), errorType: errorType})
-		r.recent.Keep(o.hash(), o, options)
+		if host, ok := measure.Kept(o.host); ok {
+			o.host = host
+			r.recent.Keep(o.hash(), o, options)
+		}
 	}
 	r.attempts.Record(ctx, int64(attempts), options)
 }

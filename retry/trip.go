@@ -453,7 +453,8 @@ func (c *trip) address() string { return c.t.metrics.address(c.origin.URL) }
 // budgetKey asks about a request that no base has had in its hands.
 func (c *trip) budgetKey() string {
 	if c.bucket == "" {
-		c.bucket = c.t.cfg.BudgetKey(c.origin.WithContext(c.ctx))
+		key := c.t.cfg.BudgetKey(c.origin.WithContext(c.ctx))
+		c.bucket = key[:min(len(key), maxBudgetKey)]
 	}
 	return c.bucket
 }

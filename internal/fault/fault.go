@@ -24,6 +24,17 @@ const (
 	Other           = "_OTHER"
 )
 
+// isKnown reports whether a type is one of the closed set. Those of a base are its
+// own, and may be anything.
+func isKnown(errorType string) bool {
+	switch errorType {
+	case Timeout, Canceled, CircuitOpen, RateLimited, ConnectionError, StreamError, Truncated, Other:
+		return true
+	}
+	code, err := strconv.Atoi(errorType)
+	return err == nil && code >= 400 && StatusType(code) == errorType
+}
+
 // A TimeLimitError is the cause with which a layer of ours ends an attempt. It
 // tells our own limits from the caller's context.
 type TimeLimitError struct {
@@ -103,7 +114,8 @@ func IsTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Type returns the error.type of err. Errors of this module name their own.
+// Type returns the error.type of err. Errors of this module name their own; so may
+// those of others, in the words of the closed set.
 func Type(err error) string {
 	if err == nil {
 		return "" // before what errors.As needs is allocated
@@ -111,7 +123,7 @@ func Type(err error) string {
 	var typed interface{ ErrorType() string }
 	var network net.Error
 	switch {
-	case errors.As(err, &typed):
+	case errors.As(err, &typed) && isKnown(typed.ErrorType()):
 		return typed.ErrorType()
 	case errors.Is(err, context.Canceled):
 		return Canceled

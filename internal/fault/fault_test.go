@@ -61,6 +61,11 @@ func TestEveryErrorHasATypeOfTheClosedSet(t *testing.T) {
 		{"a certificate", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Other},
 		{"anything else", errors.New("else"), Other},
 		{"an error that names its type", typed(StreamError), StreamError},
+		{"an error that names a status", typed("407"), "407"},
+		{"a base's error with a type of its own", typed("planted sk-1\xff"), Other},
+		{"a base's error with a status that is none", typed("+407"), Other},
+		{"a base's error with no type", typed(""), Other},
+		{"a base's timeout with a type of its own", errors.Join(typed("slow"), context.DeadlineExceeded), Timeout},
 		{"a rejection", refusal(0), CircuitOpen},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -83,11 +88,11 @@ func TestEveryErrorHasATypeOfTheClosedSet(t *testing.T) {
 func TestTheNameAnErrorGivesItselfGoesBeforeAllElse(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		fmt.Errorf("%w %w", context.Canceled, typed("mine")),
-		fmt.Errorf("%w %w", io.EOF, typed("mine")),
-		&url.Error{Op: "Post", URL: "http://x", Err: typed("mine")},
+		fmt.Errorf("%w %w", context.Canceled, typed(StreamError)),
+		fmt.Errorf("%w %w", io.EOF, typed(StreamError)),
+		&url.Error{Op: "Post", URL: "http://x", Err: typed(StreamError)},
 	} {
-		if got := Type(err); got != "mine" {
+		if got := Type(err); got != StreamError {
 			t.Errorf("Type(%v) = %q", err, got)
 		}
 	}

@@ -211,11 +211,11 @@ func (c *Cache[K]) Get(key K) *Options {
 const maxLabel = 128
 
 // Label returns text as the value of an attribute: valid UTF-8, without which an
-// exporter refuses all that is collected, and not too long. It keeps nothing of
-// what it cuts off.
+// exporter refuses all that is collected, and not too long. It is always a copy:
+// labels are kept, and a part of a URL would keep all of it.
 func Label(text string) string {
 	if len(text) <= maxLabel && utf8.ValidString(text) {
-		return text
+		return strings.Clone(text)
 	}
 	// A rune across the bound is no invalid one: it is looked at whole, and then
 	// left out.

@@ -1,6 +1,9 @@
 package measure
 
-import "sync/atomic"
+import (
+	"strings"
+	"sync/atomic"
+)
 
 // Recent keeps what was made for some of the keys asked for lately: nearly all
 // that a service records is told apart by the same few. The zero value is
@@ -21,6 +24,15 @@ func (r *Recent[K, V]) Find(hash int, key K) (value V, ok bool) {
 		return k.value, true
 	}
 	return value, false
+}
+
+// Kept returns a copy of a text that is to be part of a key, or false if it is too
+// long to be kept: it is worth no place, and may be a part of something longer still.
+func Kept(text string) (string, bool) {
+	if len(text) > maxLabel {
+		return "", false
+	}
+	return strings.Clone(text), true
 }
 
 // Keep keeps value for key, for as long as no other key takes its place.

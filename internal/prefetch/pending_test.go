@@ -101,3 +101,23 @@ func TestABodyThatCountsWronglyBreaksNothing(t *testing.T) {
 		}
 	}
 }
+
+// closing is a late body whose Close panics.
+type closing struct{ late }
+
+func (c closing) Close() error {
+	close(c.closed)
+	panic("boom")
+}
+
+func TestAPanicOfCloseInTheBackgroundEndsNoProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src := closing{late{make(chan struct{})}}
+		b := New(src, cancelFunc(func(error) {}))
+		_ = b.Fill(1<<20, -1, time.Second, nil)
+		_ = b.Close()
+		<-src.closed
+		synctest.Wait()
+	})
+}

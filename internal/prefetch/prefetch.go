@@ -30,6 +30,7 @@ var errClosed = errors.New("retrip: the response body was closed")
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
+	quota   *Quota // nil for none
 
 	mu      sync.Mutex
 	data    []byte        // prefetched
@@ -39,6 +40,7 @@ type Body struct {
 	filling chan struct{} // closed when the goroutine has ended; nil without one
 	stop    bool          // the goroutine is to end after its pending Read
 	closed  bool
+	taken   int // of quota
 
 	panicked any // what the goroutine ended with
 }
@@ -58,12 +60,21 @@ func (b *Body) Init(src io.ReadCloser, attempt Canceler) *Body {
 	return b
 }
 
+// Count has what Fill prefetches from now on count against quota until it has
+// been read, all of it, or the Body is closed. Fill ends where nothing is left.
+func (b *Body) Count(quota *Quota) { b.quota = quota }
+
 // Fill prefetches the body until it ends, until there are limit bytes, until
 // enough, which may be nil, says so of what was added, or until wait is over; a
 // wait of 0 is for ever. It returns how the body ended: io.EOF, another error,
 // or nil if there may be more. A size of 0 or below is unknown.
+//
+// A Body may be filled again, for more. Where the Read of a Fill whose wait is
+// over is still pending, Fill returns at once: nobody reads beside it.
 func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added []byte) bool) error {
-	b.stop = false // it may have been filled before, for less
+	if b.isFilling() {
+		return nil
+	}
 	if size > 0 && size < int64(limit) {
 		b.size = int(size) + 1 // one byte more, so that the Read that finds the end has room
 	}
@@ -88,6 +99,15 @@ func (b *Body) Fill(limit int, size int64, wait time.Duration, enough func(added
 	b.stop = true
 	b.passPanic()
 	return b.err
+}
+
+// isFilling reports whether an earlier Fill has not ended. If it has, another
+// may begin.
+func (b *Body) isFilling() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stop = b.filling != nil
+	return b.stop
 }
 
 // passPanic panics as src has in the goroutine of Fill: here somebody is
@@ -138,21 +158,39 @@ func (b *Body) room(limit int) []byte {
 	if b.err != nil || b.stop || b.closed || len(b.data) >= limit {
 		return nil
 	}
-	if len(b.data) == cap(b.data) {
-		b.grow()
+	if len(b.data) == cap(b.data) && !b.grow() {
+		return nil
 	}
 	return b.data[len(b.data):min(cap(b.data), limit)]
 }
 
-// grow doubles the room, but for what is known to be not needed.
-func (b *Body) grow() {
+// grow doubles the room, but for what is known to be not needed. It reports
+// whether the quota has that much left.
+func (b *Body) grow() bool {
 	more := max(len(b.data), firstChunk)
 	if b.size > len(b.data) {
 		more = min(max(more, maxTrusted), b.size-len(b.data))
 	}
+	if b.quota != nil {
+		if !b.quota.take(more) {
+			return false
+		}
+		b.taken += more
+	}
 	grown := make([]byte, len(b.data), len(b.data)+more)
 	copy(grown, b.data)
 	b.data = grown
+	return true
+}
+
+// forget lets go of what was prefetched. A Read of src may be writing to it
+// still, which counts until it has ended.
+func (b *Body) forget() {
+	b.data, b.read = nil, 0
+	if b.filling == nil && b.taken > 0 {
+		b.quota.giveBack(b.taken)
+		b.taken = 0
+	}
 }
 
 // filled ends the goroutine, and keeps what it panicked with, if it did, for
@@ -162,9 +200,13 @@ func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Lock()
 	b.filling, b.panicked = nil, panicked
 	closed := b.closed
+	if closed {
+		b.forget()
+	}
 	b.mu.Unlock()
 	close(done)
 	if closed {
+		defer func() { _ = recover() }() // nobody is here to be told of src's panic
 		_ = b.src.Close()
 	}
 }
@@ -187,7 +229,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		n := copy(p, b.data[b.read:])
 		b.read += n
 		if b.read == len(b.data) && b.filling == nil {
-			b.data, b.read = nil, 0
+			b.forget()
 		}
 		filling, closed, err := b.filling, b.closed, b.err
 		last := n > 0 && len(b.data) == 0 && errors.Is(err, io.EOF)
@@ -222,7 +264,8 @@ func (b *Body) await(filling chan struct{}) {
 func (b *Body) Close() error {
 	b.mu.Lock()
 	again := b.closed
-	b.closed, b.data, b.read = true, nil, 0
+	b.closed = true
+	b.forget()
 	filling := b.filling
 	b.mu.Unlock()
 	switch {

@@ -228,3 +228,22 @@ func TestAnErrorWhileFillingIsTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// A second reader of the same body would take bytes from the first.
+func TestNobodyReadsBesideAPendingRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := slow(t, io.EOF, "one", "two")
+		if err := b.Fill(100, 0, time.Second/2, nil); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := b.Fill(100, 0, 0, nil); err != nil || time.Since(start) != 0 {
+			t.Errorf("filled again beside it: %v, after %v", err, time.Since(start))
+		}
+		if got, err := io.ReadAll(b); err != nil || string(got) != "onetwo" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		_ = b.Close()
+	})
+}
