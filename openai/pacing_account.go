@@ -2,7 +2,6 @@ package openai
 
 import (
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,7 @@ type account struct {
 
 func (p *pacer) newAccount(req *http.Request, c *call.Call) *account {
 	a := &account{name: accountName(req.URL, c), labels: p.metrics.labels(req.URL, c), pacer: p}
-	a.throttle.MaxWait, a.throttle.Random = p.maxWait, rand.Float64
+	a.throttle.MaxWait, a.throttle.Random = p.maxWait, call.Random(c)
 	return a
 }
 
