@@ -92,8 +92,16 @@ func (a *account) change(f func(now time.Duration)) {
 // wake lets those go whose time has come.
 func (a *account) wake() { a.change(func(time.Duration) {}) }
 
-func (a *account) refused(s throttle.Sent, r throttle.Refusal) {
-	a.change(func(now time.Duration) { a.throttle.Refuse(now, s, r) })
+func (a *account) refused(s throttle.Sent, r throttle.Refusal) (again time.Duration) {
+	a.change(func(now time.Duration) { again = a.throttle.Refuse(now, s, r) })
+	return again
+}
+
+// returned says that a call that was let go is not under way any more.
+func (a *account) returned(s throttle.Sent) {
+	if s.UnderWay {
+		a.change(func(time.Duration) { a.throttle.Returned(s) })
+	}
 }
 
 func (a *account) answered(s throttle.Sent) {
