@@ -16,7 +16,7 @@
 // A request's path through the files: transport.go is the entrance and the
 // assembly; endpoint.go knows what may be repeated; call.go, lookup.go and
 // modelname.go read the payload; keys.go tells budgets and deployments apart;
-// pause.go knows rate limits. Its
+// pacing.go keeps to rate limits, one for each account of pacing_key.go. Its
 // answer's path: answer.go follows the bytes, stream.go, template.go and
 // jsoncheck.go what they mean, usage.go what they tell, clock.go how long they
 // take; observe.go tells the breaker, delivery.go the retry layer; metrics.go

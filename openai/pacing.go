@@ -113,9 +113,10 @@ type ticket struct {
 	again    time.Duration // when the provider wants the next one
 }
 
-// refused says that the attempt was refused for a rate limit.
+// refused says that the attempt was refused for a rate limit. A nil ticket is
+// nobody's.
 func (t *ticket) refused(r throttle.Refusal) {
-	if t.account != nil {
+	if t != nil && t.account != nil {
 		r.Before = t.refusals
 		t.refusals++
 		t.again = t.account.refused(t.sent, r)

@@ -25,7 +25,7 @@ const (
 	slowest = 1.0 / 10
 
 	// unknown is the rate, in floors, if nothing is known of the limit. It doubles
-	// each second until the next refusal.
+	// each second until calls are refused in a row.
 	unknown = 10
 
 	// late is how much of a timer's lateness is made up for.
@@ -34,17 +34,17 @@ const (
 
 // A limit is the rate at which one unit may be spent, in units a second.
 type limit struct {
-	on        bool
-	guess     bool          // most was not measured
-	low, high fates         // of what was sent below the rate that had been admitted, and above
-	most      float64       // what was admitted before the last cut, as far as is known
-	floor     float64       // the least rate
-	grown     time.Duration // time in which the rate could grow, since the last cut
-	next      time.Duration // nothing is admitted before
-	atMost    float64       // most can't be more, whatever is measured
+	on     bool
+	guess  bool          // most was not measured
+	most   float64       // what was admitted before the last cut, as far as is known
+	floor  float64       // the least rate
+	grown  time.Duration // time in which the rate could grow, since the last cut
+	next   time.Duration // nothing is admitted before
+	atMost float64       // most can't be more, whatever is measured
+	chance chance
 
 	from, until time.Duration // what was measured at the last cut
-	gain        float64
+	gain        float64       // by which most is more than what was measured
 }
 
 func (l *limit) rate() float64 {
@@ -55,8 +55,7 @@ func (l *limit) rate() float64 {
 		return max(l.most*math.Exp2(min(l.grown.Seconds(), 20)), l.floor)
 	}
 	x := l.progress() - 1
-	d := P("depth", depth)
-	return max(l.most*(1+d*x*x*x), l.floor)
+	return max(l.most*(1+depth*x*x*x), l.floor)
 }
 
 // progress is how far the rate is on its way back to most, at which it is at 1.
@@ -65,22 +64,34 @@ func (l *limit) progress() float64 {
 	return l.grown.Seconds() / back
 }
 
+// isLow reports whether the rate is well below what was admitted.
+func (l *limit) isLow() bool { return l.progress() < low }
+
+// sent counts a call that is let go.
+func (l *limit) sent() {
+	if l.on && !l.guess {
+		l.chance.sent(l.isLow())
+	}
+}
+
+// refused counts a refusal, and reports whether it says that the rate is too
+// high.
+func (l *limit) refused() bool { return !l.guess && l.chance.refused(l.isLow()) }
+
 // cut lowers the rate after a refusal.
 func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, until time.Duration) float64) {
 	rate := l.rate()
-	l.gain = 1
-	l.gain = 1 / (1 - min(l.noise(), P("gmax", 0.3)))
+	l.gain = 1 / (1 - l.chance.share())
 	l.atMost, l.floor = rate, floor
 	l.from, l.until = max(now-span, since), now
+	l.grown, l.guess = 0, false
 	if !l.on {
 		l.on, l.next = true, now
 		l.guess = now-since < time.Second
 	} else {
 		l.floor = min(l.floor, rate)
-		l.guess = false
 	}
-	l.grown = 0
-	l.low, l.high = fates{l.low.sent / 2, l.low.refused / 2}, fates{}
+	l.chance.begin()
 	l.measure(sum)
 }
 
@@ -95,7 +106,7 @@ func (l *limit) measure(sum func(from, until time.Duration) float64) {
 		l.most = measured
 	default:
 		// Right after a gate too little is measured.
-		l.most = min(max(measured, l.atMost*P("least", 0.5)), l.atMost)
+		l.most = min(max(measured, l.atMost/2), l.atMost)
 	}
 	l.most = max(l.most, l.floor)
 }
@@ -111,47 +122,4 @@ func (l *limit) refund(units float64) {
 	if l.on {
 		l.next -= time.Duration(units / l.rate() * float64(time.Second))
 	}
-}
-
-// Fates are how many calls were sent, and how many of them refused.
-type fates struct{ sent, refused float64 }
-
-func (l *limit) phase() *fates {
-	if l.progress() < P("low", 0.5) {
-		return &l.low
-	}
-	return &l.high
-}
-
-func (l *limit) sent() {
-	if l.on && !l.guess {
-		l.phase().sent++
-	}
-}
-
-// noise is the share of the calls that are refused whatever the rate is, as far
-// as is known.
-func (l *limit) noise() float64 {
-	if l.low.sent < P("enough", 20) || l.low.refused < 2 {
-		return 0
-	}
-	return l.low.refused / l.low.sent
-}
-
-// refused counts a refusal, and reports whether it says that the rate is too
-// high.
-func (l *limit) refused() bool {
-	if l.guess {
-		return false
-	}
-	f := l.phase()
-	f.refused++
-	if f == &l.low {
-		return false
-	}
-	if l.low.refused >= 0.5 && l.progress() < P("far", 1) {
-		return false
-	}
-	expected := l.noise() * f.sent
-	return f.refused > P("ratio", 1.3)*expected+P("sig", 2)*math.Sqrt(expected)
 }

@@ -15,8 +15,14 @@ const (
 	firstGate = 250 * time.Millisecond
 	maxGate   = 30 * time.Second
 
-	// gateShare of a gate is added to it at random, at most.
+	// gateShare of a gate is added to it at random, at most. And a gate for a refusal
+	// that stands alone may be that share of the time since the last one.
 	gateShare = 0.1
+
+	// Refusals are in a row when so many more of them came than half of what was
+	// sent; more where some come by chance.
+	inARow         = 2.5
+	inARowByChance = 3
 
 	// gateGrowth is how much of a gate counts as time in which the rate grows: what
 	// nobody spends meanwhile is there afterwards.
@@ -69,7 +75,7 @@ type Throttle struct {
 	cut      int           // the limit that was cut last
 	cutAt    time.Duration // when that was
 	score    float64       // of the refusals lately, against what was sent
-	sent     int           // since the epoch began
+	sent     int           // since the last gate
 	refused  int           // of these
 	underWay int           // let go while active, and not returned yet
 	asked    time.Duration
@@ -233,15 +239,11 @@ func (t *Throttle) Returned(s Sent) {
 func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Duration) {
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
-	wait := r.wait(r.Before)
-	if r.Known && r.Before > 0 && t.Length()+t.underWay > 0 {
-		wait += firstGate << min(r.Before-1, 10)
-	}
-	again = now + t.spread(wait)
+	again = now + t.spread(t.turn(r))
 	if t.active && s.Epoch != t.Epoch() {
 		t.limits[t.cut].measure(t.sum(t.cut))
 		if r.Known && now < t.gate {
-			t.close(now, wait)
+			t.close(now, r.Wait)
 		}
 		return again
 	}
@@ -249,50 +251,69 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Dura
 	if r.Tokens {
 		unit = ofCost
 	}
-	l := &t.limits[unit]
-	first := !t.active || !l.on
+	cuts, closes := t.judge(now, unit, r)
 	t.active, t.needed = true, now
-	t.score++
-	t.refused++
-	cuts, closes := false, false
-	gate := wait
-	if !r.Known {
-		gate = r.wait(t.bursts)
-	}
-	switch {
-	case first:
-		cuts, closes = true, true
-	case t.score >= P("score", 3):
-		cuts, closes = now-t.cutAt >= time.Second, true
-	default:
-		cuts = l.refused()
-		closes = cuts && wait <= time.Duration(P("duty", 0.1)*float64(now-t.gate))
-	}
+	wait := r.wait(t.bursts)
 	if closes {
-		if !r.Known {
-			if t.sent > 2*t.refused {
-				t.bursts = 0
-				gate = r.wait(0)
-			}
-			t.bursts++
-		}
-		t.score = 0
+		wait = t.burst(r)
 	}
 	if cuts {
-		t.lower(now, unit, s, r)
+		t.lower(now, unit, s)
 	}
 	if cuts || closes {
 		t.epoch.Add(1)
-		t.sent, t.refused = 0, 0
 	}
 	if closes {
-		t.trial = 0
-		if l := &t.limits[t.cut]; cuts && !l.guess {
-			l.grown = min(gate, gateGrowth)
+		t.trial, t.sent, t.refused = 0, 0, 0
+		if l := &t.limits[unit]; cuts && !l.guess {
+			l.grown = min(wait, gateGrowth)
 		}
-		t.close(now, gate)
+		t.close(now, wait)
 	}
 	return again
+}
+
+// judge decides what follows a refusal that is news: whether it cuts the rate,
+// and whether it stops everybody for the time that the provider asked for. One
+// that stands alone does not stop the others unless that costs next to nothing: it
+// may be one that comes whatever the rate is.
+func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes bool) {
+	l := &t.limits[unit]
+	first := !t.active || !l.on
+	t.score++
+	t.refused++
+	switch {
+	case first:
+		return true, true
+	case t.refused >= t.sent, t.score >= inARowByChance, t.score >= inARow && l.chance.share() == 0:
+		return now-t.cutAt >= time.Second, true
+	}
+	cuts = l.refused()
+	return cuts, cuts && r.wait(0) <= time.Duration(gateShare*float64(now-t.gate))
+}
+
+// burst returns how long nothing is let go after refusals in a row.
+func (t *Throttle) burst(r Refusal) time.Duration {
+	t.score = 0
+	if t.sent > 2*t.refused {
+		t.bursts = 0 // most were admitted, even if it takes long to answer them
+	}
+	wait := r.wait(t.bursts)
+	if !r.Known {
+		t.bursts++
+	}
+	return wait
+}
+
+// turn returns what a refused call itself has to wait. Where there are others it
+// comes back later each time, so that no call is refused again and again for what
+// the others send.
+func (t *Throttle) turn(r Refusal) time.Duration {
+	wait := r.wait(r.Before)
+	if r.Known && r.Before > 0 && t.Length()+t.underWay > 0 {
+		wait += firstGate << min(r.Before-1, 10)
+	}
+	return wait
 }
 
 // wait returns what a refused call has to wait that was refused so often before.
@@ -376,13 +397,10 @@ func (t *Throttle) admit(now time.Duration, w *Waiter) State {
 	if t.active {
 		t.underWay++
 		t.sent++
-		drift := P("drift", 0.5)
+		t.score = max(t.score-0.5, 0)
 		for i := range t.limits {
-			l := &t.limits[i]
-			l.sent()
-			drift = min(max(drift, 2*l.noise()), 0.75)
+			t.limits[i].sent()
 		}
-		t.score = max(t.score-drift, 0)
 	}
 	return w.end(Admitted)
 }
@@ -457,7 +475,7 @@ func (t *Throttle) refuse(w *Waiter, retryAfter time.Duration) {
 }
 
 // lower cuts a limit.
-func (t *Throttle) lower(now time.Duration, unit int, s Sent, r Refusal) {
+func (t *Throttle) lower(now time.Duration, unit int, s Sent) {
 	calls, cost := t.Recent.Sum(now-span, now)
 	t.cut, t.cutAt = unit, now
 	floor := slowest
