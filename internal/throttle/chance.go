@@ -7,9 +7,9 @@ const (
 	// what was admitted before: then nobody who draws on the limit alone is refused.
 	low = 0.4
 
-	// From fewer calls than enough nothing is learned of chance. What is refused by
-	// chance is taken for no more than mostChance: with more, others draw on the
-	// limit, too, who back off as well.
+	// From fewer calls than enough nothing is learned of chance. No more than
+	// mostChance is taken for it: where more is refused, others draw on the limit,
+	// too, who back off as well.
 	enough     = 20
 	mostChance = 0.25
 
@@ -57,10 +57,7 @@ func (c *chance) share() float64 {
 	if c.low.sent < enough || c.low.refused < 2 {
 		return 0
 	}
-	if share := c.seen(); share <= mostChance {
-		return share
-	}
-	return 0
+	return min(c.seen(), mostChance)
 }
 
 func (c *chance) seen() float64 {
