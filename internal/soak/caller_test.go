@@ -166,7 +166,6 @@ func (s *soak) use(p *plan, state *callState, req *http.Request, report *retry.R
 	scene := &s.scenes[p.scene]
 	*report = retry.Report{}
 	markOf(req.Context()).notBefore = time.Time{}
-	paused := s.isPaused(p)
 	state.uses.Add(1)
 	header, body := req.Header.Clone(), req.Body
 
@@ -194,9 +193,6 @@ func (s *soak) use(p *plan, state *callState, req *http.Request, report *retry.R
 	}
 	resp, err := client.Do(req)
 	s.count(scene, p, report)
-	if paused && report.Attempts > 0 {
-		s.problem(p, "%d attempts while the model is paused", report.Attempts)
-	}
 	if !maps.EqualFunc(header, req.Header, slices.Equal) || req.Body != body {
 		s.problem(p, "the request was changed")
 	}
@@ -206,9 +202,6 @@ func (s *soak) use(p *plan, state *callState, req *http.Request, report *retry.R
 		s.checkError(req.Context(), p, err)
 		return
 	}
-	if hint := p.fault(attemptOf(resp)).hint(); resp.StatusCode == http.StatusTooManyRequests && hint >= longPause && p.named() {
-		scene.paused.Store(p.model, time.Now())
-	}
 	s.read(p, req, resp, report, cancel)
 }
 
@@ -217,16 +210,6 @@ const (
 	longPause     = 20 * time.Second
 	longPauseHint = "20"
 )
-
-// named reports whether the chain can read which model is asked for.
-func (p *plan) named() bool { return p.endpoint.inspected && p.size < maxReplay/2 }
-
-// isPaused reports whether no attempt may be made for the model of a plan: a
-// caller was told so, and nothing but time can change it.
-func (s *soak) isPaused(p *plan) bool {
-	since, ok := s.scenes[p.scene].paused.Load(p.model)
-	return ok && p.named() && time.Since(since.(time.Time)) < longPause/2
-}
 
 // attemptOf returns which attempt a response answers; 0 if the provider did
 // not send it.

@@ -120,7 +120,6 @@ type scene struct {
 	abandoned *atomic.Int64 // calls whose body nobody read to its end or closed; nil: nobody may do that
 
 	budgets sync.Map // by model: *budgetBook, if the Budget is audited
-	paused  sync.Map // by model: when a caller was told that it is paused for minutes
 }
 
 func newScenes() []scene {
