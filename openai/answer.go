@@ -31,7 +31,7 @@ type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
-	ticket  ticket        // that the attempt was let go with
+	ticket  *ticket       // that the attempt was let go with
 	format  *format       // nil: plain HTTP, whatever it holds
 	left    int64         // bytes to come, if above 0; else unknown
 	held    prefetch.Body // what the delivery makes of it, in the same allocation

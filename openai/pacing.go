@@ -108,26 +108,30 @@ func newPacer(base http.RoundTripper, watched *breaker.Transport, cfg *Config) *
 
 // A ticket is what the latest attempt of a call was let go with.
 type ticket struct {
-	account *account // nil: it was not asked about
-	sent    throttle.Sent
+	account  *account // nil: it was not asked about
+	sent     throttle.Sent
+	refusals int           // of the call's attempts
+	again    time.Duration // when the provider wants the next one
 }
 
-// refused says that the attempt was refused for a rate limit.
-func (t ticket) refused(r throttle.Refusal) {
-	if t.account != nil {
-		t.account.refused(t.sent, r)
+// refused says that the attempt was refused for a rate limit. A nil ticket is
+// nobody's.
+func (t *ticket) refused(r throttle.Refusal) {
+	if t != nil && t.account != nil {
+		r.Before = t.refusals
+		t.refusals++
+		t.again = t.account.refused(t.sent, r)
 	}
 }
 
 // ticketOf returns that of a call's latest attempt; c may be nil.
-func ticketOf(c *call.Call) ticket {
-	if c == nil {
-		return ticket{}
+func ticketOf(c *call.Call) *ticket {
+	if c != nil {
+		if o, ok := c.Listener.(*operation); ok {
+			return &o.ticket
+		}
 	}
-	if o, ok := c.Listener.(*operation); ok {
-		return o.ticket
-	}
-	return ticket{}
+	return new(ticket)
 }
 
 // isPaced reports whether somebody else than the retry layer waits for the rate
@@ -148,8 +152,9 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 		roundtrip.CloseBody(req)
 		return nil, err
 	}
-	o.ticket = ticket{a, sent}
+	o.ticket.account, o.ticket.sent = a, sent
 	response, err := p.base.RoundTrip(req)
+	a.returned(sent)
 	o.ticket.learn(c, response, err)
 	return response, err
 }
@@ -170,6 +175,9 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 	w := &throttle.Waiter{
 		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c, call.AttemptFrom(req.Context())),
 		Ready: make(chan struct{}),
+	}
+	if o.ticket.account == a { // another target has asked for nothing
+		w.NotBefore = o.ticket.again
 	}
 	return a.wait(req, c, w)
 }
@@ -197,7 +205,7 @@ func (p *pacer) latest(c *call.Call, attempt *call.Attempt) (latest time.Duratio
 func (p *pacer) now() time.Duration { return p.clock.Now().Sub(p.start) }
 
 // learn looks at what came of an attempt that was let go.
-func (t ticket) learn(c *call.Call, response *http.Response, err error) {
+func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 	if err != nil || response == nil {
 		if _, rejected := fault.AsRejection(err); rejected {
 			t.account.unsent(t.sent)

@@ -2,7 +2,6 @@ package openai
 
 import (
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -32,7 +31,7 @@ type account struct {
 func (p *pacer) newAccount(req *http.Request, c *call.Call) *account {
 	about := call.SubjectOf(req.Context(), c)
 	a := &account{name: accountName(req.URL, about), labels: p.metrics.labels(req.URL, about), pacer: p}
-	a.throttle.MaxWait, a.throttle.Random = p.maxWait, rand.Float64
+	a.throttle.MaxWait, a.throttle.Random = p.maxWait, call.Random(c)
 	return a
 }
 
@@ -94,8 +93,16 @@ func (a *account) change(f func(now time.Duration)) {
 // wake lets those go whose time has come.
 func (a *account) wake() { a.change(func(time.Duration) {}) }
 
-func (a *account) refused(s throttle.Sent, r throttle.Refusal) {
-	a.change(func(now time.Duration) { a.throttle.Refuse(now, s, r) })
+func (a *account) refused(s throttle.Sent, r throttle.Refusal) (again time.Duration) {
+	a.change(func(now time.Duration) { again = a.throttle.Refuse(now, s, r) })
+	return again
+}
+
+// returned says that a call that was let go is not under way any more.
+func (a *account) returned(s throttle.Sent) {
+	if s.UnderWay {
+		a.change(func(time.Duration) { a.throttle.Returned(s) })
+	}
 }
 
 func (a *account) answered(s throttle.Sent) {

@@ -75,7 +75,7 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 }
 
 func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
-	attrs := append(l.pacingLabels.attributes(), attribute.String(attrBackend, r.backend))
+	attrs := append(l.attributes(), attribute.String(attrBackend, r.backend))
 	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
 	return measure.Append(attrs, attrPacingOutcome, l.outcome)
 }

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -58,10 +57,10 @@ func (l limits) allow(w wait, asked time.Duration, now time.Time) Reason {
 	return NotRetryable
 }
 
-// spread adds a random share to a hint.
-func spread(hint time.Duration) time.Duration {
+// spread adds a random share to a hint. random returns numbers in [0, 1).
+func spread(hint time.Duration, random func() float64) time.Duration {
 	most := min(time.Duration(hintSpread*float64(hint)), maxHintSpread)
-	return hint + time.Duration(rand.Int64N(int64(most)+1))
+	return hint + time.Duration(random()*float64(most))
 }
 
 // backoffs are the waits of one call for which the server named none.

@@ -168,7 +168,7 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	case c.sent >= c.maxAttempts() && !(to.Fresh && c.maxAttempts() > 1):
 		return wait{}, StopAttempts
 	}
-	next, asked := wait{spread(d.after), fromHint, false}, d.after
+	next, asked := wait{spread(d.after, call.Random(c.ctx)), fromHint, false}, d.after
 	switch {
 	case d.below:
 		next = wait{d.after, fromHint, true}

@@ -1,8 +1,8 @@
 package batch
 
 import (
+	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 // A token limit, and calls that use up most of it: many small ones, and some of
@@ -32,7 +32,7 @@ var fills = inSeconds(tokenBucket / tokenRate)
 // some twice that, and now and then more: the limit has to be felt to be known.
 func TestSmallCallsAmongLargeOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newProvider(tokenRate, millis, 1)
+		p := newProvider(tokenRate, millis, shape{})
 		p.size, p.tokens = tokenBucket, tokenBucket
 		p.cost = func(req *http.Request) float64 {
 			if req.Header.Get("X-Large") != "" {
@@ -40,12 +40,14 @@ func TestSmallCallsAmongLargeOnes(t *testing.T) {
 			}
 			return smallTokens
 		}
-		through := chain(openai.Config{})(p)
-		random := rand.New(rand.NewPCG(seed, 3))
+		own := &process{random: source(1)}
+		through, ctx := retrip.through(p, own), call.WithRandom(t.Context(), own.draw)
+		random := source(4)
 		var (
 			mu           sync.Mutex
 			waited, must []time.Duration
 			failed       int
+			n            uint64
 			running      sync.WaitGroup
 			free         = time.Now() // when all that came before is paid for, and the bucket empty
 		)
@@ -57,7 +59,8 @@ func TestSmallCallsAmongLargeOnes(t *testing.T) {
 			if large {
 				tokens = largeTokens
 			}
-			now := time.Now()
+			n++
+			c, now := newCaller(5, n), time.Now()
 			if full := now.Add(-fills); free.Before(full) {
 				free = full
 			}
@@ -66,7 +69,7 @@ func TestSmallCallsAmongLargeOnes(t *testing.T) {
 				must = append(must, max(free.Sub(now), 0))
 			}
 			running.Go(func() {
-				ok := tokenCall(t, through, tokens, large)
+				ok := tokenCall(c.in(ctx), through, tokens, large)
 				mu.Lock()
 				defer mu.Unlock()
 				if !ok {
@@ -85,16 +88,14 @@ func TestSmallCallsAmongLargeOnes(t *testing.T) {
 	})
 }
 
-func tokenCall(t *testing.T, through http.RoundTripper, tokens int, large bool) bool {
+func tokenCall(ctx context.Context, through http.RoundTripper, tokens int, large bool) bool {
 	// What a payload allows for the answer is most of what a call costs.
 	header := ""
 	if large {
 		header = "yes"
 	}
-	return callWith(t.Context(), through, fmt.Sprintf(`{"model":"m","max_tokens":%d,"messages":[]}`, tokens), header)
+	return send(ctx, through, fmt.Sprintf(`{"model":"m","max_tokens":%d,"messages":[]}`, tokens), header)
 }
-
-func inSeconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 func mean(list []time.Duration) (sum time.Duration) {
 	for _, d := range list {
@@ -104,6 +105,9 @@ func mean(list []time.Duration) (sum time.Duration) {
 }
 
 func percentile(list []time.Duration, n int) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)*n/100]
 }

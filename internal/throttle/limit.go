@@ -25,7 +25,7 @@ const (
 	slowest = 1.0 / 10
 
 	// unknown is the rate, in floors, if nothing is known of the limit. It doubles
-	// each second until the next refusal.
+	// each second until calls are refused in a row.
 	unknown = 10
 
 	// late is how much of a timer's lateness is made up for.
@@ -41,8 +41,10 @@ type limit struct {
 	grown  time.Duration // time in which the rate could grow, since the last cut
 	next   time.Duration // nothing is admitted before
 	atMost float64       // most can't be more, whatever is measured
+	chance chance
 
 	from, until time.Duration // what was measured at the last cut
+	gain        float64       // by which most is more than what was measured
 }
 
 func (l *limit) rate() float64 {
@@ -52,33 +54,54 @@ func (l *limit) rate() float64 {
 	case l.guess:
 		return max(l.most*math.Exp2(min(l.grown.Seconds(), 20)), l.floor)
 	}
-	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
-	x := (l.grown.Seconds() - back) / back
+	x := l.progress() - 1
 	return max(l.most*(1+depth*x*x*x), l.floor)
 }
 
-// cut lowers the rate after a refusal of what had been sent since the last one.
+// progress is how far the rate is on its way back to most, at which it is at 1.
+func (l *limit) progress() float64 {
+	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
+	return l.grown.Seconds() / back
+}
+
+// isLow reports whether the rate is well below what was admitted.
+func (l *limit) isLow() bool { return l.progress() < low }
+
+// sent counts a call that is let go.
+func (l *limit) sent() {
+	if l.on && !l.guess {
+		l.chance.sent(l.isLow())
+	}
+}
+
+// refused counts a refusal, and reports whether it says that the rate is too
+// high.
+func (l *limit) refused() bool { return !l.guess && l.chance.refused(l.isLow()) }
+
+// cut lowers the rate after a refusal.
 func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, until time.Duration) float64) {
 	rate := l.rate()
+	l.gain = 1 / (1 - l.chance.share())
 	l.atMost, l.floor = rate, floor
 	l.from, l.until = max(now-span, since), now
-	l.grown = 0
+	l.grown, l.guess = 0, false
 	if !l.on {
 		l.on, l.next = true, now
+		l.guess = now-since < time.Second
 	} else {
 		l.floor = min(l.floor, rate)
 	}
+	l.chance.begin()
 	l.measure(sum)
 }
 
 // measure finds out what was admitted before the last cut. It is asked again
 // when more of that turns out to have been refused.
 func (l *limit) measure(sum func(from, until time.Duration) float64) {
-	measured := sum(l.from, l.until) / max(l.until-l.from, time.Second).Seconds()
-	l.guess = measured == 0 && math.IsInf(l.atMost, 1)
+	measured := l.gain * sum(l.from, l.until) / max(l.until-l.from, time.Second).Seconds()
 	switch {
 	case l.guess:
-		l.most = unknown * l.floor
+		l.most = max(unknown*l.floor, measured)
 	case math.IsInf(l.atMost, 1):
 		l.most = measured
 	default:

@@ -9,6 +9,9 @@ type Waiter struct {
 	Retry  bool          // it was sent before, and goes before those that were not
 	Latest time.Duration // it is of no use later; 0 is never
 
+	// NotBefore is when the provider wants it again, at the earliest.
+	NotBefore time.Duration
+
 	// Ready is closed when the wait is over. Nil if nobody listens.
 	Ready chan struct{}
 
@@ -53,14 +56,31 @@ type queue struct {
 	cost        int64
 }
 
-func (q *queue) push(w *Waiter) {
-	w.queue, w.prev = q, q.last
-	if q.last == nil {
-		q.first = w
-	} else {
-		q.last.next = w
+// push adds w as the last.
+func (q *queue) push(w *Waiter) { q.insert(q.last, w) }
+
+// pushByTime adds w to a queue that is ordered by NotBefore.
+func (q *queue) pushByTime(w *Waiter) {
+	after := q.last
+	for after != nil && after.NotBefore > w.NotBefore {
+		after = after.prev
 	}
-	q.last = w
+	q.insert(after, w)
+}
+
+// insert adds w after another, nil for as the first.
+func (q *queue) insert(after, w *Waiter) {
+	w.queue, w.prev, w.next = q, after, q.first
+	if after != nil {
+		w.next, after.next = after.next, w
+	} else {
+		q.first = w
+	}
+	if w.next != nil {
+		w.next.prev = w
+	} else {
+		q.last = w
+	}
 	q.length++
 	q.cost += w.Cost
 }

@@ -4,6 +4,7 @@
 package throttle
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -14,8 +15,14 @@ const (
 	firstGate = 250 * time.Millisecond
 	maxGate   = 30 * time.Second
 
-	// gateShare of a gate is added to it at random, at most.
+	// gateShare of a gate is added to it at random, at most. And a gate for a refusal
+	// that stands alone may be that share of the time since the last one.
 	gateShare = 0.1
+
+	// Refusals are in a row when so many more of them came than half of what was
+	// sent; more where some come by chance.
+	inARow         = 2.5
+	inARowByChance = 3
 
 	// gateGrowth is how much of a gate counts as time in which the rate grows: what
 	// nobody spends meanwhile is there afterwards.
@@ -41,6 +48,8 @@ type Sent struct {
 	At    time.Duration
 	Cost  int64
 	Epoch uint64
+
+	UnderWay bool // it is counted among those under way, until it has Returned
 }
 
 // A Refusal is what a provider said as it refused a call for its rate limit.
@@ -49,6 +58,7 @@ type Refusal struct {
 	Known  bool          // it has asked for a Wait; else
 	AtMost time.Duration // no more is needed than this; 0 if it did not say
 	Tokens bool          // the limit is one of tokens
+	Before int           // how often it had refused the call before
 }
 
 // A Throttle is the rate limit of one account. It must not be copied. Only
@@ -60,17 +70,23 @@ type Throttle struct {
 	Recent Recent
 	epoch  atomic.Uint64 // changes with each burst of refusals: what was sent before is no news
 
-	active bool
-	limits [units]limit
-	cut    int // the limit that was cut last
-	asked  time.Duration
-	gate   time.Duration // asked, and a random share: nothing is let go before
-	trial  time.Duration // when one is, all the same; 0 for never
-	bursts int           // of refusals without a hint, since the last answer
-	needed time.Duration // when somebody had to wait last
-	seen   time.Duration // until when the time is accounted for
+	active   bool
+	limits   [units]limit
+	cut      int           // the limit that was cut last
+	cutAt    time.Duration // when that was
+	score    float64       // of the refusals lately, against what was sent
+	sent     int           // since the last gate
+	refused  int           // of these
+	underWay int           // let go while active, and not returned yet
+	asked    time.Duration
+	gate     time.Duration // asked, and a random share: nothing is let go before
+	trial    time.Duration // when one is, all the same; 0 for never
+	bursts   int           // of refusals without a hint, since the last answer
+	needed   time.Duration // when somebody had to wait last
+	seen     time.Duration // until when the time is accounted for
 
 	retries, calls queue
+	early          queue // of retries that the provider does not want yet
 }
 
 // Epoch returns that of a call that is let go now without asking.
@@ -81,7 +97,10 @@ func (t *Throttle) Epoch() uint64 { return t.epoch.Load() }
 func (t *Throttle) Active() bool { return t.active }
 
 // Length returns how many wait.
-func (t *Throttle) Length() int { return t.retries.length + t.calls.length }
+func (t *Throttle) Length() int { return t.queued() + t.early.length }
+
+// queued returns how many wait for the rate.
+func (t *Throttle) queued() int { return t.retries.length + t.calls.length }
 
 // Gate returns when the time is over for which the provider wants nothing.
 func (t *Throttle) Gate() time.Duration { return t.gate }
@@ -105,11 +124,12 @@ func (t *Throttle) Rate(now time.Duration) float64 {
 // waits has to Leave unless Next returns it.
 func (t *Throttle) Arrive(now time.Duration, w *Waiter) State {
 	t.advance(now)
+	early := w.NotBefore > now
 	behind := t.retries.first != nil || !w.Retry && t.calls.first != nil
-	if !t.active || !behind && now >= t.ready() {
+	if !early && (!t.active || !behind && now >= t.ready(t.Length())) {
 		return t.admit(now, w)
 	}
-	if t.Length() == 0 && t.trialDue(now) {
+	if !early && t.Length() == 0 && t.trialDue(now) {
 		return t.try(now, w)
 	}
 	if wait, hopeless := t.hopeless(now, w); hopeless {
@@ -117,24 +137,36 @@ func (t *Throttle) Arrive(now time.Duration, w *Waiter) State {
 		return w.end(Refused)
 	}
 	t.needed = now
-	if w.Retry {
+	switch {
+	case early:
+		t.early.pushByTime(w)
+	case w.Retry:
 		t.retries.push(w)
-	} else {
+	default:
 		t.calls.push(w)
 	}
 	return Waiting
 }
+
+// all returns the queues, those first who go first.
+func (t *Throttle) all() [3]*queue { return [...]*queue{&t.retries, &t.calls, &t.early} }
 
 // Due returns when Next will have something to do; false is never.
 func (t *Throttle) Due() (at time.Duration, ok bool) {
 	if t.Length() == 0 {
 		return 0, false
 	}
-	at = t.ready()
-	if t.trial > 0 {
-		at = min(at, t.trial)
+	at = math.MaxInt64
+	if t.queued() > 0 {
+		at = t.ready(t.Length() - 1)
+		if t.trial > 0 {
+			at = min(at, t.trial)
+		}
 	}
-	for _, q := range [...]*queue{&t.retries, &t.calls} {
+	if w := t.early.first; w != nil {
+		at = min(at, w.NotBefore)
+	}
+	for _, q := range t.all() {
 		if q.first != nil && q.first.Latest > 0 {
 			at = min(at, q.first.Latest)
 		}
@@ -145,7 +177,11 @@ func (t *Throttle) Due() (at time.Duration, ok bool) {
 // Next returns the next Waiter whose wait is over now, nil if there is none.
 func (t *Throttle) Next(now time.Duration) *Waiter {
 	t.advance(now)
-	for _, q := range [...]*queue{&t.retries, &t.calls} {
+	for w := t.early.first; w != nil && w.NotBefore <= now; w = t.early.first {
+		t.early.remove(w)
+		t.retries.push(w)
+	}
+	for _, q := range t.all() {
 		if w := q.first; w != nil && w.Latest > 0 && w.Latest <= now {
 			t.refuse(w, t.asked-now)
 			return w
@@ -158,7 +194,7 @@ func (t *Throttle) Next(now time.Duration) *Waiter {
 	switch {
 	case w == nil:
 		return nil
-	case now >= t.ready():
+	case now >= t.ready(t.Length()-1):
 		w.queue.remove(w)
 		t.admit(now, w)
 		return w
@@ -191,33 +227,110 @@ func (t *Throttle) Unsent(now time.Duration, s Sent) {
 	}
 }
 
-// Refuse says that the provider refused a call for its rate limit.
-func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) {
+// Returned says that a call is not under way any more, whatever came of it.
+func (t *Throttle) Returned(s Sent) {
+	if s.UnderWay {
+		t.underWay--
+	}
+}
+
+// Refuse says that the provider refused a call for its rate limit. It returns
+// when the call may be sent again.
+func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Duration) {
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
+	again = now + t.spread(t.turn(r))
 	if t.active && s.Epoch != t.Epoch() {
 		t.limits[t.cut].measure(t.sum(t.cut))
-		if r.Known {
+		if r.Known && now < t.gate {
 			t.close(now, r.Wait)
 		}
-		return
+		return again
 	}
-	t.epoch.Add(1)
-	t.lower(now, s, r)
+	unit := ofCalls
+	if r.Tokens {
+		unit = ofCost
+	}
+	cuts, closes := t.judge(now, unit, r)
 	t.active, t.needed = true, now
-	wait := r.Wait
-	if !r.Known {
-		wait = min(firstGate<<min(t.bursts, 10), maxGate)
-		t.bursts++
-		if r.AtMost > 0 {
-			wait = min(wait, r.AtMost)
+	wait := r.wait(t.bursts)
+	if closes {
+		wait = t.burst(r)
+	}
+	if cuts {
+		t.lower(now, unit, s)
+	}
+	if cuts || closes {
+		t.epoch.Add(1)
+	}
+	if closes {
+		t.trial, t.sent, t.refused = 0, 0, 0
+		if l := &t.limits[unit]; cuts && !l.guess {
+			l.grown = min(wait, gateGrowth)
 		}
+		t.close(now, wait)
 	}
-	t.trial = 0
-	if l := &t.limits[t.cut]; !l.guess {
-		l.grown = min(wait, gateGrowth)
+	return again
+}
+
+// judge decides what follows a refusal that is news: whether it cuts the rate,
+// and whether it stops everybody for the time that the provider asked for. One
+// that stands alone does not stop the others unless that costs next to nothing: it
+// may be one that comes whatever the rate is.
+func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes bool) {
+	l := &t.limits[unit]
+	first := !t.active || !l.on
+	t.score++
+	t.refused++
+	switch {
+	case first:
+		return true, true
+	case t.refused >= t.sent, t.score >= inARowByChance, t.score >= inARow && l.chance.share() == 0:
+		return now-t.cutAt >= time.Second, true
 	}
-	t.close(now, wait)
+	cuts = l.refused()
+	return cuts, cuts && r.wait(0) <= time.Duration(gateShare*float64(now-t.gate))
+}
+
+// burst returns how long nothing is let go after refusals in a row.
+func (t *Throttle) burst(r Refusal) time.Duration {
+	t.score = 0
+	if t.sent > 2*t.refused {
+		t.bursts = 0 // most were admitted, even if it takes long to answer them
+	}
+	wait := r.wait(t.bursts)
+	if !r.Known {
+		t.bursts++
+	}
+	return wait
+}
+
+// turn returns what a refused call itself has to wait. Where there are others it
+// comes back later each time, so that no call is refused again and again for what
+// the others send.
+func (t *Throttle) turn(r Refusal) time.Duration {
+	wait := r.wait(r.Before)
+	if r.Known && r.Before > 0 && t.Length()+t.underWay > 0 {
+		wait += firstGate << min(r.Before-1, 10)
+	}
+	return wait
+}
+
+// wait returns what a refused call has to wait that was refused so often before.
+func (r Refusal) wait(before int) time.Duration {
+	if r.Known {
+		return r.Wait
+	}
+	wait := min(firstGate<<min(before, 10), maxGate)
+	if r.AtMost > 0 {
+		wait = min(wait, r.AtMost)
+	}
+	return wait
+}
+
+// spread adds a random share to a wait.
+func (t *Throttle) spread(wait time.Duration) time.Duration {
+	return wait + time.Duration(t.Random()*gateShare*float64(wait))
 }
 
 // Pause says that the provider wants nothing for a time, though it has refused
@@ -245,7 +358,7 @@ func (t *Throttle) Answer(now time.Duration, s Sent) {
 // it, and a limit that nobody feels is forgotten.
 func (t *Throttle) advance(now time.Duration) {
 	switch {
-	case t.Length() > 0:
+	case t.queued() > 0:
 		if grown := now - max(t.seen, t.gate); grown > 0 {
 			t.narrowest().grown += grown
 		}
@@ -267,17 +380,37 @@ func (t *Throttle) narrowest() *limit {
 	return &t.limits[ofCalls]
 }
 
-// ready returns when the next call may go.
-func (t *Throttle) ready() time.Duration {
+// ready returns when the next call may go beside which so many wait. One that is
+// alone is no burst: it has but to wait for what the provider asked for.
+func (t *Throttle) ready(others int) time.Duration {
+	if others == 0 && t.underWay == 0 {
+		return t.gate
+	}
 	return max(t.gate, t.limits[ofCalls].next, t.limits[ofCost].next)
 }
 
 func (t *Throttle) admit(now time.Duration, w *Waiter) State {
 	t.Recent.Add(now, w.Cost)
-	t.limits[ofCalls].spend(now, 1)
-	t.limits[ofCost].spend(now, float64(w.Cost))
-	w.sent = Sent{now, w.Cost, t.Epoch()}
+	t.spend(now, ofCalls, 1)
+	t.spend(now, ofCost, float64(w.Cost))
+	w.sent = Sent{now, w.Cost, t.Epoch(), t.active}
+	if t.active {
+		t.underWay++
+		t.sent++
+		t.score = max(t.score-0.5, 0)
+		for i := range t.limits {
+			t.limits[i].sent()
+		}
+	}
 	return w.end(Admitted)
+}
+
+func (t *Throttle) spend(now time.Duration, unit int, units float64) {
+	l := &t.limits[unit]
+	if t.Length() == 0 && t.underWay == 0 {
+		l.next = min(l.next, now) // whoever is alone leaves no debt to those who come later
+	}
+	l.spend(now, units)
 }
 
 func (t *Throttle) trialDue(now time.Duration) bool { return t.trial > 0 && now >= t.trial }
@@ -315,6 +448,7 @@ func (t *Throttle) hopeless(now time.Duration, w *Waiter) (wait time.Duration, h
 	if wait > t.MaxWait {
 		return wait, true
 	}
+	wait = max(wait, w.NotBefore-now)
 	ahead := [units]float64{float64(t.retries.length), float64(t.retries.cost)}
 	if !w.Retry {
 		ahead[ofCalls] += float64(t.calls.length)
@@ -340,13 +474,12 @@ func (t *Throttle) refuse(w *Waiter, retryAfter time.Duration) {
 	w.end(Refused)
 }
 
-// lower cuts the limit that a call met.
-func (t *Throttle) lower(now time.Duration, s Sent, r Refusal) {
+// lower cuts a limit.
+func (t *Throttle) lower(now time.Duration, unit int, s Sent) {
 	calls, cost := t.Recent.Sum(now-span, now)
-	t.cut = ofCalls
+	t.cut, t.cutAt = unit, now
 	floor := slowest
-	if r.Tokens {
-		t.cut = ofCost
+	if unit == ofCost {
 		floor *= float64(max(cost+s.Cost, 1)) / float64(calls+1)
 	}
 	var since time.Duration
@@ -373,9 +506,9 @@ func (t *Throttle) close(now, wait time.Duration) {
 		return
 	}
 	t.asked = now + wait
-	t.gate = t.asked + time.Duration(t.Random()*gateShare*float64(wait))
+	t.gate = now + t.spread(wait)
 	t.plan(now)
-	for _, q := range [...]*queue{&t.retries, &t.calls} {
+	for _, q := range t.all() {
 		for w := q.first; w != nil; {
 			next := w.next
 			if wait > t.MaxWait || w.Latest > 0 && t.asked >= w.Latest {

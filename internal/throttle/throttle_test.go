@@ -94,16 +94,91 @@ func TestGatesWithoutAHintDoubleUntilAnAnswer(t *testing.T) {
 	w := new(Waiter)
 	th.Arrive(now, w)
 	th.Answer(now, w.Sent())
-	next := new(Waiter)
 	now += 30 * s
-	th.Arrive(now, next)
-	th.Refuse(now, next.Sent(), Refusal{})
+	next, now := refuseInARow(th, now)
 	if got := th.Gate() - now; got != 250*time.Millisecond {
 		t.Errorf("after an answer a gate of %v", got)
 	}
 	th.Refuse(now, next.Sent(), Refusal{})
 	if got := th.Gate() - now; got != 250*time.Millisecond {
 		t.Errorf("the same burst made it %v", got)
+	}
+}
+
+// refuseInARow lets three go and has them all refused. It returns one of them,
+// and when that was.
+func refuseInARow(th *Throttle, now time.Duration) (*Waiter, time.Duration) {
+	var sent [3]Waiter
+	for i := range sent {
+		th.Arrive(now, &sent[i])
+		now = max(now, th.limits[ofCalls].next)
+	}
+	for i := range sent {
+		th.Refuse(now, sent[i].Sent(), Refusal{})
+	}
+	return &sent[0], now
+}
+
+func TestOneRefusedAmongManyWaitsAlone(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(0))
+	now := 5 * s
+	var last Sent
+	for range 10 {
+		w := new(Waiter)
+		th.Arrive(now, w)
+		last, now = w.Sent(), now+100*time.Millisecond
+	}
+	rate := th.Rate(now)
+	if again := th.Refuse(now, last, hinted(2*s)); again != now+2*s || th.Gate() > now || th.Rate(now) != rate {
+		t.Errorf("again at %v, all after %v, at %v instead of %v", again, th.Gate(), th.Rate(now), rate)
+	}
+	early, other := &Waiter{Retry: true, NotBefore: now + 2*s}, new(Waiter)
+	if th.Arrive(now, early) != Waiting || th.Arrive(now, other) != Admitted {
+		t.Errorf("%v and %v", early.State(), other.State())
+	}
+	if at, who := drain(th, now+3*s); len(who) != 1 || who[0] != early || at[0] != now+2*s {
+		t.Errorf("went at %v", at)
+	}
+}
+
+func TestWhoIsAloneWaitsForNoRate(t *testing.T) {
+	t.Parallel()
+	th := limited(2, hinted(0))
+	now := 4 * s
+	for i := range 100 {
+		w := new(Waiter)
+		if th.Arrive(now, w) != Admitted {
+			t.Fatalf("call %d waits", i)
+		}
+		th.Returned(w.Sent())
+		now += 10 * time.Millisecond
+	}
+	first, second := new(Waiter), new(Waiter)
+	if th.Arrive(now, first) != Admitted || th.Arrive(now, second) != Waiting {
+		t.Errorf("of two at a time %v and %v", first.State(), second.State())
+	}
+}
+
+func TestRefusalsByChanceCutTheRateOnlyUntilTheyAreKnown(t *testing.T) {
+	t.Parallel()
+	for share, cuts := range map[float64]bool{0.1: false, 0.4: true} {
+		random := rand.New(rand.NewPCG(1, 2))
+		var c chance
+		for range 200 {
+			if c.sent(true); random.Float64() < 0.1 {
+				c.refused(true)
+			}
+		}
+		cut := false
+		for range 100 {
+			if c.sent(false); random.Float64() < share {
+				cut = c.refused(false) || cut
+			}
+		}
+		if cut != cuts {
+			t.Errorf("%v refused, where 0.1 are by chance: cut %v", share, cut)
+		}
 	}
 }
 
@@ -314,12 +389,16 @@ type model struct {
 	now    time.Duration
 	queues [2][]*Waiter // retries, and others
 	sent   []Sent
+	again  time.Duration // of the call that was refused last
 }
 
 func (m *model) do(act byte) {
 	switch act % 8 {
 	case 0, 1, 2, 3:
 		w := &Waiter{Cost: int64(act) * 100, Retry: act >= 128}
+		if w.Retry {
+			w.NotBefore = m.again
+		}
 		if act%3 == 0 {
 			w.Latest = m.now + time.Duration(act)*s
 		}
@@ -333,11 +412,13 @@ func (m *model) do(act byte) {
 	case 4:
 		if len(m.sent) > 0 {
 			i := m.random.IntN(len(m.sent))
-			m.th.Refuse(m.now, m.sent[i], Refusal{Wait: time.Duration(act) * s / 8, Known: act&16 != 0, Tokens: act&32 != 0})
+			m.again = m.th.Refuse(m.now, m.sent[i], Refusal{Wait: time.Duration(act) * s / 8, Known: act&16 != 0, Tokens: act&32 != 0})
 		}
 	case 5:
 		if len(m.sent) > 0 {
-			m.th.Answer(m.now, m.sent[m.random.IntN(len(m.sent))])
+			i := m.random.IntN(len(m.sent))
+			m.th.Answer(m.now, m.sent[i])
+			m.th.Returned(m.sent[i])
 		}
 	case 6:
 		if q := m.queues[1]; len(q) > 0 {
@@ -386,7 +467,7 @@ func (m *model) check(w *Waiter) {
 		if before == w {
 			break
 		}
-		if before.State() == Waiting && before.queue != nil {
+		if before.State() == Waiting && before.queue != nil && before.NotBefore <= w.NotBefore {
 			m.t.Fatal("one that came earlier still waits")
 		}
 	}

@@ -1,0 +1,77 @@
+package throttle
+
+import "math"
+
+const (
+	// low is how far a rate has come back after a cut for which it is well below
+	// what was admitted before: then nobody who draws on the limit alone is refused.
+	low = 0.4
+
+	// From fewer calls than enough nothing is learned of chance. No more than
+	// mostChance is taken for it: where more is refused, others draw on the limit,
+	// too, who back off as well.
+	enough     = 20
+	mostChance = 0.25
+
+	// The share that is taken for chance grows by no more from one cut to the next.
+	// Among processes that share a limit it would grow with the rates of all.
+	chanceGrowth = 1.1
+	chanceStep   = 0.005
+)
+
+// A chance tells refusals for the rate from those that come whatever the rate
+// is: of a provider that is overloaded, or of an account that others fill. The
+// latter come at low rates, too.
+type chance struct {
+	low, high count   // of what was sent at low rates lately, and at others since the last cut
+	known     bool    // there was enough at some cut
+	least     float64 // then the share that was refused by chance, or less
+}
+
+// A count is how many calls were sent, and how many of them refused.
+type count struct{ sent, refused float64 }
+
+func (c *chance) of(isLow bool) *count {
+	if isLow {
+		return &c.low
+	}
+	return &c.high
+}
+
+func (c *chance) sent(isLow bool) { c.of(isLow).sent++ }
+
+// refused counts a refusal, and reports whether there are more of them than
+// chance explains.
+func (c *chance) refused(isLow bool) bool {
+	c.of(isLow).refused++
+	if isLow {
+		return false
+	}
+	expected := c.share() * c.high.sent
+	return c.high.refused > 1.3*expected+2*math.Sqrt(expected)
+}
+
+// share returns the share of the calls that are refused by chance, as far as is
+// known.
+func (c *chance) share() float64 {
+	if c.low.sent < enough || c.low.refused < 2 {
+		return 0
+	}
+	return min(c.seen(), mostChance)
+}
+
+func (c *chance) seen() float64 {
+	share := c.low.refused / c.low.sent
+	if c.known {
+		share = min(share, c.least*chanceGrowth+chanceStep)
+	}
+	return share
+}
+
+// begin begins to count anew after a cut.
+func (c *chance) begin() {
+	if c.low.sent >= enough {
+		c.least, c.known = c.seen(), true
+	}
+	c.low, c.high = count{c.low.sent / 2, c.low.refused / 2}, count{}
+}
