@@ -28,7 +28,7 @@ func TestContract(t *testing.T) {
 			return openai.NewTransport(base, openai.Config{Retry: safe})
 		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
 		"the chain with two targets": {wrap: func(base http.RoundTripper) http.RoundTripper {
-			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Header: http.Header{"X-Key": {"k"}}, Tier: 1}}})
+			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}},
 		"the chain without its breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{DisableBreaker: true})

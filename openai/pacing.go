@@ -174,7 +174,10 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 	}
 	w := &throttle.Waiter{
 		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c, call.AttemptFrom(req.Context())),
-		NotBefore: o.ticket.again, Ready: make(chan struct{}),
+		Ready: make(chan struct{}),
+	}
+	if o.ticket.account == a { // another target has asked for nothing
+		w.NotBefore = o.ticket.again
 	}
 	return a.wait(req, c, w)
 }

@@ -1,10 +1,10 @@
 package retry
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
@@ -34,7 +34,7 @@ type kept struct {
 func keep(response *http.Response, attempt *call.Attempt) *kept {
 	k := &kept{response: response, drained: make(chan struct{})}
 	if response.Body == http.NoBody {
-		k.whole = true
+		k.end, k.whole = io.EOF, true
 		close(k.drained)
 		attempt.Cancel(errGivenUp)
 	} else {
@@ -65,12 +65,31 @@ func (k *kept) take() *http.Response {
 	if !k.whole {
 		return nil
 	}
-	k.response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(k.content), endOfBody{k.end}))
+	k.response.Body = &keptBody{rest: k.content, end: k.end}
 	return k.response
 }
 
-// An endOfBody ends a body that was kept as it ended before: half an answer is
-// not to pass for a whole one.
-type endOfBody struct{ err error }
+// A keptBody is the body of a response that was kept. It ends as it ended before:
+// half an answer is not to pass for a whole one.
+type keptBody struct {
+	rest   []byte
+	end    error
+	closed atomic.Bool
+}
 
-func (e endOfBody) Read([]byte) (int, error) { return 0, e.err }
+func (b *keptBody) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if len(b.rest) == 0 {
+		return 0, b.end
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *keptBody) Close() error {
+	b.closed.Store(true)
+	return nil
+}

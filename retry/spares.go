@@ -66,7 +66,7 @@ func isUnable(status int) bool {
 // gets.
 func (s *spares) settle(c *call.Call, a *attempt) {
 	c.Answered = &a.ctx.Subject
-	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil {
+	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil || isCanceled(a.Request) {
 		return
 	}
 	first := a.rejection == nil && s.meet(c, a.Err)
