@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"context"
 	"log/slog"
 	"maps"
 	"math"
@@ -226,7 +225,7 @@ func (l *link) take(name string) others {
 // guard is deferred around foreign code that must not cost more than itself.
 func (l *link) guard(who string) {
 	if r := recover(); r != nil && l.cfg.Logger != nil {
-		l.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "circuit breaker's fleet panicked",
+		l.cfg.Logger.Error("circuit breaker's fleet panicked",
 			slog.String("in", who), slog.Any("panic", r))
 	}
 }

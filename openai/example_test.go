@@ -161,8 +161,13 @@ func ExampleConfig_olderMetricNames() {
 	)
 	server := openaitest.NewServer()
 	defer server.Close()
-	client := openai.NewClient(openai.Config{MeterProvider: provider})
-	resp, err := client.Post(server.URL+"/chat/completions", "application/json", strings.NewReader(`{"model":"m","stream":true}`))
+	ctx := context.Background()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/chat/completions", strings.NewReader(`{"model":"m","stream":true}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp, err := openai.NewClient(openai.Config{MeterProvider: provider}).Do(req)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -171,7 +176,7 @@ func ExampleConfig_olderMetricNames() {
 	_ = resp.Body.Close()
 
 	var data metricdata.ResourceMetrics
-	_ = reader.Collect(context.Background(), &data)
+	_ = reader.Collect(ctx, &data)
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if strings.HasPrefix(m.Name, "gen_ai.") {

@@ -48,7 +48,7 @@ func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
 		return stub.Response(503, `{}`), nil
 	}
 	select {
-	case <-time.After(s.takes): //nolint:forbidigo // virtual time
+	case <-time.After(s.takes):
 	case <-req.Context().Done():
 		return nil, req.Context().Err()
 	}

@@ -45,7 +45,7 @@ func FuzzNothingOfOneOriginIsSentToAnother(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			const callers, eus, us = "sk-of-the-caller", "sk-of-eu", "sk-of-us"
-			failure := []stub.Func{busy, lostConn, rateLimitedFor("60"), truncated}[uint(kind)%4] //nolint:gosec // any number will do
+			failure := []stub.Func{busy, lostConn, rateLimitedFor("60"), truncated}[uint(kind)%4]
 			w := newWorld().at(atHome, failure).at(atEU, failure)
 			targets := append(homeAndEU(), openai.Target{
 				Name: "us", BaseURL: "https://" + atUS + "/v1?version=2", Tier: 2,

@@ -221,7 +221,7 @@ func TestTheHeapHoldsOfAnAnswerWhatMayBeHeld(t *testing.T) { //nolint:parallelte
 				}
 			}
 			held := inUse() - before
-			if most := int64(row.calls)*row.most + 256<<10; held > most {
+			if most := int64(row.calls)*row.most + 512<<10; held > most {
 				t.Errorf("%d KiB are held of %d answers, want %d at most", held>>10, row.calls, most>>10)
 			}
 			for _, body := range bodies {

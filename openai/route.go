@@ -193,8 +193,8 @@ type routing struct {
 // Targets are a set of targets.
 type targets uint32
 
-func (s targets) has(i int) bool { return s&(1<<i) != 0 }
-func (s *targets) add(i int)     { *s |= 1 << i }
+func (s *targets) has(i int) bool { return *s&(1<<i) != 0 }
+func (s *targets) add(i int)      { *s |= 1 << i }
 
 // roundTrip sends one attempt.
 func (g *routing) roundTrip(req *http.Request) (*http.Response, error) {

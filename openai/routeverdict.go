@@ -284,7 +284,7 @@ func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 		}
 	case onward:
 	}
-	if next, ok := g.unmet(d.renames); ok && !(d.renames && g.moved) {
+	if next, ok := g.unmet(d.renames); ok && (!d.renames || !g.moved) {
 		g.next, g.fresh = next, true
 		g.moved = g.moved || d.renames
 		return retry.After(0, reason)

@@ -46,9 +46,13 @@ func (r *tokenRecorder) record(ctx context.Context, u *usage, o *measure.Options
 		instrument measure.Counter
 		count      count
 	}{
-		{r.inputOfOne, u.input}, {r.outputOfOne, u.output},
-		{r.input, u.input}, {r.output, u.output},
-		{r.cacheRead, u.cacheRead}, {r.cacheWrite, u.cacheWrite}, {r.reasoning, u.reasoning},
+		{r.inputOfOne, u.input},
+		{r.outputOfOne, u.output},
+		{r.input, u.input},
+		{r.output, u.output},
+		{r.cacheRead, u.cacheRead},
+		{r.cacheWrite, u.cacheWrite},
+		{r.reasoning, u.reasoning},
 	} {
 		if c.count.known {
 			c.instrument.Record(ctx, c.count.n, o)

@@ -82,7 +82,7 @@ func (s *spares) settle(c *call.Call, a *attempt) {
 // replace puts the spare in the place of what an attempt has brought, and reports
 // whether there is one.
 func (s *spare) replace(c *call.Call, a *attempt) bool {
-	response := s.kept.take()
+	response := s.kept.take() //nolint:bodyclose // who gets the attempt closes it
 	if response == nil {
 		return false
 	}

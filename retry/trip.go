@@ -165,7 +165,7 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	switch {
 	case !c.mayRepeat(a):
 		return wait{}, StopNotReplayable
-	case c.sent >= c.maxAttempts() && !(to.Fresh && c.maxAttempts() > 1):
+	case c.sent >= c.maxAttempts() && (!to.Fresh || c.maxAttempts() <= 1):
 		return wait{}, StopAttempts
 	}
 	next, asked := wait{spread(d.after, call.Random(c.ctx)), fromHint, false}, d.after
