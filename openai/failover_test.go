@@ -388,6 +388,7 @@ func TestCallsThatBelongToOneProviderGoHomeAndNowhereElse(t *testing.T) {
 		"an unknown path":            {"POST", "/v1/unknown", `{"model":"gpt-4o"}`},
 		"chat with store:true":       {"POST", "/v1/chat/completions", `{"model":"gpt-4o","store":true,"messages":[]}`},
 		"a file by its id":           {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"file_id": "file-1"}}]}]}`},
+		"a file, its name escaped":   {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"\u0066ile_id":"file-1"}}]}]}`},
 		"sound by its id":            {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}`},
 		"an earlier response":        {"POST", "/v1/chat/completions", `{"model":"gpt-4o","previous_response_id":"r"}`},
 		"a container":                {"POST", "/v1/chat/completions", `{"model":"gpt-4o","container":"c"}`},

@@ -61,7 +61,22 @@ func isBound(req *http.Request) bool {
 			return true
 		}
 	}
-	return false
+	return escapesLetters(data)
+}
+
+// escapesLetters reports whether a letter or an underscore is escaped, as no
+// encoder does. The names of members can't be told by their bytes then.
+func escapesLetters(data []byte) bool {
+	for {
+		_, rest, found := bytes.Cut(data, []byte(`\u00`))
+		if !found || len(rest) < 2 {
+			return false
+		}
+		if c := rest[0]; c >= '4' && c <= '7' {
+			return true
+		}
+		data = rest
+	}
 }
 
 // namesStored reports whether a member of a payload is a string or a list, or an object

@@ -145,7 +145,7 @@ var instruments = func() map[string]string {
 		"retrip_retry_attempts":                                        endpoint + "error_type",
 		"retrip_pacing_rate_per_second":                                account,
 		"retrip_pacing_waiting":                                        account,
-		"retrip_pacing_waits_seconds":                                  endpoint + "gen_ai_request_model retrip_pacing_outcome",
+		"retrip_pacing_waits_seconds":                                  endpoint + "retrip_pacing_outcome",
 		"retrip_breaker_state":                                         name + "retrip_breaker_state",
 		"retrip_breaker_transitions_total":                             name + "retrip_breaker_from retrip_breaker_to",
 		"retrip_breaker_calls_total":                                   name + "retrip_breaker_outcome",

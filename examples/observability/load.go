@@ -90,6 +90,7 @@ var schedule = []times{
 				openaitest.Status(http.StatusBadRequest), // the caller's mistake
 				healthy.EndAfter(4),
 			},
+			openaitest.Messages:  {healthy.StallAfter(4)},
 			openaitest.Responses: {throttled, down}, // not repeated: responses are stateful
 		},
 	},

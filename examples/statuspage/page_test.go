@@ -163,12 +163,12 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 
 func TestPageWithoutBreakers(t *testing.T) {
 	t.Parallel()
-	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []retrip.PacingSnapshot{}})
+	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []retrip.PacingSnapshot{}, Targets: []retrip.TargetSnapshot{}})
 	page := elements(t, bodyOf(t, get(t, h, http.MethodGet, "/", "")))
 	if got := texts(page, "h1", ""); !slices.Equal(got, []string{"Circuit breakers: no requests yet"}) {
 		t.Error(got)
 	}
-	want := `{"at":"2026-01-02T12:00:00Z","breakers":[],"pacing":[],"transitions":[]}`
+	want := `{"at":"2026-01-02T12:00:00Z","breakers":[],"pacing":[],"targets":[],"transitions":[]}`
 	if got := strings.Join(strings.Fields(bodyOf(t, get(t, h, http.MethodGet, "/breakers.json", ""))), ""); got != want {
 		t.Errorf("%s\nbut want\n%s", got, want)
 	}
@@ -180,8 +180,9 @@ func TestJSON(t *testing.T) {
 		Key: "https://a m", State: breaker.Open, Since: noon.Add(-time.Second), Seq: 1, ProbeAt: noon.Add(time.Second),
 		Totals: breaker.Totals{Success: 1, Failure: 5, Rejected: 3},
 	}
+	target := retrip.TargetSnapshot{Name: "home"}
 	limit := retrip.PacingSnapshot{Key: "https://a n", PausedUntil: noon.Add(time.Second)}
-	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{snapshot}, Pacing: []retrip.PacingSnapshot{limit}}, breaker.StateChange{
+	h := fixed(retrip.Snapshot{Breakers: []breaker.Snapshot{snapshot}, Pacing: []retrip.PacingSnapshot{limit}, Targets: []retrip.TargetSnapshot{target}}, breaker.StateChange{
 		Key: "https://a m", From: breaker.Closed, To: breaker.Open, At: noon.Add(-time.Second), Seq: 1, Reason: "failure_ratio",
 	})
 	const want = `{
@@ -211,6 +212,17 @@ func TestJSON(t *testing.T) {
       "key": "https://a n",
       "waiting": 0,
       "paused_until": "2026-01-02T12:00:01Z"
+    }
+  ],
+  "targets": [
+    {
+      "name": "home",
+      "tier": 0,
+      "weight": 0,
+      "open": 0,
+      "half_open": 0,
+      "waiting": 0,
+      "rests": null
     }
   ],
   "transitions": [
