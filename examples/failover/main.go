@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func (c *caller) call(ctx context.Context) {
 	c.fail(err)
 	var way []string
 	for _, try := range report.Tried {
-		came := fmt.Sprint(try.Status)
+		came := strconv.Itoa(try.Status)
 		if try.Status == 0 {
 			came = "no connection"
 		}
