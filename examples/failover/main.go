@@ -60,7 +60,7 @@ func story(ctx context.Context, w io.Writer) error {
 			Models: map[string]string{"gpt-5.4-mini": "llama-3.3-70b-versatile"},
 		},
 	}
-	c := newCaller(w, cfg, home.URL)
+	c := newCaller(w, cfg, home.URL) //nolint:contextcheck // it outlives every context
 	defer c.close()
 
 	c.title("All is well")
@@ -90,7 +90,7 @@ func deployments(ctx context.Context, w io.Writer) error {
 			Header: http.Header{"Api-Key": {"key-of-" + name}}, Models: map[string]string{"gpt-5.4-mini": "mini-" + name}, Weight: weight,
 		}
 	}
-	c := newCaller(io.Discard, retrip.Config{Targets: []retrip.Target{at("reserved", reserved, 3), at("by-use", byUse, 1)}}, reserved.URL)
+	c := newCaller(io.Discard, retrip.Config{Targets: []retrip.Target{at("reserved", reserved, 3), at("by-use", byUse, 1)}}, reserved.URL) //nolint:contextcheck // it outlives every context
 	defer c.close()
 	calls := func(n int, what string) {
 		before, beforeByUse := reserved.Count(openaitest.Chat), byUse.Count(openaitest.Chat)
