@@ -78,13 +78,13 @@ var callersFaults = map[string]func(*http.Request) *http.Request{
 		r.Header.Set("Silent", "yes")
 		return r.WithContext(ctx)
 	},
-	notImplemented: func(r *http.Request) *http.Request {
+	answered501: func(r *http.Request) *http.Request {
 		r.Header.Set("Status", "501")
 		return r
 	},
 }
 
-const notImplemented = "an endpoint that is not implemented"
+const answered501 = "a 501"
 
 var errDisk = errors.New("the disk is gone")
 
@@ -158,7 +158,7 @@ func TestWhatFailsOnTheCallersSideIsIgnoredAndItsProbesPlaceIsFree(t *testing.T)
 					}
 					before := b.Snapshot()
 					err := post(fail)
-					if err == nil && name != notImplemented {
+					if err == nil && name != answered501 {
 						return // nobody objected, or the answer was faster
 					}
 					if after := b.Snapshot(); after.Totals.Ignored != before.Totals.Ignored+1 || after.Totals.Failure != 0 || after.Probes != 0 || after.State != before.State {
