@@ -44,6 +44,7 @@ type resumedBody struct {
 	silent bool          // that was a limit to the first useful event
 	wait   time.Duration // that was asked for before the next request
 	code   int           // of the last answer to a request
+	idle   int           // Reads of src in a row that brought nothing
 	before summary       // of the answers before this one
 	known  bool          // what src brings
 
@@ -130,6 +131,10 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 // maxKeptBuffer is how much of what a large event took is kept for the next.
 const maxKeptBuffer = 64 << 10
 
+// maxIdleReads is how many Reads in a row may bring nothing, as package bufio
+// has it.
+const maxIdleReads = 100
+
 // fill reads on.
 func (b *resumedBody) fill() {
 	if b.chunk == nil {
@@ -139,6 +144,12 @@ func (b *resumedBody) fill() {
 		b.buffer = nil
 	}
 	n, err := b.src.Read(b.chunk)
+	if b.idle++; n > 0 || err != nil {
+		b.idle = 0
+	}
+	if b.idle == maxIdleReads {
+		b.idle, err = 0, io.ErrNoProgress
+	}
 	refused := b.take(b.chunk[:max(n, 0)])
 	switch {
 	case refused == refusedForNow:

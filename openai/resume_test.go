@@ -55,6 +55,7 @@ type ending struct {
 	after int   // bytes; all of them if it is negative
 	err   error // after those; nil for io.EOF
 	stall bool  // nothing comes after those
+	idle  bool  // Reads bring neither bytes nor an error after those
 
 	instead stub.Func                      // of the events
 	change  func(events []string) []string // of the events
@@ -128,6 +129,8 @@ func (b *runBody) Read(p []byte) (int, error) {
 	switch {
 	case n > 0 || len(p) == 0:
 		return n, nil
+	case b.end.idle:
+		return 0, nil
 	case b.end.stall:
 		<-b.ctx.Done()
 		return 0, b.ctx.Err()
@@ -761,6 +764,19 @@ func TestAStreamThatEndsEarlyIsResumedWhereErrorsPassThrough(t *testing.T) {
 		if got, err := readBy(resp.Body, 100); err != nil || got != strings.Join(events, "") || len(r.queries()) != 1 {
 			t.Errorf("%v: %q", err, got)
 		}
+	})
+}
+
+func TestAStreamWhoseReadsBringNothingIsResumed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := background(6)
+		r := &run{events: events, endings: []ending{{after: prefix(events, 4) + 9, idle: true}, {after: 0, idle: true}, toItEnd}}
+		resp := respond(t, t.Context(), newChain(t, r, calm), inBackground)
+		if got, err := readBy(resp.Body, 100); err != nil || got != strings.Join(events, "") || len(r.queries()) != 2 {
+			t.Errorf("%v: %q", err, got)
+		}
+		r.closed(t)
 	})
 }
 
