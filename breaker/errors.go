@@ -28,21 +28,16 @@ type OpenError struct {
 	RetryAfter time.Duration
 }
 
-var _ fault.Rejection = (*OpenError)(nil)
-
 func (e *OpenError) Error() string {
 	wait := e.RetryAfter.Round(time.Millisecond)
 	return fmt.Sprintf("breaker: circuit of %q is open after failures: it is probed in %s, go elsewhere until then", e.Key, wait)
 }
 
-// Is makes every OpenError an [ErrOpen].
-func (e *OpenError) Is(target error) bool { return target == ErrOpen }
+// Is makes every OpenError match [ErrOpen].
+func (e *OpenError) Is(target error) bool { return target == ErrOpen || target == fault.ErrRejected }
 
 // ErrorType returns the value of the error.type attribute, "circuit_open".
 func (e *OpenError) ErrorType() string { return fault.CircuitOpen }
-
-// Paused returns RetryAfter and false: waiting for an open circuit is of no use.
-func (e *OpenError) Paused() (wait time.Duration, ok bool) { return e.RetryAfter, false }
 
 // A ConfigError names a field of [Config] whose value is not allowed.
 type ConfigError struct {

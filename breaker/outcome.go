@@ -74,7 +74,7 @@ type Observer interface {
 //   - A compressed body is a success at its first byte.
 func DefaultObserve(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
 	if err != nil {
-		if _, ok := fault.AsRejection(err); ok {
+		if fault.IsRejection(err) {
 			return Ignored, nil, 0 // by another breaker below: nothing was sent
 		}
 		return Failure, nil, 0

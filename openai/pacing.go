@@ -54,8 +54,6 @@ type LimitError struct {
 	RetryAfter time.Duration // when to come back
 }
 
-var _ fault.Rejection = (*LimitError)(nil)
-
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("openai: the rate limit of %q is exhausted: come back in %s, or with fewer calls", e.Key, e.RetryAfter.Round(time.Millisecond))
 }
@@ -63,8 +61,8 @@ func (e *LimitError) Error() string {
 // ErrorType returns the value of the error.type attribute, "rate_limited".
 func (e *LimitError) ErrorType() string { return fault.RateLimited }
 
-// Paused returns RetryAfter and false: whether to wait was decided already.
-func (e *LimitError) Paused() (wait time.Duration, ok bool) { return e.RetryAfter, false }
+// Is says to the layers above that nothing was sent.
+func (e *LimitError) Is(target error) bool { return target == fault.ErrRejected }
 
 // A PacingSnapshot is an account whose rate limit is felt, at one moment.
 type PacingSnapshot struct {
@@ -207,7 +205,7 @@ func (p *pacer) now() time.Duration { return p.clock.Now().Sub(p.start) }
 // learn looks at what came of an attempt that was let go.
 func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 	if err != nil || response == nil {
-		if _, rejected := fault.AsRejection(err); rejected {
+		if fault.IsRejection(err) {
 			t.account.unsent(t.sent)
 		}
 		return

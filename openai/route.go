@@ -237,10 +237,7 @@ func (g *routing) sent(i int, response *http.Response, err error) (*http.Respons
 }
 
 // isRefused reports whether an attempt ended before anything was sent.
-func isRefused(err error) bool {
-	_, refused := fault.AsRejection(err)
-	return refused
-}
+func isRefused(err error) bool { return fault.IsRejection(err) }
 
 // allRefused waits for the rate limit that ends soonest, or returns the refusal
 // of which the least time will end.

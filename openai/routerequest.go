@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/retrip-go/retrip/internal/fault"
 )
@@ -86,8 +85,6 @@ type unsentError struct {
 	err    error
 }
 
-var _ fault.Rejection = (*unsentError)(nil)
-
 func (e *unsentError) Error() string {
 	return fmt.Sprintf("openai: nothing was sent to the target %s: %v", e.target, e.err)
 }
@@ -98,5 +95,5 @@ func (e *unsentError) Unwrap() error { return e.err }
 // ErrorType returns the value of the error.type attribute.
 func (e *unsentError) ErrorType() string { return fault.Other }
 
-// Paused returns false: waiting does not help.
-func (e *unsentError) Paused() (wait time.Duration, ok bool) { return 0, false }
+// Is says to the layers above that nothing was sent.
+func (e *unsentError) Is(target error) bool { return target == fault.ErrRejected }

@@ -19,12 +19,12 @@ var errStreamUsed = errors.New("retry: the request body was read by an attempt t
 type attempt struct {
 	Attempt
 
-	ctx       call.Attempt
-	request   http.Request
-	space     payload.Space
-	rejection fault.Rejection // a breaker's, if it refused
-	body      body
-	reach     *reach // nil unless it matters how far the request got
+	ctx      call.Attempt
+	request  http.Request
+	space    payload.Space
+	rejected bool // by a layer below: nothing was sent
+	body     body
+	reach    *reach // nil unless it matters how far the request got
 }
 
 // init makes the attempt's request like origin.
@@ -62,7 +62,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 		// to be. Whoever sees it closed must know why.
 		a.timeOut(a.ctx.Limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
-		if rejectionOf(err) == nil {
+		if !isRejected(err) {
 			err = context.Cause(&a.ctx)
 		}
 	}

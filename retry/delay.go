@@ -17,7 +17,6 @@ const (
 const (
 	fromBackoff = "backoff"
 	fromHint    = "hint"
-	fromPause   = "pause"
 )
 
 // A wait is how long a call waits for its next attempt.
@@ -46,10 +45,10 @@ func newLimits(ctx context.Context, start time.Time, cfg *Config) limits {
 }
 
 // allow returns why the wait may not be begun, or NotRetryable if it may.
-// asked is what the server or the breaker asked for, without a spread.
+// asked is what the server asked for, without a spread.
 func (l limits) allow(w wait, asked time.Duration, now time.Time) Reason {
 	switch {
-	case w.source != fromBackoff && asked > l.maxRetryAfter:
+	case asked > l.maxRetryAfter:
 		return StopHintTooLong
 	case !l.latest.IsZero() && !now.Add(w.Duration).Before(l.latest):
 		return StopDeadline

@@ -12,12 +12,12 @@ import (
 // An Event is a wait that is about to begin.
 type Event struct {
 	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
-	Attempt     int             // of the failed attempt, 1 first; 0 if a breaker's pause held back the first one
+	Attempt     int             // of the failed attempt; 1 is the first
 	MaxAttempts int             // of this call
 	Reason      Reason          // why another attempt follows
 	ErrorType   string          // what the attempt failed with, as the metrics' error.type has it
 	Delay       time.Duration   // how long the wait is meant to be
-	DelaySource string          // "backoff", "hint" or "pause"
+	DelaySource string          // "backoff" or "hint"
 	Endpoint    string          // "chat", …; "" if unknown
 	Model       string          // as requested; "" if unknown
 }

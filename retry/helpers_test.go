@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"go.uber.org/goleak"
 
+	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
@@ -98,15 +99,10 @@ func (b *endlessBody) Close() error {
 }
 
 // A rejection is what a breaker returns.
-type rejection struct {
-	wait   time.Duration
-	paused bool
-}
+type rejection struct{}
 
-func (r *rejection) Error() string                 { return "rejected" }
-func (r *rejection) Paused() (time.Duration, bool) { return r.wait, r.paused }
-func (r *rejection) ErrorType() string             { return "circuit_open" }
+func (rejection) Error() string        { return "rejected" }
+func (rejection) Is(target error) bool { return target == fault.ErrRejected }
+func (rejection) ErrorType() string    { return "circuit_open" }
 
-func reject(wait time.Duration, paused bool) stub.Func {
-	return failure(&rejection{wait, paused})
-}
+func reject() stub.Func { return failure(rejection{}) }

@@ -66,13 +66,13 @@ func TestAListenerIsToldOnceThatTheCallIsOver(t *testing.T) {
 		"with a Read that fails":            {base: answers(cutOff), read: whole, want: ending{200, "connection_error"}},
 		"when its reader has enough":        {base: answers(status(200)), read: begun, want: ending{200, ""}},
 		"with the answer of a retry":        {base: answers(status(503), status(200)), read: whole, want: ending{200, ""}},
-		"with the answer that was given up": {base: answers(status(503), reject(0, false)), read: whole, want: ending{503, ""}},
+		"with the answer that was given up": {base: answers(status(503), reject()), read: whole, want: ending{503, ""}},
 		"with an answer without a body": {base: answers(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 204}, nil
 		}), want: ending{204, ""}},
 		"with an upgrade":               {base: answers(status(101)), want: ending{101, ""}},
 		"with an error":                 {base: answers(failure(io.EOF)), want: ending{0, "connection_error"}},
-		"with a refusal":                {base: answers(reject(0, false)), want: ending{0, "circuit_open"}},
+		"with a refusal":                {base: answers(reject()), want: ending{0, "circuit_open"}},
 		"with its context in a wait":    {base: answers(failure(io.EOF)), cfg: Config{Backoff: steady(time.Minute), MaxElapsed: -1}, limit: -1, want: ending{0, "canceled"}},
 		"before it begins":              {limit: 1, want: ending{0, "timeout"}},
 		"for want of a URL":             {wrong: true, want: ending{0, "_OTHER"}},

@@ -27,7 +27,6 @@ func TestTheEndOfAnOuterAttemptEndsTheInnerCall(t *testing.T) {
 	}{
 		"in a backoff":         {answers(status(503)), Config{Backoff: steady(4 * time.Second)}, 3},
 		"in a wait for a hint": {answers(status(503, "Retry-After", "30")), Config{}, 1},
-		"in a breaker's pause": {answers(reject(30*time.Second, true)), Config{}, 1},
 		"in its first attempt": {answers(silent), Config{}, 1},
 		"in a later one":       {answers(status(503), silent), Config{Backoff: steady(4 * time.Second)}, 2},
 		"in a watched attempt": {answers(silent), Config{Repeatable: func(*Attempt) bool { return true }}, 1},
@@ -51,8 +50,7 @@ func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T)
 	t.Parallel()
 	unreachable := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for name, last := range map[string]func(*http.Request) (*http.Response, error){
-		"refused by an open breaker": reject(0, false),
-		"refused for a pause":        reject(5*time.Second, true),
+		"refused by an open breaker": reject(),
 		"not connected":              unconnected(unreachable),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +64,7 @@ func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T)
 					Repeatable: func(a *Attempt) bool { return a.NotSent },
 				})
 				_, err := outer.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
-				if _, refused := fault.AsRejection(err); !refused && !errors.Is(err, unreachable) || base.Calls() != 2 || report.Attempts != 1 {
+				if !fault.IsRejection(err) && !errors.Is(err, unreachable) || base.Calls() != 2 || report.Attempts != 1 {
 					t.Errorf("error %v after %d requests, report %+v", err, base.Calls(), report)
 				}
 			})
@@ -77,9 +75,9 @@ func TestAnInnerCallThatSentSomethingIsNeitherARejectionNorNotSent(t *testing.T)
 func TestWhatAnInnerCallWasRefusedIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		base := answers(failure(syscall.ECONNRESET), reject(0, false))
+		base := answers(failure(syscall.ECONNRESET), reject())
 		_, err := NewTransport(NewTransport(base, Config{}), Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, refused := fault.AsRejection(err); !refused || base.Calls() != 2 {
+		if !fault.IsRejection(err) || base.Calls() != 2 {
 			t.Errorf("error %v after %d requests", err, base.Calls())
 		}
 	})

@@ -92,10 +92,10 @@ func TestABodyThatIsGivenUpHarmsNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				given := response(503, "")
 				given.Body = row.broken
-				base := answers(func(*http.Request) (*http.Response, error) { return given, nil }, reject(0, false))
+				base := answers(func(*http.Request) (*http.Response, error) { return given, nil }, reject())
 				_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, opaque([]byte("payload"))))
 				synctest.Wait()
-				if _, ok := fault.AsRejection(err); ok == row.kept || row.broken.closed != 1 {
+				if fault.IsRejection(err) == row.kept || row.broken.closed != 1 {
 					t.Errorf("error %v, closed %d times", err, row.broken.closed)
 				}
 			})

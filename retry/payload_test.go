@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
-	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
@@ -29,21 +28,6 @@ func TestMaxReplayBytesMayBeAsLargeAsItGets(t *testing.T) {
 	if readAll(t, resp); base.Payloads()[0] != "payload" {
 		t.Errorf("sent %q", base.Payloads()[0])
 	}
-}
-
-func TestAPauseIsNotWaitedOutForAPayloadThatIsUsedUp(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var report Report
-		base := answers(reject(time.Second, true)) // which reads the payload, as a signer above a breaker
-		body := opaque([]byte("payload"))
-		req := keyed(WithReport(t.Context(), &report), t, body)
-		start := time.Now()
-		_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return false }}).RoundTrip(req)
-		if _, ok := fault.AsRejection(err); !ok || time.Since(start) != 0 || body.Closed() != 1 || report.Attempts != 0 {
-			t.Errorf("error %v after %v, body closed %d times, report %+v", err, time.Since(start), body.Closed(), report)
-		}
-	})
 }
 
 func TestGetBodyFailsOnceThePayloadIsLetGo(t *testing.T) {

@@ -194,7 +194,7 @@ func statusReason(code int) (Reason, bool) {
 }
 
 func errorDecision(a *Attempt) Decision {
-	_, refused := fault.AsRejection(a.Err) // in a call of a Transport below, which has given up
+	refused := fault.IsRejection(a.Err) // in a call of a Transport below, which has given up
 	if refused || a.Request.Context().Err() != nil || isCanceled(a.Request) || isSilence(a.Err) || isPermanent(a.Err) || roundtrip.IsMalformed(a.Request) {
 		return Stop(NotRetryable)
 	}
@@ -269,15 +269,10 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error" || errors.As(err, &quic)
 }
 
-// rejectionOf returns a breaker's refusal of the attempt that ended with err, or
-// nil. What was refused in the midst of a call of a Transport below is no
+// isRejected reports whether a layer below refused the attempt that ended with
+// err. What was refused in the midst of a call of a Transport below is no
 // refusal of that call.
-func rejectionOf(err error) fault.Rejection {
-	if r, ok := fault.AsRejection(err); ok && !begunBelow(err) {
-		return r
-	}
-	return nil
-}
+func isRejected(err error) bool { return fault.IsRejection(err) && !begunBelow(err) }
 
 // begunBelow reports whether err ended a call of a Transport below that has
 // sent something, or that waited until its context was over.

@@ -69,13 +69,13 @@ func (s *spares) settle(c *call.Call, a *attempt) {
 	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil || isCanceled(a.Request) {
 		return
 	}
-	first := a.rejection == nil && s.meet(c, a.Err)
+	first := !a.rejected && s.meet(c, a.Err)
 	switch {
 	case first && a.Response != nil, s.first.replace(c, a):
 	case a.Response != nil && isUnable(a.Response.StatusCode), s.later.replace(c, a):
 	case s.met && !first:
 		a.giveUp()
-		a.Err, a.rejection, a.NotSent = s.failure, nil, false
+		a.Err, a.rejected, a.NotSent = s.failure, false, false
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *spare) replace(c *call.Call, a *attempt) bool {
 		return false
 	}
 	a.giveUp()
-	a.Response, a.Err, a.rejection = response, s.err, nil
+	a.Response, a.Err, a.rejected = response, s.err, false
 	c.Answered, c.Answer = &s.subject, s.answer
 	return true
 }

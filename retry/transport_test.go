@@ -499,15 +499,14 @@ func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
 		answers []stub.Func
 		wrapped bool
 	}{
-		"not Safe":                  {once, Config{Safe: unsafe}, nil, false},
-		"one attempt":               {once, Config{}, nil, false},
-		"MaxAttempts 1":             {context.Background(), Config{MaxAttempts: 1}, nil, false},
-		"no budget":                 {context.Background(), Config{Budget: NewBudget(0, 0)}, nil, false},
-		"no time":                   {context.Background(), Config{MaxElapsed: time.Millisecond}, nil, false},
-		"a Policy that stops":       {context.Background(), Config{Policy: func(*Attempt) Decision { return Stop(StopPolicy) }}, nil, false},
-		"a context that ends":       {ended, Config{}, []stub.Func{func(*http.Request) (*http.Response, error) { cancel(io.ErrClosedPipe); return nil, lost }}, false},
-		"repeated":                  {context.Background(), Config{MaxAttempts: 2}, nil, true},
-		"one attempt after a pause": {once, Config{}, []stub.Func{reject(time.Second, true), failure(lost)}, true},
+		"not Safe":            {once, Config{Safe: unsafe}, nil, false},
+		"one attempt":         {once, Config{}, nil, false},
+		"MaxAttempts 1":       {context.Background(), Config{MaxAttempts: 1}, nil, false},
+		"no budget":           {context.Background(), Config{Budget: NewBudget(0, 0)}, nil, false},
+		"no time":             {context.Background(), Config{MaxElapsed: time.Millisecond}, nil, false},
+		"a Policy that stops": {context.Background(), Config{Policy: func(*Attempt) Decision { return Stop(StopPolicy) }}, nil, false},
+		"a context that ends": {ended, Config{}, []stub.Func{func(*http.Request) (*http.Response, error) { cancel(io.ErrClosedPipe); return nil, lost }}, false},
+		"repeated":            {context.Background(), Config{MaxAttempts: 2}, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -548,8 +547,7 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 	t.Parallel()
 	first := strings.Repeat("kept ", 1000)
 	for name, second := range map[string]func(*http.Request) (*http.Response, error){
-		"open":       reject(0, false),
-		"paused":     reject(time.Hour, true),
+		"open":       reject(),
 		"never sent": unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -573,9 +571,9 @@ func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
 func TestAResponseIsKeptUntilTheNextAttemptIsSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		base := answers(status(503), failure(io.EOF), reject(0, false))
+		base := answers(status(503), failure(io.EOF), reject())
 		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, rejected := fault.AsRejection(err); !rejected || base.Calls() != 3 {
+		if !fault.IsRejection(err) || base.Calls() != 3 {
 			t.Errorf("error %v after %d requests", err, base.Calls())
 		}
 	})
@@ -586,9 +584,9 @@ func TestAResponseTooLargeToKeepIsReplacedByTheRejection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := answers(func(*http.Request) (*http.Response, error) {
 			return response(503, strings.Repeat("x", maxDrainBytes+1)), nil
-		}, reject(0, false))
+		}, reject())
 		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if _, ok := fault.AsRejection(err); !ok {
+		if !fault.IsRejection(err) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -618,53 +616,17 @@ func TestARejectionIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	for _, safe := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			var events []Event
-			pauses := []time.Duration{3 * time.Second, time.Second}
-			base := answers(status(200))
+			var report Report
+			base := answers(reject())
 			body := opaque([]byte("payload"))
-			req := keyed(t.Context(), t, body)
-			transport := NewTransport(stub.Func(func(r *http.Request) (*http.Response, error) {
-				if len(pauses) == 0 {
-					return base.RoundTrip(r)
-				}
-				pause := pauses[0]
-				pauses = pauses[1:]
-				_ = r.Body.Close()
-				return nil, &rejection{pause, true}
-			}), Config{
-				MaxAttempts: 1, Safe: func(*http.Request) bool { return safe },
-				OnRetry: func(e Event) { events = append(events, e) },
-			})
 			start := time.Now()
-			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				t.Fatalf("safe %v: %v", safe, err)
+			_, err := NewTransport(base, Config{Safe: func(*http.Request) bool { return safe }}).
+				RoundTrip(keyed(WithReport(t.Context(), &report), t, body))
+			if !errors.Is(err, rejection{}) || base.Calls() != 1 || body.Closed() != 1 || time.Since(start) != 0 {
+				t.Errorf("safe %v: error %v after %d requests and %v, body closed %d times", safe, err, base.Calls(), time.Since(start), body.Closed())
 			}
-			readAll(t, resp)
-			if took := time.Since(start); took != 4*time.Second || base.Payloads()[0] != "payload" || body.Closed() != 1 {
-				t.Errorf("safe %v: took %v, sent %q, closed %d times", safe, took, base.Payloads()[0], body.Closed())
-			}
-			if len(events) != 2 || events[0].DelaySource != "pause" || events[0].Attempt != 0 {
-				t.Errorf("events %+v", events)
-			}
-		})
-	}
-}
-
-func TestAPauseLongerThanMaxRetryAfterIsNotWaitedOut(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		pause    time.Duration
-		requests int
-	}{{time.Minute, 2}, {time.Minute + 1, 1}} {
-		synctest.Test(t, func(t *testing.T) {
-			start, base := time.Now(), answers(reject(row.pause, true), status(200))
-			resp, err := NewTransport(base, Config{MaxRetryAfter: time.Minute}).RoundTrip(keyed(t.Context(), t, nil))
-			if err == nil {
-				readAll(t, resp)
-			}
-			if waited := time.Since(start) > 0; base.Calls() != row.requests || waited != (row.requests == 2) || waited != (err == nil) {
-				t.Errorf("a pause of %v: %d requests, error %v, after %v", row.pause, base.Calls(), err, time.Since(start))
+			if report.Attempts != 0 || report.Stopped != NotRetryable {
+				t.Errorf("safe %v: report %+v", safe, report)
 			}
 		})
 	}

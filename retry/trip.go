@@ -102,7 +102,7 @@ func (c *trip) try() *attempt {
 	c.open = a
 	began := time.Now()
 	c.send(a)
-	if a.rejection = rejectionOf(a.Err); a.rejection != nil {
+	if a.rejected = isRejected(a.Err); a.rejected {
 		return a
 	}
 	c.sent++
@@ -147,14 +147,14 @@ func (c *trip) send(a *attempt) {
 		a.Repeatable = c.maxAttempts() > 1 && c.mayRepeat(a)
 		a.Err = c.t.cfg.Inspect(&a.Attempt)
 	}
-	a.NotSent = a.Response == nil && (rejectionOf(a.Err) != nil || a.reach.nowhere())
+	a.NotSent = a.Response == nil && (isRejected(a.Err) || a.reach.nowhere())
 }
 
 // plan decides what follows an attempt: a wait, or none and the reason for it.
 func (c *trip) plan(a *attempt) (wait, Reason) {
 	c.settleBudget(a)
-	if a.rejection != nil {
-		return c.planPause(a)
+	if a.rejected {
+		return wait{}, c.refused()
 	}
 	d := c.t.cfg.Policy(&a.Attempt)
 	if d.action == stop {
@@ -236,41 +236,21 @@ func (c *trip) mayRepeat(a *attempt) bool {
 	return repeatable != nil && (c.out.replayable() || a.NotSent && c.out.sendable()) && repeatable(&a.Attempt)
 }
 
-// planPause decides what follows a rejection: nothing was sent, so that a
-// pause may be waited out by every call, safe or not.
-func (c *trip) planPause(a *attempt) (wait, Reason) {
-	pause, ok := a.rejection.Paused()
-	if !ok {
-		return wait{}, c.afterFailure(StopRejected)
-	}
-	if !c.out.sendable() {
-		return wait{}, c.afterFailure(StopNotReplayable)
-	}
-	next := wait{pause, fromPause, false}
-	if stopped := c.limits().allow(next, pause, time.Now()); stopped != NotRetryable {
-		return wait{}, c.afterFailure(stopped)
-	}
-	if c.sent == 0 {
-		c.reason, c.failed = ReasonRateLimited, fault.Type(a.Err)
-	}
-	return next, NotRetryable
-}
-
-// afterFailure is reason if a failure went before: a call that was refused
-// from the start had nothing to be retried.
-func (c *trip) afterFailure(reason Reason) Reason {
+// refused is why a call ends that a layer below has refused. One that was
+// refused from the start had nothing to be retried.
+func (c *trip) refused() Reason {
 	if c.sent == 0 {
 		return NotRetryable
 	}
-	return reason
+	return StopRejected
 }
 
 // settleBudget returns the tokens of a retry that succeeded, and pays in for a
-// first attempt that succeeded. A rejected retry keeps them: it may still be
-// sent, after a pause.
+// first attempt that succeeded. Those of a retry that was rejected are returned
+// when the call ends.
 func (c *trip) settleBudget(a *attempt) {
 	switch {
-	case a.rejection != nil:
+	case a.rejected:
 	case a.Err != nil || a.Response.StatusCode >= http.StatusBadRequest:
 		c.reserved = 0
 	case c.sent == 1:
@@ -353,7 +333,7 @@ func (c *trip) sleep(d time.Duration) error {
 
 // leftBelow returns what ended the call while a layer below held its attempt back.
 func (c *trip) leftBelow(a *attempt) error {
-	if a.rejection == nil || c.call.Held == 0 {
+	if !a.rejected || c.call.Held == 0 {
 		return nil
 	}
 	return c.interrupted()
@@ -379,7 +359,7 @@ func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	response := a.Response
 	if response == nil {
 		a.cancel(nil)
-		if a.NotSent && (a.rejection != nil || c.ctx.Err() == nil) {
+		if a.NotSent && (a.rejected || c.ctx.Err() == nil) {
 			response = c.kept.take()
 		}
 	}
@@ -407,7 +387,7 @@ func (c *trip) failure(a *attempt) error {
 	switch {
 	case c.sent <= 1 && !c.hasWaited():
 		return a.Err
-	case a.rejection == nil && c.ctx.Err() != nil:
+	case !a.rejected && c.ctx.Err() != nil:
 		return c.ended(a.Err, context.Cause(c.ctx))
 	default:
 		return &Error{Attempts: c.sent, Err: a.Err}
@@ -503,16 +483,13 @@ func (c *trip) release() {
 
 func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts) }
 
-func (c *trip) limits() limits { return newLimits(c.ctx, c.start, &c.t.cfg) }
-
 // limitsOf are those of an attempt that goes to a target: one that the call has
 // not met is asked as long as somebody waits for the answer.
 func (c *trip) limitsOf(to call.Detour) limits {
-	if !to.Fresh {
-		return c.limits()
-	}
 	cfg := c.t.cfg
-	cfg.MaxElapsed = -1
+	if to.Fresh {
+		cfg.MaxElapsed = -1
+	}
 	return newLimits(c.ctx, c.start, &cfg)
 }
 

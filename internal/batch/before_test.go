@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
-	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -30,18 +29,11 @@ type pauses struct {
 	succeeded bool
 }
 
-// A pause is an error that retry waits out.
-type pause time.Duration
-
-func (p pause) Error() string                 { return "paused" }
-func (p pause) ErrorType() string             { return fault.RateLimited }
-func (p pause) Paused() (time.Duration, bool) { return time.Duration(p), true }
-
+// RoundTrip implements http.RoundTripper.
 func (p *pauses) RoundTrip(req *http.Request) (*http.Response, error) {
 	begun, wait := p.admit(req)
-	if wait > 0 {
-		_ = req.Body.Close()
-		return nil, pause(wait)
+	for ; wait > 0; begun, wait = p.admit(req) {
+		time.Sleep(wait)
 	}
 	response, err := p.base.RoundTrip(req)
 	if err != nil {

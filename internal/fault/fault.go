@@ -104,23 +104,12 @@ func (e *endedError) ErrorType() string {
 	return Canceled
 }
 
-// A Rejection is an error of a layer that refused an attempt: it was never sent.
-type Rejection interface {
-	error
-	// Paused reports whether waiting helps, and how long: a rate limit's
-	// pause ends by itself, an open circuit is answered at once.
-	Paused() (wait time.Duration, ok bool)
-}
+// ErrRejected is what errors.Is finds in the error of a layer that refused an
+// attempt, as an open breaker does: the request was never sent.
+var ErrRejected = errors.New("the attempt was refused before it was sent")
 
-// AsRejection returns the Rejection in err's tree, if there is one.
-func AsRejection(err error) (Rejection, bool) {
-	if err == nil {
-		return nil, false // before what errors.As needs is allocated
-	}
-	var r Rejection
-	ok := errors.As(err, &r)
-	return r, ok
-}
+// IsRejection reports whether a layer refused the attempt that ended with err.
+func IsRejection(err error) bool { return errors.Is(err, ErrRejected) }
 
 // IsTimeout reports whether err is a timeout of any layer.
 func IsTimeout(err error) bool {

@@ -29,9 +29,9 @@ func (t typed) ErrorType() string { return string(t) }
 
 type refusal time.Duration
 
-func (refusal) Error() string                   { return "refused" }
-func (refusal) ErrorType() string               { return CircuitOpen }
-func (r refusal) Paused() (time.Duration, bool) { return time.Duration(r), r > 0 }
+func (refusal) Error() string        { return "refused" }
+func (refusal) ErrorType() string    { return CircuitOpen }
+func (refusal) Is(target error) bool { return target == ErrRejected }
 
 func TestEveryErrorHasATypeOfTheClosedSet(t *testing.T) {
 	t.Parallel()
@@ -160,17 +160,12 @@ func TestARejectionIsFoundInATree(t *testing.T) {
 	t.Parallel()
 	want := refusal(time.Second)
 	for _, err := range []error{want, fmt.Errorf("x: %w", want), errors.Join(io.EOF, want)} {
-		got, ok := AsRejection(err)
-		if !ok {
+		if !IsRejection(err) {
 			t.Errorf("%v holds no rejection", err)
-			continue
-		}
-		if wait, ok := got.Paused(); wait != time.Second || !ok {
-			t.Errorf("paused %v, %v", wait, ok)
 		}
 	}
 	for _, err := range []error{nil, io.EOF} {
-		if _, ok := AsRejection(err); ok {
+		if IsRejection(err) {
 			t.Errorf("%v is a rejection", err)
 		}
 	}
