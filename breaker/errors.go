@@ -49,6 +49,3 @@ type ConfigError struct {
 func (e *ConfigError) Error() string {
 	return fmt.Sprintf("breaker: Config.%s is %v, but must be %s", e.Field, e.Value, e.Allowed)
 }
-
-// ErrorType returns the value of the error.type attribute.
-func (e *ConfigError) ErrorType() string { return fault.Other }

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Quorum is the number of other origins whose advice opens a breaker that has not
+// quorum is the number of other origins whose advice opens a breaker that has not
 // been served for 5 s, without a failure of its own.
-const Quorum = 2
+const quorum = 2
 
 const (
 	servedLately = 5 * time.Second // ago at most, who is served opens for no quorum
@@ -63,7 +63,7 @@ type Fleet interface {
 
 // others are those who advise a breaker: the two whose advice lasts the longest,
 // that one first. More need not be known. The zero value is nobody.
-type others [Quorum]adviser
+type others [quorum]adviser
 
 type adviser struct {
 	origin string

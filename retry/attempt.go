@@ -3,19 +3,73 @@ package retry
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/hint"
 	"github.com/retrip-go/retrip/internal/payload"
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
 
-// An attempt is an Attempt with all that becomes of it.
+// An Attempt is one request that was sent, and what came of it. It is valid
+// only during the function of the [Config] that gets it.
+type Attempt struct {
+	Number   int            // 1 is the first
+	Request  *http.Request  // as it was sent; not to be changed
+	Response *http.Response // nil if there was none
+	Err      error          // why there is no Response, or what Inspect found wrong with it
+
+	// NotSent reports that the request was certainly never written to the
+	// server: a breaker refused it, or net/http looked for a connection and got
+	// none. False means unknown. A base that makes connections by other means
+	// proves nothing. Of the first attempt nothing is known either, unless
+	// Config.Repeatable is asked about it or there is an AttemptTimeout: most
+	// calls need no second attempt, and pay nothing for watching net/http.
+	NotSent bool
+
+	// Safe is what Config.Safe said of the request.
+	Safe bool
+
+	// Repeatable says that another attempt is possible at all, whatever Policy
+	// may say: the call may be repeated, its payload can be sent again, and the
+	// call has more than one attempt. It is set for Inspect, which need not hold
+	// any other response to see whether it is worth another attempt.
+	Repeatable bool
+}
+
+// Hint returns the wait that the response's headers ask for: the first of
+// retry-after-ms, x-ms-retry-after-ms and Retry-After (RFC 9110, section
+// 10.2.3) that can be read. A date of the past is a wait of 0.
+func (a *Attempt) Hint() (wait time.Duration, ok bool) {
+	if a.Response == nil {
+		return 0, false
+	}
+	return hint.FromHeader(a.Response.Header, time.Now())
+}
+
+// errorType returns the error.type of the attempt, "" if it succeeded.
+func (a *Attempt) errorType() string {
+	if a.Err != nil {
+		return fault.Type(a.Err)
+	}
+	return fault.StatusType(a.Response.StatusCode)
+}
+
+// failure returns what went wrong as an error.
+func (a *Attempt) failure() error {
+	if a.Err != nil {
+		return a.Err
+	}
+	return statusError(a.Response.StatusCode)
+}
+
+// An attempt is an Attempt with all that the Transport needs for it. Its
+// parts are values, so that an attempt is one allocation, and the first of a
+// call, which is part of the trip, is none.
 type attempt struct {
 	Attempt
 
@@ -46,7 +100,9 @@ func (a *attempt) watch() {
 
 func (a *attempt) cancel(cause error) { a.ctx.Cancel(cause) }
 
-// roundTrip sends the request, with the time limit of an attempt.
+// roundTrip sends the request, with the time limit of an attempt. The limit
+// hangs on the attempt's context, so that a layer below can stop the clock
+// while it holds the attempt back.
 func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	var timer *time.Timer
 	if timeout > 0 {
@@ -69,7 +125,8 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	a.Response, a.Err = roundtrip.Mend(a.Request, response, err) //nolint:bodyclose // as above
 }
 
-// timeOut ends the attempt because its time is over.
+// timeOut ends the attempt because its time is over. The cause is an error of
+// ours, by which a breaker below knows the limit from the caller's own cancel.
 func (a *attempt) timeOut(limit *call.TimeLimit) {
 	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: limit.After, Queued: a.reach.queued()})
 }
@@ -80,52 +137,4 @@ func (a *attempt) drop() {
 	if a.Response != nil {
 		_ = a.Response.Body.Close()
 	}
-}
-
-// deliver makes response, the attempt's own or one kept from before, what the
-// caller gets. It reports whether the call goes on until the response's body is
-// over. Then owner, which may be nil, is told.
-func (a *attempt) deliver(response *http.Response, owner *call.Call) (goesOn bool) {
-	switch {
-	case response.StatusCode == http.StatusSwitchingProtocols:
-		// The connection is the caller's now, and is an io.Writer.
-		a.ctx.Detach()
-	case response.Body == http.NoBody:
-		a.cancel(nil)
-	default:
-		a.body = body{ReadCloser: response.Body, attempt: &a.ctx, call: owner, status: response.StatusCode}
-		response.Body = &a.body
-		return true
-	}
-	owner.End(response.StatusCode, nil)
-	return false
-}
-
-// A body ends its call when it is over.
-type body struct {
-	io.ReadCloser
-
-	attempt *call.Attempt
-	call    *call.Call // may be nil
-	status  int
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	switch err {
-	case nil:
-		return n, nil
-	case io.EOF:
-		b.call.End(b.status, nil)
-	default:
-		b.call.End(b.status, err)
-	}
-	b.attempt.Cancel(nil)
-	return n, err
-}
-
-func (b *body) Close() error {
-	b.call.End(b.status, nil)   // before a Read beside it comes back with an error
-	defer b.attempt.Cancel(nil) // also if the base's Close panics
-	return b.ReadCloser.Close()
 }

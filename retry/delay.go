@@ -19,12 +19,13 @@ const (
 	fromHint    = "hint"
 )
 
-// A wait is how long a call waits for its next attempt.
+// A wait is how long a call waits for its next attempt. The zero value is none.
 type wait struct {
 	time.Duration
 
 	source string
-	below  bool // a layer below waits
+	asked  time.Duration // what the server asked for, without the random part; 0 of a backoff
+	below  bool          // a layer below waits
 }
 
 // limits are what bounds the waits of one call.
@@ -44,11 +45,12 @@ func newLimits(ctx context.Context, start time.Time, cfg *Config) limits {
 	return l
 }
 
-// allow returns why the wait may not be begun, or NotRetryable if it may.
-// asked is what the server asked for, without a spread.
-func (l limits) allow(w wait, asked time.Duration, now time.Time) Reason {
+// allow returns why the wait may not be begun, or NotRetryable if it may. A
+// wait is never cut short: an attempt before the time that the server asked
+// for would fail again, and one after the deadline is made for nobody.
+func (l limits) allow(w wait, now time.Time) Reason {
 	switch {
-	case asked > l.maxRetryAfter:
+	case w.asked > l.maxRetryAfter:
 		return StopHintTooLong
 	case !l.latest.IsZero() && !now.Add(w.Duration).Before(l.latest):
 		return StopDeadline
@@ -62,7 +64,8 @@ func spread(hint time.Duration, random func() float64) time.Duration {
 	return hint + time.Duration(random()*float64(most))
 }
 
-// backoffs are the waits of one call for which the server named none.
+// backoffs are the waits of one call for which the server named none. A
+// BackOff has state, so that each call has its own; most calls need none.
 type backoffs struct{ next backoff.BackOff }
 
 // wait returns the next wait; false if there is to be none.

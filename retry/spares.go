@@ -7,13 +7,13 @@ import (
 )
 
 // Spares are what a call that may go to several targets has to return if all of
-// them fail: what the target answered that it met first, since that is the one
-// that was asked for. Where that one has not answered at all, another's word that
-// it can't serve now may stand in.
+// them fail: the answer of its first target, since that is the one that was
+// asked for. A fallback's own 401 would mislead. Where the first target has not
+// answered at all, another's answer that it can't serve now may stand in.
 type spares struct {
-	first   spare // of the target met first: its latest answer
-	failure error // that it ended in, if it has not answered
-	met     bool  // it was asked
+	first   spare // of the first target: its latest answer
+	failure error // that the first target ended in, if it has not answered
+	asked   bool  // the first target was asked
 	later   spare // of another target
 }
 
@@ -27,7 +27,7 @@ type spare struct {
 
 // add gives an attempt up.
 func (s *spares) add(c *call.Call, a *attempt) {
-	first := s.meet(c, a.failure())
+	first := s.noteFirst(c, a.failure())
 	if a.Response == nil {
 		a.cancel(errGivenUp)
 		return
@@ -43,15 +43,15 @@ func (s *spares) add(c *call.Call, a *attempt) {
 	}
 }
 
-// meet notes what the target met first has failed with, if the latest attempt went
-// there or was refused by it. It reports whether it went there.
-func (s *spares) meet(c *call.Call, failure error) bool {
+// noteFirst notes what the first target has failed with, if the latest attempt
+// went there or was refused by it. It reports whether the attempt went there.
+func (s *spares) noteFirst(c *call.Call, failure error) bool {
 	first, refusal := c.Router.First()
 	switch {
 	case first:
-		s.met, s.failure = true, failure
-	case refusal != nil && !s.met:
-		s.met, s.failure = true, refusal
+		s.asked, s.failure = true, failure
+	case refusal != nil && !s.asked:
+		s.asked, s.failure = true, refusal
 	}
 	return first
 }
@@ -69,11 +69,11 @@ func (s *spares) settle(c *call.Call, a *attempt) {
 	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil || isCanceled(a.Request) {
 		return
 	}
-	first := !a.rejected && s.meet(c, a.Err)
+	first := !a.rejected && s.noteFirst(c, a.Err)
 	switch {
 	case first && a.Response != nil, s.first.replace(c, a):
 	case a.Response != nil && isUnable(a.Response.StatusCode), s.later.replace(c, a):
-	case s.met && !first:
+	case s.asked && !first:
 		a.giveUp()
 		a.Err, a.rejected, a.NotSent = s.failure, false, false
 	}

@@ -54,7 +54,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for {
 		a := c.try()
-		if err := c.leftBelow(a); err != nil {
+		if err := c.heldBack(a); err != nil {
 			return c.abandon(a, err)
 		}
 		next, stopped := c.plan(a)

@@ -1,0 +1,119 @@
+package retry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
+)
+
+// plan decides what follows an attempt: a wait, or none and the reason for it.
+// The cheap and certain checks come first. The budget comes last, because what
+// it gives away for an attempt that is not made would be missing elsewhere.
+func (c *trip) plan(a *attempt) (wait, Reason) {
+	c.settleBudget(a)
+	if a.rejected {
+		return wait{}, c.rejected()
+	}
+	d := c.t.cfg.Policy(&a.Attempt)
+	if d.action == stop {
+		return wait{}, d.reason
+	}
+	c.reason, c.failed = d.reason, a.errorType()
+	to := c.detour()
+	switch {
+	case !c.mayRepeat(a):
+		return wait{}, StopNotReplayable
+	case c.sent >= c.maxAttempts() && (!to.Fresh || c.maxAttempts() <= 1):
+		return wait{}, StopAttempts
+	}
+	next, ok := c.waitFor(d)
+	if !ok {
+		return wait{}, StopPolicy
+	}
+	now := time.Now()
+	if stopped := c.limits(to).allow(next, now); stopped != NotRetryable {
+		return wait{}, stopped
+	}
+	if to.RefusedFor > next.Duration {
+		return wait{}, StopRejected
+	}
+	if !c.reserve(to, cost(to, next, a.Response), now) {
+		return wait{}, StopBudget
+	}
+	return next, NotRetryable
+}
+
+// rejected is why a call ends that a layer below has refused: to wait for an
+// open breaker is of no use. A call that was refused from the start had
+// nothing to be retried.
+func (c *trip) rejected() Reason {
+	if c.sent == 0 {
+		return NotRetryable
+	}
+	return StopRejected
+}
+
+// waitFor returns the wait that a decision asks for; false if the Backoff wants
+// no further attempt.
+func (c *trip) waitFor(d Decision) (wait, bool) {
+	switch {
+	case d.below:
+		return wait{Duration: d.after, source: fromHint, asked: d.after, below: true}, true
+	case d.action == afterHint:
+		return wait{Duration: spread(d.after, call.Random(c.ctx)), source: fromHint, asked: d.after}, true
+	}
+	backoff, ok := c.backoffs.wait(c.t.cfg.Backoff)
+	if d.most > 0 {
+		backoff = min(backoff, d.most)
+	}
+	return wait{Duration: backoff, source: fromBackoff}, ok
+}
+
+// detour returns where the next attempt goes: where the latest went, if there is
+// nowhere else. The failure may have opened the breaker there.
+func (c *trip) detour() call.Detour {
+	switch {
+	case c.call.Router != nil:
+		return c.call.Router.Detour()
+	case c.call.Gate != nil:
+		return call.Detour{RefusedFor: c.call.Gate.RefusesFor()}
+	}
+	return call.Detour{}
+}
+
+// mayRepeat reports whether the request may be sent again, and can be. A call
+// that is not Safe may be if this attempt proves that nothing came of it.
+func (c *trip) mayRepeat(a *attempt) bool {
+	if c.safe {
+		return c.out.replayable()
+	}
+	repeatable := c.t.cfg.Repeatable
+	// Once connected, net/http may begin to read a streamed body at any time.
+	return repeatable != nil && (c.out.replayable() || a.NotSent && c.out.sendable()) && repeatable(&a.Attempt)
+}
+
+// limits are those of an attempt that goes to a target. One that the call has
+// not tried yet is asked as long as somebody waits for the answer: the time
+// that another target has used up says nothing of it.
+func (c *trip) limits(to call.Detour) limits {
+	cfg := c.t.cfg
+	if to.Fresh {
+		cfg.MaxElapsed = -1
+	}
+	return newLimits(c.ctx, c.start, &cfg)
+}
+
+// cost is what the attempt to come costs of the budget. A 429 with a hint says
+// that the server is well and knows when it will answer: such a retry is no
+// sign of an outage, and is nearly free.
+func cost(to call.Detour, next wait, response *http.Response) float64 {
+	switch {
+	case to.Free:
+		return 0
+	case next.source == fromHint && response != nil && response.StatusCode == http.StatusTooManyRequests:
+		return hintedCost
+	default:
+		return retryCost
+	}
+}
