@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-// The defaults of a Budget, as the AWS SDKs have them.
+// The defaults of a [Budget], and what retries cost, as the AWS SDKs have them. A
+// full bucket pays for 100 retries. In an outage that lasts, the refill leaves one
+// retry every five seconds.
 const (
 	DefaultBudgetTokens = 500 // the most a bucket holds, and what it begins with
 	DefaultBudgetRefill = 1   // tokens a second
@@ -17,21 +19,27 @@ const (
 	successGain = 1 // paid in by a first attempt that succeeds
 )
 
-// What a Budget remembers is bounded.
+// What a Budget remembers is bounded: redirects let a provider choose hosts.
 const (
 	maxBuckets   = 1024
 	maxBudgetKey = 1 << 10 // bytes of a key that tell one bucket from another
 )
 
-// Unlimited is the Budget that never runs out.
+// Unlimited is the [Budget] that never runs out: it turns the limit off.
 var Unlimited = &Budget{unlimited: true}
 
-// A Budget is a set of token buckets, one a host or whatever Config.BudgetKey
-// names. A retry after a failure costs 5 tokens, one that a 429 asked for with
-// a hint costs 1; it gets them back if it succeeds or is never sent. A first
-// attempt that succeeds pays in 1. When a bucket is empty there are no
-// retries; first attempts always go. The zero value has no tokens. A Budget is
-// safe for concurrent use and may be shared by Transports.
+// A Budget limits retries by token buckets, one for each host or whatever
+// [Config.BudgetKey] names. Single failures are retried without a thought; in an
+// outage, where every call fails, retries would multiply the load, and the bucket
+// runs empty.
+//
+// A retry after a failure costs 5 tokens, and one that a 429 asked for with a
+// hint costs 1. The tokens are taken before the wait. The retry gets them back if
+// it succeeds or is never sent. A first attempt that succeeds pays in 1. When a
+// bucket is empty there are no retries; first attempts always go.
+//
+// The zero value has no tokens: it allows no retries. A Budget is safe for
+// concurrent use and may be shared by Transports. It keeps 1024 buckets.
 type Budget struct {
 	unlimited bool
 	capacity  float64
@@ -42,12 +50,13 @@ type Budget struct {
 	buckets map[string]*bucket
 }
 
+// A bucket is filled when it is looked at: no timer runs for it.
 type bucket struct {
 	tokens float64
 	at     time.Time // when tokens was right
 }
 
-// NewBudget returns a Budget whose buckets hold at most tokens, begin full and
+// NewBudget returns a [Budget] whose buckets hold at most tokens, begin full and
 // gain refill tokens a second. Negative numbers and NaN count as 0; without
 // tokens there are no retries.
 func NewBudget(tokens, refill float64) *Budget {
@@ -96,7 +105,8 @@ func (b *Budget) pay(key string, tokens float64, now time.Time) {
 	}
 }
 
-// idle reports whether every bucket is full for certain.
+// idle reports whether every bucket is full for certain, as they are where no
+// retry was ever made. Nothing need be paid in then.
 func (b *Budget) idle() bool { return b.unlimited || b.count.Load() == 0 }
 
 // flow adds what has flowed in since the bucket was last looked at.

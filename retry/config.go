@@ -12,7 +12,7 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// What the zero values of a Config stand for.
+// What the zero values of a [Config] stand for.
 const (
 	DefaultMaxAttempts    = 4
 	DefaultMaxRetryAfter  = 60 * time.Second
@@ -27,79 +27,86 @@ const (
 	defaultJitter         = 0.25
 )
 
-// A Config says how a Transport retries. The zero value is safe for
-// production. A Transport copies it; the functions in it must be safe for
-// concurrent use.
+// A Config says how a [Transport] retries. The zero value is safe for
+// production. NewTransport copies it: later changes have no effect. The
+// functions in it must be safe for concurrent use.
 type Config struct {
 	// MaxAttempts is the number of requests sent for one call, the first
-	// included. 0 means DefaultMaxAttempts, 1 turns retries off. A negative
-	// number is an error. See WithMaxAttempts for a single call.
+	// included. 0 means [DefaultMaxAttempts], 1 turns retries off. A negative
+	// number is an error. [WithMaxAttempts] overrides it for a single call.
 	MaxAttempts int
 
 	// Backoff makes the waits of one call for which the server named none. It
-	// is asked for a BackOff once a call, before the first wait; backoff.Stop
-	// ends the retries of the call. Nil means exponential from
-	// DefaultInitialBackoff to DefaultMaxBackoff.
+	// is asked for a BackOff once a call, before the first such wait;
+	// backoff.Stop ends the retries of the call. Nil means exponential, from
+	// [DefaultInitialBackoff] to [DefaultMaxBackoff], each ± 25 %.
 	Backoff func() backoff.BackOff
 
 	// Policy decides, after each attempt, whether and when another one
-	// follows. Nil means DefaultPolicy.
+	// follows. It can't override Safe. Nil means [DefaultPolicy].
 	Policy Policy
 
 	// Safe reports whether a request may be sent more than once. What it
-	// refuses is sent once, whatever Policy says, but see Repeatable. Nil means
-	// the idempotent methods (RFC 9110, section 9.2.2) and requests that carry
-	// an Idempotency-Key or X-Idempotency-Key, as net/http has it.
+	// refuses is sent once, whatever Policy says, but see Repeatable. It must
+	// not read the request's body. Nil means the idempotent methods (RFC 9110,
+	// section 9.2.2) and requests that carry an Idempotency-Key or
+	// X-Idempotency-Key, as net/http has it.
 	Safe func(*http.Request) bool
 
 	// Repeatable is asked about an attempt that Policy would repeat, of a
 	// request that Safe refused: true sends it again, because this attempt
 	// proves that nothing came of it. Attempt.NotSent, which is found out more
 	// exactly then, is one such proof. It changes nothing where the payload
-	// can't be sent again: one that is not Safe is not kept, unless it comes
-	// from NewRequest or an outer layer, but after NotSent it is still unread.
-	// Nil repeats none.
+	// can't be sent again. The payload of a request that is not Safe is not
+	// kept, unless it comes from NewRequest or an outer layer; after NotSent it
+	// is still unread. Nil repeats none.
 	Repeatable func(*Attempt) bool
 
-	// Inspect looks at each attempt before Policy does. It may read
-	// Attempt.Response.Body if it puts another body in its place that starts
-	// from the first byte. What it returns becomes Attempt.Err: a failure
-	// that the status does not show. Nil inspects nothing.
+	// Inspect looks at each attempt that has a response before Policy does. It
+	// may read Attempt.Response.Body if it puts another body in its place that
+	// starts from the first byte; that one closes the one it replaces. What
+	// Inspect returns becomes Attempt.Err: a failure that the status does not
+	// show. The caller gets the response all the same, if no attempt follows.
+	// Nil inspects nothing.
 	Inspect func(*Attempt) error
 
-	// MaxRetryAfter is the longest wait obeyed if a server or a breaker asks
-	// for one. A longer one ends the call at once with the response at hand:
-	// it is never cut short. 0 means DefaultMaxRetryAfter; negative is an
-	// error.
+	// MaxRetryAfter is the longest wait obeyed if a server asks for one. A
+	// longer one ends the call at once with the response at hand: it is never
+	// cut short, since an attempt before its time would fail again. 0 means
+	// [DefaultMaxRetryAfter]; negative is an error.
 	MaxRetryAfter time.Duration
 
 	// MaxElapsed is how long after its start a call may begin an attempt; it
-	// ends no attempt under way. 0 means DefaultMaxElapsed; negative means
-	// that only the request's context bounds the call.
+	// ends no attempt under way. 0 means [DefaultMaxElapsed]; negative means
+	// that only the deadline of the request's context counts, which always
+	// does.
 	MaxElapsed time.Duration
 
 	// AttemptTimeout bounds one attempt, from sending it to the response's
-	// headers. 0 means no limit; negative is an error. An attempt that it
-	// ends is not repeated by DefaultPolicy: a silent provider may well be at
-	// work on the answer, and bill it.
+	// headers. It does not bound the body. 0 means no limit; negative is an
+	// error. An attempt that it ends is not repeated by DefaultPolicy: a silent
+	// provider may well be at work on the answer, and bill it. The error has
+	// Timeout() true, and is not context.DeadlineExceeded.
 	AttemptTimeout time.Duration
 
-	// MaxReplayBytes is the largest payload that is held in memory to be sent
-	// again. A larger one is sent once. 0 means DefaultMaxReplayBytes;
-	// negative is an error.
+	// MaxReplayBytes is the largest payload, in bytes, that is held in memory
+	// to be sent again. A larger one is streamed once and logged. 0 means
+	// [DefaultMaxReplayBytes]; negative is an error.
 	MaxReplayBytes int64
 
 	// Budget limits retries to a share of the traffic, so that they don't
 	// keep a struggling server down. Transports may share one. Nil means a
-	// private one with the defaults of NewBudget, Unlimited means none.
+	// private one, NewBudget(DefaultBudgetTokens, DefaultBudgetRefill);
+	// [Unlimited] means none.
 	Budget *Budget
 
 	// BudgetKey names the bucket of the Budget that a request draws on. Nil
 	// means the URL's host. The first 1024 bytes of a name count.
 	BudgetKey func(*http.Request) string
 
-	// OnRetry is told of each wait before it begins. It runs on the call's
-	// goroutine, outside of all locks. Nil is told nothing.
+	// OnRetry is called before each wait. It runs on the call's goroutine,
+	// outside of all locks, so that it delays the call that it is about and no
+	// other. Nil means nothing is called.
 	OnRetry func(Event)
 
 	// Logger gets a line for each retry (debug) and for each call given up
@@ -110,11 +117,11 @@ type Config struct {
 	MeterProvider metric.MeterProvider
 
 	// Backend is the retrip.backend attribute of the metrics. "" means
-	// DefaultBackend; a model server of one's own may be "internal".
+	// [DefaultBackend]; a model server of one's own may be "internal".
 	Backend string
 }
 
-// Validate returns a *ConfigError for the first field that is out of its
+// Validate returns a [*ConfigError] for the first field that is out of its
 // range, else nil.
 func (c Config) Validate() error {
 	switch {
@@ -165,7 +172,7 @@ func (c Config) normalised() Config {
 	return c
 }
 
-// A ConfigError names a field of a Config that is out of its range.
+// A ConfigError names a field of a [Config] that is out of its range.
 type ConfigError struct {
 	Field   string // the field's name
 	Value   any    // what it was set to
@@ -176,6 +183,8 @@ func (e *ConfigError) Error() string {
 	return fmt.Sprintf("retry: Config.%s is %v: it may be %s", e.Field, e.Value, e.Allowed)
 }
 
+// defaultBackoff makes the waits of one call. They are random, so that the
+// callers whom one outage has failed don't return together.
 func defaultBackoff() backoff.BackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = DefaultInitialBackoff

@@ -9,9 +9,11 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// An Error says that a call ended without a response: every attempt failed, or
-// the request's context ended during a wait. It unwraps to the error of the
-// last attempt and, if the context ended, to the context's error and cause.
+// An Error says that a call ended without a response, after a retry or a wait:
+// every attempt failed, or the request's context ended meanwhile. It unwraps to
+// the error of the last attempt and, if the context ended, to the context's error
+// and cause: errors.Is and errors.As find them all. A call that was neither
+// repeated nor waited for ends in the base's own error instead.
 type Error struct {
 	Attempts int   // requests that were sent
 	Err      error // what the last attempt failed with
@@ -42,7 +44,8 @@ func (e *Error) Unwrap() []error {
 	return errs
 }
 
-// Timeout reports whether the call ended by a timeout; http.Client asks.
+// Timeout reports whether the call ended by a timeout. A [net/url.Error] around it
+// asks for that, without unwrapping.
 func (e *Error) Timeout() bool {
 	if e.Cause != nil {
 		return fault.IsTimeout(e.Cause) || fault.IsTimeout(e.ended)
@@ -50,7 +53,7 @@ func (e *Error) Timeout() bool {
 	return fault.IsTimeout(e.Err)
 }
 
-// ErrorType returns the value of the error.type attribute.
+// ErrorType returns the error.type attribute of the metrics for e.
 func (e *Error) ErrorType() string {
 	switch {
 	case e.Cause == nil:

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// An Event is a wait that is about to begin.
+// An Event is a wait that is about to begin; see [Config.OnRetry].
 type Event struct {
 	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
 	Attempt     int             // of the failed attempt; 1 is the first
@@ -22,7 +22,7 @@ type Event struct {
 	Model       string          // as requested; "" if unknown
 }
 
-// announce tells the hook, the log and the caller's span of a wait.
+// announce reports a wait to OnRetry, the log and the caller's span.
 func (t *Transport) announce(e Event) {
 	if t.cfg.OnRetry != nil {
 		t.cfg.OnRetry(e)
@@ -39,7 +39,8 @@ func (t *Transport) announce(e Event) {
 	}
 }
 
-// logTooLarge tells the log that a payload is sent once because of its size.
+// logTooLarge logs that a payload is sent once because of its size: whoever wonders
+// why a call is not retried must be able to find that out.
 func (t *Transport) logTooLarge(ctx context.Context, endpoint string) {
 	if t.cfg.Logger != nil {
 		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "payload too large to replay",
@@ -47,7 +48,7 @@ func (t *Transport) logTooLarge(ctx context.Context, endpoint string) {
 	}
 }
 
-// logExhaustion tells the log that a retryable failure goes to the caller.
+// logExhaustion logs that a retryable failure goes to the caller.
 func (t *Transport) logExhaustion(ctx context.Context, attempts int, l labels) {
 	if t.cfg.Logger != nil {
 		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "retries exhausted",

@@ -12,7 +12,8 @@ import (
 )
 
 // A response that is given up is read to its end, so that its connection can
-// be used again, but only so far and so long.
+// be used again. An endless or slow body is worth less than a new connection,
+// so that there is an end to that.
 const (
 	maxDrainBytes = 64 << 10
 	maxDrainTime  = 50 * time.Millisecond
@@ -44,7 +45,7 @@ func keep(response *http.Response, attempt *call.Attempt) *kept {
 }
 
 // drain reads the body, and then closes it, which may be slow. A body that
-// panics broke off: nobody is here to be told more.
+// panics has broken off: on this goroutine nobody could catch the panic.
 func (k *kept) drain(attempt *call.Attempt) {
 	defer func() { _ = recover() }()
 	body := prefetch.New(k.response.Body, attempt)
@@ -56,7 +57,8 @@ func (k *kept) drain(attempt *call.Attempt) {
 	k.end, k.whole = err, err != nil && len(k.content) <= maxDrainBytes
 }
 
-// take returns the response with its body as it was, or nil if it did not fit.
+// take returns the response with its body as it was. It returns nil if there is
+// none, or if the body did not fit: half of one would be of no use.
 func (k *kept) take() *http.Response {
 	if k == nil {
 		return nil

@@ -30,7 +30,9 @@ const (
 	attrTarget      = "retrip.target"
 )
 
-// A recorder owns the instruments.
+// A recorder owns the instruments. Attributes are looked up for each call: two
+// caches keep that from allocating, one of whole sets and one of the sets that
+// were used last.
 type recorder struct {
 	backend   string
 	addresses *measure.Labels
@@ -45,7 +47,8 @@ type recorder struct {
 	recent  measure.Recent[outcome, *measure.Options]
 }
 
-// An outcome is what the labels of a call that is over are made of, as it comes.
+// An outcome is what the labels of a call that is over are made of, before they
+// are bounded. Calls are much alike, so that it finds the set of the latest one.
 type outcome struct {
 	about           call.Subject
 	host, errorType string
@@ -113,7 +116,8 @@ func (r *recorder) over(ctx context.Context, attempts int, about call.Subject, u
 	r.attempts.Record(ctx, int64(attempts), options)
 }
 
-// labels returns bounded labels of a call about that, to u.
+// labels returns the labels of a call to u about a subject. Models and hosts may
+// be anything that a caller or a redirect names: their number is bounded.
 func (r *recorder) labels(about call.Subject, u *url.URL, errorType string) labels {
 	return labels{
 		endpoint: about.Endpoint, model: r.models.Bound(about.Model), address: r.addresses.Bound(u.Hostname()),
@@ -121,7 +125,8 @@ func (r *recorder) labels(about call.Subject, u *url.URL, errorType string) labe
 	}
 }
 
-// label returns the reason as an attribute: one of the closed set.
+// label returns the reason as an attribute: one of the closed set, since a Policy
+// may return any text.
 func (r Reason) label() string {
 	switch r {
 	case NotRetryable,

@@ -10,10 +10,13 @@ import (
 )
 
 // NewRequest returns a request whose payload is shared by every attempt and
-// copied by none, however large it is. Nobody may write to payload from then
-// on: net/http may still be sending it when the call is over. Use
-// http.NewRequest, whose payload is copied once, where that can't be promised.
-// An empty payload is http.NoBody. It fails as http.NewRequestWithContext does.
+// copied by none, however large it is. It serves every [http.Client], also one
+// without a [Transport].
+//
+// Nobody may write to payload from then on, not even after the call: net/http
+// may still be sending it. Where that can't be promised use
+// [http.NewRequestWithContext], whose payload a Transport copies once. An empty
+// payload is [http.NoBody]. NewRequest fails as http.NewRequestWithContext does.
 func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil || len(payload) == 0 {
@@ -28,7 +31,8 @@ func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.
 // newReader keeps the package's name apart from the parameter's.
 var newReader = payload.NewReader
 
-// An outgoing is what the attempts of one call send.
+// An outgoing is what the attempts of one call send. It owns the caller's body:
+// that is closed exactly once, whatever becomes of the call.
 type outgoing struct {
 	way       way
 	taken     bool // the caller's body is ours to close

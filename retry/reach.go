@@ -6,16 +6,18 @@ import (
 	"sync/atomic"
 )
 
-// A reach is how far a request got on its way to the server, as net/http tells
-// through httptrace. A base that tells nothing proves nothing.
+// A reach is how far a request got on its way to the server, as net/http reports
+// through httptrace. Errors alone don't say: the same reset may come before the
+// request was written, or after the server has begun to work on it. A base that
+// reports nothing proves nothing.
 type reach struct {
 	sought    atomic.Bool // a connection was asked for
 	dialled   atomic.Bool // one is being made
 	connected atomic.Bool // one was got: from here on anything may have been written
 }
 
-// watch returns a context whose request is watched. The caller's own trace
-// goes on to be told.
+// watch returns a context whose request is watched. The caller's own trace is
+// called as before.
 func (r *reach) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:           func(string) { r.sought.Store(true) },

@@ -7,9 +7,9 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A Transport is an http.RoundTripper that makes several attempts at one call
+// A Transport is an [http.RoundTripper] that makes several attempts at one call
 // over another RoundTripper. It is safe for concurrent use. Make one with
-// NewTransport.
+// [NewTransport].
 type Transport struct {
 	base    http.RoundTripper
 	cfg     Config
@@ -18,8 +18,8 @@ type Transport struct {
 	clock   call.Clock
 }
 
-// NewTransport returns a Transport over base; nil means
-// http.DefaultTransport. If cfg is invalid, see Config.Validate, every
+// NewTransport returns a [Transport] over base; nil means
+// [http.DefaultTransport]. If cfg is invalid, see [Config.Validate], every
 // RoundTrip fails with that error before anything is sent.
 func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	if base == nil {
@@ -40,8 +40,10 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // RoundTrip makes one call. When its attempts or its time run out, it returns
-// the last response as it came, with a nil error; an error only if there was
-// none: the base's own if nothing was repeated or waited for, else an *Error.
+// the last response as it came, with a nil error. It returns an error only if
+// there was no response: the base's own if nothing was repeated or waited for,
+// else an [*Error]. The request is not changed, and may be used again once
+// RoundTrip has returned; its body is closed in every case.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := &trip{t: t, origin: req}
 	defer c.release()
