@@ -4,9 +4,13 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 func TestARetryThatIsRejectedGetsItsTokensBack(t *testing.T) {
@@ -82,4 +86,74 @@ func TestNumbersThatAreNoneMakeNoBudget(t *testing.T) {
 	if b := NewBudget(math.Inf(1), 0); !b.reserve("k", 1e9, time.Now()) {
 		t.Error("an infinite budget ran out")
 	}
+}
+
+func TestABucketHoldsNoMoreThanItsTokensHoweverLongItFills(t *testing.T) {
+	t.Parallel()
+	b, now := NewBudget(10, 1), time.Now()
+	if !b.reserve("a", 10, now) || !b.reserve("a", 10, now.Add(time.Hour)) || b.reserve("a", 1, now.Add(time.Hour)) {
+		t.Error("after an hour it holds another number than 10")
+	}
+}
+
+func TestOfTooManyBucketsTheFullestIsForgotten(t *testing.T) {
+	t.Parallel()
+	b, now := NewBudget(10, 0), time.Now()
+	for n := range maxBuckets {
+		cost := 5.0
+		if n == maxBuckets/2 {
+			cost = 1
+		}
+		b.reserve(strconv.Itoa(n), cost, now)
+	}
+	b.reserve("new", 1, now)
+	if len(b.buckets) != maxBuckets || b.buckets[strconv.Itoa(maxBuckets/2)] != nil {
+		t.Errorf("%d buckets, and the fullest is still one of them", len(b.buckets))
+	}
+}
+
+func TestOfTheNameOfABucket1024BytesCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		budget, name := NewBudget(10, 0), strings.Repeat("x", 1024)
+		calls := 0
+		transport := NewTransport(answers(status(503)), Config{Budget: budget, MaxAttempts: 2, BudgetKey: func(*http.Request) string {
+			calls++
+			return name + strconv.Itoa(calls)
+		}})
+		for range 2 {
+			resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			readAll(t, resp)
+		}
+		if len(budget.buckets) != 1 || budget.buckets[name] == nil {
+			t.Errorf("%d buckets", len(budget.buckets))
+		}
+	})
+}
+
+// elsewhere is a Router that has one more target.
+type elsewhere struct{ to call.Detour }
+
+func (e elsewhere) First() (bool, error) { return false, nil }
+func (e elsewhere) Detour() call.Detour  { return e.to }
+
+func TestTheFirstAttemptAtATargetThatSucceedsPaysIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(10, 0)
+		budget.reserve("api.example.com", 5, time.Now())
+		var c call.Call
+		c.Router = elsewhere{call.Detour{Fresh: true, Free: true}}
+		resp, err := NewTransport(answers(status(503), status(200)), Config{Budget: budget}).RoundTrip(keyed(c.Init(t.Context()), t, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		if got := budget.buckets["api.example.com"].tokens; got != 6 {
+			t.Errorf("%v tokens are left, want 6", got)
+		}
+	})
 }

@@ -82,3 +82,16 @@ func TestWhatAnInnerCallWasRefusedIsNotRepeated(t *testing.T) {
 		}
 	})
 }
+
+// A layer below may hold an attempt back until the context is over.
+func TestAnInnerCallThatWasHeldBackToItsEndIsNoRejection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var report Report
+		base := answers(failure(&Error{Err: rejection{}, Cause: context.DeadlineExceeded}))
+		_, err := NewTransport(base, Config{}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
+		if !errors.Is(err, rejection{}) || base.Calls() != 1 || report.Attempts != 1 {
+			t.Errorf("error %v after %d requests, report %+v", err, base.Calls(), report)
+		}
+	})
+}

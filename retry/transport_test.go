@@ -72,6 +72,7 @@ func TestErrorsAreRetriedIfAnotherAttemptCanMendThem(t *testing.T) {
 		{"unexpected EOF", io.ErrUnexpectedEOF, true},
 		{"an unknown error, as HTTP/2 has them", errors.New("http2: client connection lost"), true},
 		{"temporary DNS", dial(&net.DNSError{IsTemporary: true}), true},
+		{"DNS that takes too long", dial(&net.DNSError{IsTimeout: true}), true},
 		{"a dial that takes too long", dial(timeoutError{}), true},
 		{"no such host", dial(&net.DNSError{IsNotFound: true}), false},
 		{"certificate", x509.UnknownAuthorityError{}, false},
