@@ -10,10 +10,10 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// A State is that of a breaker. The zero value is Closed.
+// A State is that of a [Breaker]. The zero value is Closed.
 type State int
 
-// The states.
+// The states; the package documentation says what they mean.
 const (
 	Closed State = iota
 	Open
@@ -34,10 +34,10 @@ func (s State) String() string {
 	}
 }
 
-// MarshalText returns what String does.
+// MarshalText returns what String does, so that a [Snapshot] reads well as JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// A StateChange is one transition of one breaker.
+// A StateChange is one transition of one breaker; see [Config.OnStateChange].
 type StateChange struct {
 	Key      string // of the breaker
 	From, To State
@@ -50,7 +50,8 @@ type StateChange struct {
 	Reason string
 }
 
-// A Snapshot is a breaker at one moment.
+// A Snapshot is a breaker at one moment. Its JSON is meant for status pages, and
+// is as stable as the fields.
 type Snapshot struct {
 	Key    string    `json:"key"`
 	Target string    `json:"target,omitempty"` // in the chain, the target that it watches over, if there are several
@@ -82,8 +83,8 @@ type Totals struct {
 }
 
 // A word is what a request must know of the breaker to pass it while it is
-// closed, and what its success must know to end a row of failures. From the
-// lowest bit: two bits of state, one that says that a row is under way, one that
+// closed, and what its success must know to end a row of failures. All of it is
+// in one atomic number, so that the closed path takes no lock. From the lowest bit: two bits of state, one that says that a row is under way, one that
 // says that the breaker is wary, 28 of the row's number, 32 that count generations.
 type word uint64
 
@@ -114,11 +115,14 @@ func (w word) sameRow(v word) bool { return (w^v)&^wordWary == 0 }
 func (w word) state() State       { return State(w & wordState) }
 func (w word) generation() uint32 { return uint32(w >> wordGeneration) }
 
-// every is the number of successes for which the clock is read once.
+// every is the number of successes for which the clock is read once. Reading it
+// for each would cost more than all else that a success does.
 const every = 16
 
-// A Breaker is the state machine of one key. Make it with [New] or get it from
-// [Transport.Breaker]. Its methods are safe for concurrent use.
+// A Breaker is the state machine of one key. Make it with [New], for calls that
+// are not HTTP, or get it from [Transport.Breaker]. Its methods are safe for
+// concurrent use. While it is closed, a request that succeeds takes no lock and
+// allocates nothing.
 type Breaker struct {
 	key     string
 	target  string
@@ -150,13 +154,14 @@ type Breaker struct {
 	stale     atomic.Uint64
 	rejected  atomic.Uint64
 
-	mu      sync.Mutex
-	m       machine
-	telling bool // somebody is telling the changes
+	mu         sync.Mutex
+	m          machine
+	announcing bool // a goroutine is calling the callbacks
 }
 
-// New returns a closed Breaker named cfg.Name. It does not use cfg's Key,
-// MaxKeys and Observe. If cfg is not valid, Allow returns a [*ConfigError].
+// New returns a closed [Breaker] named cfg.Name. It does not use cfg's Key,
+// MaxKeys and Observe. If cfg is not valid, Allow returns a [*ConfigError]. Close
+// it when it is no longer used, unless that is at the end of the program.
 func New(cfg Config) *Breaker {
 	err := cfg.Validate()
 	cfg = cfg.withDefaults()
@@ -197,7 +202,7 @@ func (b *Breaker) now() int64 { return int64(time.Since(b.start)) }
 
 func (b *Breaker) time(at int64) time.Time { return b.start.Add(time.Duration(at)) }
 
-// all returns the number of successes.
+// all returns the number of successes, those of streams from their first event.
 func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
 
 // tally returns the successes so far.
@@ -206,7 +211,8 @@ func (b *Breaker) tally() tally {
 	return tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
 }
 
-// lock locks the machine, for what happens now.
+// lock locks the machine, and brings its windows up to now: whatever is counted
+// next belongs there.
 func (b *Breaker) lock() (now int64, t tally) {
 	b.mu.Lock()
 	now, t = b.now(), b.tally()
@@ -218,13 +224,13 @@ func (b *Breaker) lock() (now int64, t tally) {
 	return now, t
 }
 
-// unlock ends what began with lock. It reports whether there are changes to tell:
-// the caller does so when all else is done, since callbacks may panic.
-func (b *Breaker) unlock() (w word, tells bool) {
+// unlock ends what began with lock. It reports whether there are changes to
+// announce: the caller does so when all else is done, since callbacks may panic.
+func (b *Breaker) unlock() (w word, changed bool) {
 	w = b.publish()
-	tells = len(b.m.changes) > 0
+	changed = len(b.m.changes) > 0
 	b.mu.Unlock()
-	return w, tells
+	return w, changed
 }
 
 // publish makes the machine's state known to the requests that take no lock.
@@ -240,7 +246,9 @@ func (b *Breaker) publish() word {
 
 // Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
 // Config was not valid). An admitted request must settle p with one of its
-// methods; p must not be in use. What p was before does not matter.
+// methods. Of a half-open breaker the request holds a place until it does. The
+// Permit is the caller's, so that nothing is allocated; it may be used again once
+// it is settled.
 func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())
 	if w&wordState != 0 {
@@ -256,30 +264,30 @@ func (b *Breaker) allowSlowly(p *Permit) error {
 	}
 	now, t := b.lock()
 	a := b.m.admit(now, t)
-	w, tells := b.unlock()
+	w, changed := b.unlock()
 	if !a.ok {
 		b.rejected.Add(1)
 		b.calls.Add(context.Background(), 1, b.label.rejected)
 		return &OpenError{Key: b.key, RetryAfter: a.wait}
 	}
 	*p = Permit{b: b, word: w, probe: a.probe}
-	if tells {
-		b.tellOrIgnore(p)
+	if changed {
+		b.announceOrIgnore(p)
 	}
 	return nil
 }
 
-// tellOrIgnore tells of the change that came with an admission. If a callback
-// panics nobody learns of the permit, whose place has to be free again.
-func (b *Breaker) tellOrIgnore(p *Permit) {
-	told := false
+// announceOrIgnore announces the change that came with an admission. If a callback
+// panics the caller never gets the permit, so that its place has to be free again.
+func (b *Breaker) announceOrIgnore(p *Permit) {
+	done := false
 	defer func() {
-		if !told {
+		if !done {
 			p.Ignore()
 		}
 	}()
-	b.tell()
-	told = true
+	b.announce()
+	done = true
 }
 
 // State returns the breaker's state. An open one counts as half open as soon
@@ -301,8 +309,8 @@ func (b *Breaker) Reset() { b.change((*machine).reset) }
 func (b *Breaker) change(how func(m *machine, now int64, t tally)) {
 	now, t := b.lock()
 	how(&b.m, now, t)
-	if _, tells := b.unlock(); tells {
-		b.tell()
+	if _, changed := b.unlock(); changed {
+		b.announce()
 	}
 }
 
@@ -336,18 +344,19 @@ func (b *Breaker) Snapshot() Snapshot {
 	return s
 }
 
-// tell tells the world of the machine's changes, in order and outside the
-// lock. Those that happen meanwhile are told by whoever is at it.
-func (b *Breaker) tell() { drain(&b.mu, &b.telling, b.m.nextChange, b.tellOne) }
+// announce reports the machine's changes to the Fleet, the metrics, OnStateChange
+// and the Logger, in order and outside the lock: a callback may use the Breaker.
+// What changes meanwhile is announced by the goroutine that is already at it.
+func (b *Breaker) announce() { drain(&b.mu, &b.announcing, b.m.nextChange, b.announceOne) }
 
-func (b *Breaker) tellOne(c change) {
+func (b *Breaker) announceOne(c change) {
 	ctx := context.Background()
 	if c.advise != 0 {
 		b.link.publish(Advice{Name: b.name, Until: b.time(c.advise)})
 	}
 	b.meters.transitions.Add(ctx, 1, b.label.transition(c.from, c.to))
-	if told := b.cfg.OnStateChange; told != nil { // also if the Logger panics
-		defer told(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
+	if hook := b.cfg.OnStateChange; hook != nil { // also if the Logger panics
+		defer hook(StateChange{Key: b.key, From: c.from, To: c.to, At: b.time(c.at), Seq: c.seq, Reason: c.reason})
 	}
 	if b.cfg.Logger != nil {
 		level := slog.LevelInfo
@@ -367,7 +376,8 @@ func (b *Breaker) idle() bool {
 	return b.m.idle(b.now(), b.tally())
 }
 
-// A gate tells package retry what a Breaker would say.
+// A gate is a Breaker as package retry sees it: it may ask what the breaker would
+// say, so that it does not wait for an attempt that would be refused.
 type gate Breaker
 
 // RefusesFor returns for how long the breaker is certain to refuse requests from

@@ -29,9 +29,10 @@ const (
 	maxDuration    = 24 * time.Hour
 )
 
-// A Config says when a breaker opens, for how long, and who hears of it. Its
-// zero value is fit for production. It is copied when a [Breaker] or a
-// [Transport] is made; later changes to it have no effect.
+// A Config says when a breaker opens, for how long, and who hears of it. The zero
+// value is safe for production. It is copied when a [Breaker] or a [Transport] is
+// made; later changes to it have no effect. Functions in it must be safe for
+// concurrent use.
 type Config struct {
 	// FailureThreshold is the number of failures in a row that opens a
 	// breaker. Failures that come together count as one: the next one counts
@@ -115,14 +116,15 @@ type Config struct {
 
 	// Observe judges what an attempt came to, by the response and error the
 	// base returned; one of them is nil. It may read and replace
-	// Response.Body. As long as it returns Undecided, the Observer it returns
+	// Response.Body. Where it returns Undecided, the [Observer] it returns
 	// sees the body, or the default one where that is nil. Any other outcome
 	// is final and its Observer is not used. The duration is the wait that a
-	// Failure asked for, 0 if none. It is not asked about attempts
-	// that ended with the caller's context, by a time limit of ours or because
-	// the request can't be sent (a malformed header, a body that fails), nor
-	// about 101 Switching Protocols, always a success. It must be safe for
-	// concurrent use. nil means DefaultObserve.
+	// Failure asked for, 0 if none.
+	//
+	// It is not asked about attempts that ended with the caller's context, by a
+	// time limit of a layer above or because the request can't be sent (a
+	// malformed header, a body that fails): whose fault that is is known. Nor is
+	// it asked about 101 Switching Protocols, always a success. nil means [DefaultObserve].
 	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
 
 	// OnStateChange is called after each transition, outside every lock, by
@@ -130,7 +132,7 @@ type Config struct {
 	// a time for each breaker and in order. It may use the Breaker, and close the response that caused the
 	// transition. If it panics, so does what caused the transition: RoundTrip,
 	// Allow, Read, Close and so on; nothing else is lost. On advice a panic is
-	// logged and goes no further. nil means nobody is told.
+	// logged and goes no further. nil means that nothing is called.
 	OnStateChange func(StateChange)
 
 	// Logger gets one line a transition: Warn when a breaker opens, else Info.

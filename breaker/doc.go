@@ -1,6 +1,11 @@
 // Package breaker protects an API, and its callers, from calls that are bound
 // to fail: a circuit breaker that knows streams and broken bodies.
 //
+//	client := &http.Client{Transport: breaker.NewTransport(http.DefaultTransport, breaker.Config{})}
+//
+// For calls to OpenAI-compatible APIs, package
+// [github.com/retrip-go/retrip/openai], imported as retrip, has it in its chain.
+//
 // [NewTransport] is an [net/http.RoundTripper] over any other, with one
 // breaker a host; in the chain of package openai, one for each endpoint and
 // model of a host. It learns how a request ended not from its headers but from
@@ -16,7 +21,7 @@
 //     failures. Evidence needs time. Failures that come together are one: a
 //     lost connection takes fifty streams with it, and says no more than with
 //     one. It takes a second of failing in a row to open a breaker, or two
-//     seconds of failing too often. What is over sooner is mended by retries.
+//     seconds of failing too often. What is over sooner is saved by retries.
 //   - open: every request is refused with an [OpenError] before it is sent.
 //     That lasts for 5 s the first time and up to [Config.OpenDuration] where
 //     probes fail, or for as long as the failure that opened the breaker asked

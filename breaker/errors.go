@@ -9,17 +9,18 @@ import (
 )
 
 var (
-	// ErrOpen is what every [OpenError] is.
+	// ErrOpen is what every [OpenError] matches by errors.Is.
 	ErrOpen = errors.New("breaker: circuit is open")
 
-	// ErrBodyClosed is what an [Observer] is told when the caller closes a
-	// body before its end.
+	// ErrBodyClosed is what [Observer.End] gets when the caller closes a body
+	// before its end.
 	ErrBodyClosed = errors.New("breaker: body closed before its end")
 )
 
-// An OpenError says that a request was refused: nothing has been sent.
+// An OpenError says that a request was refused: nothing has been sent, so that it
+// may safely go somewhere else, whatever its method. It matches [ErrOpen].
 type OpenError struct {
-	// Key names the breaker, as Config.Key says.
+	// Key names the breaker, as [Config.Key] says; Transport.Breaker finds it by that.
 	Key string
 
 	// RetryAfter is the time until a probe may be made, by whichever request
@@ -36,7 +37,7 @@ func (e *OpenError) Error() string {
 // Is makes every OpenError match [ErrOpen].
 func (e *OpenError) Is(target error) bool { return target == ErrOpen || target == fault.ErrRejected }
 
-// ErrorType returns the value of the error.type attribute, "circuit_open".
+// ErrorType returns the error.type attribute of the metrics, "circuit_open".
 func (e *OpenError) ErrorType() string { return fault.CircuitOpen }
 
 // A ConfigError names a field of [Config] whose value is not allowed.

@@ -33,7 +33,7 @@ type Advice struct {
 // What is published is only what a breaker's own failures have opened: no opening
 // on advice, no Trip, no counts. A closed breaker that is advised becomes wary:
 // its own next outcome decides. A failure opens it; a success ends its wariness,
-// until somebody advises anew. With advice from a [Quorum] of other origins, a
+// until somebody advises anew. With advice from a quorum of two other origins, a
 // breaker that has had no success in the last 5 s opens at once, until the time
 // that so many agree on. (Successes are not timed one by one: one may be taken
 // for younger than it is, until a failure or some further advice comes.) So a few
@@ -166,8 +166,8 @@ func (l *link) hear(a Advice) {
 	}
 }
 
-// pass passes advice on. What follows may be told to callbacks; nobody is there to
-// hear of their panics.
+// pass passes advice on. What follows may run callbacks. Their panics must not end
+// the goroutine of the Fleet, which serves other breakers too.
 func (l *link) pass(a Advice, b *Breaker) {
 	defer l.guard("OnStateChange, on advice")
 	b.advise(a)
@@ -243,7 +243,7 @@ func (b *Breaker) join() {
 func (b *Breaker) advise(a Advice) {
 	now, t := b.lock()
 	b.m.advise(now, t, b.served.Load(), a.Origin, int64(a.Until.Sub(b.start)))
-	if _, tells := b.unlock(); tells {
-		b.tell()
+	if _, changed := b.unlock(); changed {
+		b.announce()
 	}
 }

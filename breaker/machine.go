@@ -69,7 +69,7 @@ type machine struct {
 	succeeded int    // probes
 
 	seq     uint64
-	changes []change // not yet told
+	changes []change // not yet announced
 }
 
 type change struct {
@@ -349,7 +349,7 @@ func (m *machine) move(to State, now int64, t tally, reason string) {
 	m.begin(now, t)
 }
 
-// nextChange returns the oldest change that is not yet told.
+// nextChange returns the oldest change that is not yet announced.
 func (m *machine) nextChange() (c change, ok bool) {
 	if len(m.changes) == 0 {
 		return change{}, false

@@ -11,7 +11,7 @@ import (
 
 // A Permit is one admitted request. Declare one, hand it to [Breaker.Allow],
 // and settle it once the outcome is known: the first verdict counts, later
-// ones do nothing. The zero value is no permit, and settling it does nothing.
+// ones do nothing, so that "defer p.Ignore()" is a safe last resort. The zero value is no permit, and settling it does nothing.
 // A Permit must not be copied. It may be settled by any goroutine.
 type Permit struct {
 	b     *Breaker
@@ -29,7 +29,8 @@ const (
 	settled
 )
 
-// Success settles the permit: the request succeeded.
+// Success settles the permit: the request succeeded. It takes no lock unless the
+// breaker is half open, or a row of failures is under way.
 func (p *Permit) Success() {
 	// Add asks Enabled too, but this way a counter nobody reads costs least.
 	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) && p.b.calls.Enabled(context.Background()) {
@@ -75,8 +76,8 @@ func (p *Permit) succeedForNow() {
 	}
 }
 
-// confirm makes a provisional success a whole one, which ends a row of
-// failures.
+// confirm makes a provisional success a whole one. Only that ends a row of
+// failures: a provider whose streams all begin and then die is down.
 func (p *Permit) confirm() {
 	if !p.claim(provisional, settled) {
 		return
@@ -88,14 +89,15 @@ func (p *Permit) confirm() {
 	p.b.calls.Add(context.Background(), 1, p.b.label.success)
 }
 
-// keep leaves a provisional success as it is.
+// keep leaves a provisional success as it is: the caller closed the stream, which
+// says nothing of how it would have ended.
 func (p *Permit) keep() {
 	if p.claim(provisional, settled) {
 		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
-// revoke turns a provisional success into a failure.
+// revoke turns a provisional success into a failure: the stream broke off.
 func (p *Permit) revoke(limit time.Duration) {
 	if p.claim(provisional, settled) {
 		p.b.revoke(p, limit)
@@ -165,12 +167,12 @@ func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
 		b.served.Store(now)
 		b.m.succeed(now, t, p.probe)
 	}
-	_, tells := b.unlock()
+	_, changed := b.unlock()
 	if !ok {
 		b.late()
 	}
-	if tells {
-		b.tell()
+	if changed {
+		b.announce()
 	}
 	return ok
 }
@@ -236,15 +238,15 @@ func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 
 // failed unlocks the machine after a failure, which counted or came too late.
 func (b *Breaker) failed(counted bool) {
-	_, tells := b.unlock()
+	_, changed := b.unlock()
 	if counted {
 		b.failures.Add(1)
 		b.calls.Add(context.Background(), 1, b.label.failure)
 	} else {
 		b.late()
 	}
-	if tells {
-		b.tell()
+	if changed {
+		b.announce()
 	}
 }
 
@@ -263,7 +265,9 @@ func (b *Breaker) ignore(p *Permit) {
 	b.calls.Add(context.Background(), 1, b.label.ignored)
 }
 
-// current reports whether what became of a settled permit still counts.
+// current reports whether what became of a settled permit still counts: in the
+// state that admitted it, or in the closed one that its own success as a probe has
+// led to.
 func (b *Breaker) current(p *Permit) bool {
 	w := word(b.word.Load())
 	return w.generation() == p.word.generation() ||

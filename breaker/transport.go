@@ -14,10 +14,11 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A Transport sends requests through a base RoundTripper, each watched over by
-// the breaker of its key. A request may be refused with an [*OpenError]; its
-// body is closed then, as in every case. Make it with [NewTransport]. It is
-// safe for concurrent use.
+// A Transport is an [http.RoundTripper] that sends requests through a base
+// RoundTripper, each watched over by the breaker of its key. A request may be
+// refused with an [*OpenError]; its body is closed then, as in every case. The
+// outcome is known from the response's body, which the caller must close as ever.
+// Make a Transport with [NewTransport]. It is safe for concurrent use.
 type Transport struct {
 	base    http.RoundTripper
 	cfg     Config
@@ -27,9 +28,10 @@ type Transport struct {
 	keys    keys
 }
 
-// NewTransport returns a Transport over base, where nil means
-// http.DefaultTransport. If cfg is not valid, every RoundTrip fails with a
-// [*ConfigError] before anything is sent.
+// NewTransport returns a [Transport] over base, where nil means
+// [http.DefaultTransport]. If cfg is not valid, every RoundTrip fails with a
+// [*ConfigError] before anything is sent. Close the Transport when it is no longer
+// used, unless that is at the end of the program.
 func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
@@ -51,7 +53,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	return t
 }
 
-// RoundTrip implements [http.RoundTripper].
+// RoundTrip implements [http.RoundTripper]. It returns what the base does, or an
+// [*OpenError].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
 		roundtrip.CloseBody(req)
@@ -154,10 +157,10 @@ func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time
 	return t.cfg.Observe(resp, err)
 }
 
-// breakerOf returns the breaker that watches over a request, which is part of
-// c, or of no call that is known. A call that says
-// what it is about has one for that: an overloaded model, or an endpoint that is
-// not there, says nothing of the others.
+// breakerOf returns the breaker that watches over a request of the call c, which
+// is nil if the request is part of none that is known. A call that says what it is
+// about has a breaker for that: an overloaded model, or an endpoint that is not
+// there, says nothing of the others.
 func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 	if t.cfg.Key != nil {
 		return t.keys.get(key{host: t.cfg.Key(req)})
@@ -170,7 +173,7 @@ func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 }
 
 // RefusesFor returns for how long a request like req would be refused with an
-// OpenError from now on; 0 if it would be let through now, or a half-open
+// [OpenError] from now on; 0 if it would be let through now, or a half-open
 // breaker may let it through. It sends nothing and counts nothing: it is for
 // whoever would have to wait, or to go elsewhere, before the request gets here.
 func (t *Transport) RefusesFor(req *http.Request) time.Duration {
@@ -182,9 +185,10 @@ func (t *Transport) RefusesFor(req *http.Request) time.Duration {
 
 // Breaker returns the breaker of a name, as "https://api.openai.com" or, in the
 // chain, "https://api.openai.com chat gpt-4o", or nil if the Transport has none by
-// that name: no request for it has come yet, or it was forgotten. It is for Trip
-// and Reset: a Transport may forget a breaker and make another of that name, so
-// keep the name rather than the Breaker. Snapshot returns all names.
+// that name: no request for it has come yet, or it was forgotten. It is for
+// [Breaker.Trip] and [Breaker.Reset]. A Transport may forget a breaker and make
+// another of that name, so keep the name rather than the Breaker.
+// [Transport.Snapshot] returns all names.
 func (t *Transport) Breaker(name string) *Breaker {
 	if t.cfg.Key == nil {
 		server, _, _ := strings.Cut(name, " ")

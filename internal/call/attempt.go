@@ -67,8 +67,8 @@ func (a *Attempt) Relimit(after time.Duration) {
 	a.Limit.Timer.Reset(after)
 }
 
-// unlimited is longer than anybody waits. A timer that was stopped could not be
-// told from one whose time was over.
+// unlimited is longer than anybody waits. It keeps the timer running, because one
+// that was stopped looks like one whose time is over.
 const unlimited = 100 * 365 * 24 * time.Hour
 
 // The states of an Attempt.

@@ -11,7 +11,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, Answered, CountedRun, Gate, GaveUp, Held and Resuming are set
+// fields but Answer, Answered, CountedRow, Gate, GaveUp, Held and Resuming are set
 // before the first attempt and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -42,8 +42,8 @@ type Call struct {
 	// wants to know what its answer says of itself.
 	Measured bool
 
-	// ReadsPayload says that the Listener is to be told of the payload. It is
-	// buffered for that, even if the call is one that can't be repeated.
+	// ReadsPayload says that the Listener wants the payload. It is buffered for
+	// that, even if the call is one that can't be repeated.
 	ReadsPayload bool
 
 	// GaveUp says, once retry has returned, that it has repeated the call, or
@@ -97,9 +97,9 @@ type Call struct {
 	// the call is routed. Retry sets it before the Listener hears of the end.
 	Answered *Subject
 
-	// CountedRun is the number of the run of failures in which a breaker has
-	// already counted this call: its attempts count once in a run.
-	CountedRun atomic.Uint64
+	// CountedRow is the number of the row of failures in which a breaker has
+	// already counted this call: its attempts count once in a row.
+	CountedRow atomic.Uint64
 
 	claimed atomic.Bool
 	ended   atomic.Bool
@@ -126,9 +126,9 @@ func SubjectOf(ctx context.Context, c *Call) *Subject {
 // A Router says where the attempts of one call go. Only the goroutine of the call
 // uses it.
 type Router interface {
-	// First reports whether the latest attempt went to the target that the call
-	// met first: what that one answers is what the caller gets if all fail. It also
-	// returns what that one has refused the call with, if it has.
+	// First reports whether the latest attempt went to the first target of the
+	// call: its answer is what the caller gets if all fail. It also returns the
+	// error by which that target has refused the call, if it has.
 	First() (latest bool, refusal error)
 
 	// Detour is asked once it is certain that another attempt is wished for. It
@@ -138,8 +138,9 @@ type Router interface {
 
 // A Detour is where the next attempt of a call goes.
 type Detour struct {
-	// Fresh says that the call has not met the target yet. Neither a number of
-	// attempts nor a time for them keeps the call from that, but its context.
+	// Fresh says that the call has not tried the target yet. Neither MaxAttempts
+	// nor MaxElapsed keeps the call from it: only the context does. Time and
+	// attempts that a dead target has used up must not cost the others theirs.
 	Fresh bool
 
 	// Free says that the attempt is not paid for: nothing has failed there.
@@ -155,12 +156,12 @@ type Detour struct {
 // A Listener hears of one call what only the layer that makes its attempts
 // knows.
 type Listener interface {
-	// Payload is told what the call sends, before the first attempt and before
-	// anybody is asked whether the call may be repeated. Nobody may write to
-	// payload. One that is too large to be buffered is not told of.
+	// Payload gets what the call sends, before the first attempt and before any
+	// function is asked whether the call may be repeated. Nobody may write to
+	// payload. It is not called for one that is too large to be buffered.
 	Payload(payload []byte)
 
-	// Over is told, once, that the call is over: its last byte was read, it
+	// Over is called once, when the call is over: its last byte was read, it
 	// failed, or nobody wants more of it. A status of 0 says that there is no
 	// response. It may be called by whoever reads or closes the response's body.
 	Over(status int, err error)

@@ -41,7 +41,7 @@ var http2Losses = [...]reflect.Type{reflect.TypeFor[reset](), reflect.TypeFor[go
 
 // isHTTP2Loss reports whether err, or one that it wraps, says that a stream or
 // the connection it was on is lost. net/http keeps these types to itself, so
-// they are told by their fields, as net/http tells them itself in its As.
+// they are recognised by their fields, as net/http itself does in its As.
 func isHTTP2Loss(err error) bool {
 	if err == nil {
 		return false

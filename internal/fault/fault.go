@@ -65,7 +65,7 @@ func (e *TimeLimitError) Temporary() bool { return false }
 func (e *TimeLimitError) ErrorType() string { return Timeout }
 
 // A ProxyAuthError says that the proxy on the way to a server asks for
-// credentials (407; RFC 9110, section 15.5.8): another attempt is told the same.
+// credentials (407; RFC 9110, section 15.5.8): another attempt gets the same.
 type ProxyAuthError struct {
 	Proxy string // its host
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // Recent keeps what was made for some of the keys asked for lately: nearly all
-// that a service records is told apart by the same few. The zero value is
+// that a service records differs by the same few. The zero value is
 // empty. It is safe for concurrent use, and takes no lock.
 type Recent[K comparable, V any] struct {
 	places [8]atomic.Pointer[kept[K, V]]

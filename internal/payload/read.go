@@ -150,7 +150,7 @@ type joined struct {
 }
 
 // trusted is how much is allocated for bytes that are only announced: whoever
-// hands on what others send may be told of any length.
+// hands on what others send may announce any length.
 const trusted = 32 << 10
 
 func readKnown(body io.ReadCloser, length int64) ([]byte, error) {

@@ -215,7 +215,7 @@ func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Unlock()
 	close(done)
 	if closed {
-		defer func() { _ = recover() }() // nobody is here to be told of src's panic
+		defer func() { _ = recover() }() // nobody could catch src's panic on this goroutine
 		_ = b.src.Close()
 	}
 }
