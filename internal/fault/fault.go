@@ -1,6 +1,9 @@
 // Package fault names what can go wrong, in the same words for every layer:
 // the closed set of error.type, the time limits of ours that ended an
-// attempt, and the refusals of a breaker.
+// attempt, and the refusals of a layer that sent nothing.
+//
+// Errors are recognised by errors.Is, errors.As and their types, never by their
+// texts: those change between versions, and may hold what must not be read.
 package fault
 
 import (
@@ -13,7 +16,8 @@ import (
 	"time"
 )
 
-// The closed set of error.type; a status code as text belongs to it too.
+// The closed set of error.type; a status code as text belongs to it too. The set is
+// closed because each value makes a series of every metric that has it.
 const (
 	Timeout         = "timeout"
 	Canceled        = "canceled"
@@ -37,7 +41,9 @@ func isKnown(errorType string) bool {
 }
 
 // A TimeLimitError is the cause with which a layer of ours ends an attempt. It
-// tells our own limits from the caller's context.
+// keeps our own limits apart from the caller's context: a server that runs into
+// one has failed, while a caller who gives up says nothing of the server. It is no
+// context.DeadlineExceeded, since the caller's own deadline is not over.
 type TimeLimitError struct {
 	Limit string // the Config field that set it, as "retry: AttemptTimeout"
 	After time.Duration

@@ -1,4 +1,6 @@
-// Package hint reads how long a server asks a client to wait.
+// Package hint reads how long a server asks a client to wait. Headers are the
+// server's, so that anything may stand there: what can't be read is ignored, and
+// what is absurd is bounded.
 package hint
 
 import (
@@ -16,7 +18,9 @@ const longest = 365 * 24 * time.Hour
 // FromHeader returns the wait asked for by the first of retry-after-ms,
 // x-ms-retry-after-ms (OpenAI, Azure) and Retry-After (RFC 9110, section
 // 10.2.3; fractions of a second are accepted). A date is one of the server's
-// clock, which the response's Date shows; one in the past asks for no wait. What is negative or can't be read is as if it were not there.
+// clock, which the response's Date shows; one in the past asks for no wait. What is
+// negative or can't be read is as if it were not there. The headers in
+// milliseconds come first, because a server that sends both rounds the other up.
 func FromHeader(h http.Header, now time.Time) (time.Duration, bool) {
 	for _, field := range [...]struct {
 		name string

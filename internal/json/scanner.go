@@ -1,4 +1,6 @@
-// Package json finds values in JSON in flight.
+// Package json finds values in JSON in flight: in payloads of megabytes of which
+// two members are wanted, and in answers that come in pieces. encoding/json wants
+// all of a value at once, and allocates for what nobody asks for.
 package json
 
 import (
@@ -122,8 +124,9 @@ func (s *Scanner) Next() bool {
 			return found
 		}
 	}
-	// A member is read in one go, from case to case; where the piece ends in it, the
-	// state says what is expected of the next one.
+	// A member is read in one go, from case to case, which is why they fall through.
+	// Where the piece ends in a member,
+	// the state says what is expected of the next one.
 	p, at := s.fed, afterSpace(s.fed, s.at)
 	for ; at < len(p); at = afterSpace(p, at) {
 		c := p[at]

@@ -23,7 +23,8 @@ func Text(value []byte) string {
 	return s
 }
 
-// MaxCount bounds what Count believes.
+// MaxCount bounds what Count believes: a provider's numbers are added up in
+// counters, which a single absurd one would spoil for ever.
 const MaxCount = 1 << 40
 
 // Count returns the number that digits stand for, and nothing else; false if

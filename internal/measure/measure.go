@@ -1,5 +1,11 @@
 // Package measure is what the packages share of OpenTelemetry metrics:
-// instruments that can't fail a call, and attribute sets made once.
+// instruments that can't fail a call, attribute sets made once, and bounds for
+// the values of attributes.
+//
+// A metric that panics, blocks or grows without bound would be an outage of its
+// own. Every value from outside becomes a label by [Label] and a [Bound]: models,
+// hosts and breakers are named by callers and providers, and each value is a
+// series that is kept for ever.
 package measure
 
 import (
@@ -27,6 +33,8 @@ var (
 	AttemptBounds = []float64{1, 2, 3, 4, 5, 10}
 )
 
+// version is that of this module in the program, for the meters' scopes; "" where
+// the program does not know it, as in tests.
 var version = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -111,8 +119,9 @@ func (i Instrument[N]) Record(ctx context.Context, n N, o *Options) {
 	}
 }
 
-// instrument makes one; an error goes to otel.Handle. Of the no-op one nothing
-// is kept: nobody has to be asked, and to be guarded against, on every call.
+// instrument makes one; an error goes to otel.Handle. Of a no-op one nothing
+// is kept, so that a service without metrics doesn't pay for asking it on every
+// call.
 func instrument[Noop any, N int64 | float64, I interface{ Enabled(context.Context) bool }](
 	made func() (I, error), record func(i I, ctx context.Context, n N, o *Options),
 ) (instrument Instrument[N]) {
@@ -245,8 +254,9 @@ const MaxAddresses = 64
 // gen_ai.response.model.
 const MaxModels = 64
 
-// A Bound lets a limited number of distinct values through. It is safe for
-// concurrent use.
+// A Bound lets a limited number of distinct values through: the first that come,
+// for good. To forget one for another would end one series and begin a new one, and
+// their number would grow all the same. It is safe for concurrent use.
 type Bound[K comparable] struct {
 	limit int
 	mu    sync.RWMutex
@@ -283,7 +293,7 @@ type Labels struct{ bound *Bound[string] }
 // NewLabels returns Labels that let limit values through.
 func NewLabels(limit int) *Labels { return &Labels{NewBound[string](limit)} }
 
-// Bound returns value as a label, or Other if there were too many before it.
+// Bound returns value as a label of at most 128 bytes, or Other if there were too many before it.
 func (l *Labels) Bound(value string) string {
 	if value = Label(value); value == "" || l.bound.Admit(value) {
 		return value

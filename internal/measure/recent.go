@@ -12,6 +12,7 @@ type Recent[K comparable, V any] struct {
 	places [8]atomic.Pointer[kept[K, V]]
 }
 
+// kept is immutable, so that one atomic pointer hands it over whole.
 type kept[K comparable, V any] struct {
 	key   K
 	value V

@@ -23,6 +23,7 @@ type Once struct {
 // NewOnce returns a Once over body.
 func NewOnce(body io.ReadCloser) *Once { return &Once{body: body} }
 
+// Read reads the body. From then on it can't be sent again.
 func (o *Once) Read(p []byte) (int, error) {
 	o.mu.Lock()
 	if o.shut {
@@ -39,7 +40,8 @@ func (o *Once) Close() error {
 	return o.settle(func() { o.shut = true })
 }
 
-// Final says that no attempt follows: a Close asked for before takes effect.
+// Final says that no attempt follows: a Close asked for before takes effect, and
+// the caller's body is closed, as a RoundTripper must.
 func (o *Once) Final() {
 	_ = o.settle(func() { o.final = true })
 }

@@ -1,5 +1,9 @@
 // Package payload holds what a call sends: bytes in memory that every attempt
 // reads anew and nobody writes to, or a body that is handed on as it comes.
+//
+// A payload is read once and never copied or pooled. A base may read on after
+// the call is over, as net/http does: from a recycled buffer it would send what
+// somebody else had written there.
 package payload
 
 import (
@@ -26,7 +30,7 @@ var (
 type Payload struct {
 	mu       sync.Mutex
 	data     []byte
-	released bool // what is read now would pass for an empty payload
+	released bool // Open fails: what it could offer would pass for an empty payload
 }
 
 // New returns a Payload of data, which nobody may write to from now on.
@@ -46,7 +50,8 @@ func (p *Payload) Bytes() []byte {
 // Request.GetBody. It fails after Release.
 func (p *Payload) Open() (io.ReadCloser, error) { return p.OpenIn(new(Space)) }
 
-// OpenIn is Open without an allocation for the reader, which takes the space.
+// OpenIn is Open without an allocation for the reader, which is made in space. A
+// space serves one reader: an attempt has one.
 func (p *Payload) OpenIn(space *Space) (io.ReadCloser, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +76,7 @@ func (p *Payload) Release() {
 	p.mu.Unlock()
 }
 
-// A Space is room for one reader.
+// A Space is room for one reader, of either kind.
 type Space struct {
 	small bytes.Reader
 	large Reader
@@ -88,6 +93,8 @@ type Reader struct {
 // NewReader returns a Reader over data, which nobody may write to from now on.
 func NewReader(data []byte) *Reader { return &Reader{rest: data} }
 
+// Read reads what is left. With the last byte it lets the payload go, without
+// waiting to be asked for io.EOF.
 func (r *Reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,7 +119,8 @@ func (r *Reader) Close() error {
 }
 
 // Take closes r and returns what was still to be read of it, or false if it was
-// closed already.
+// closed already. A retry layer that gets a Reader as its request's body takes the
+// bytes over this way, instead of reading them into a second copy.
 func (r *Reader) Take() ([]byte, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

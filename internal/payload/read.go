@@ -16,6 +16,8 @@ import (
 )
 
 // A LengthError says that a request's body isn't as long as its ContentLength.
+// net/http finds that out too, but only while it sends: the server would get a
+// broken request, and the error would not name the reason.
 type LengthError struct {
 	Want int64 // the ContentLength
 	Got  int64 // the bytes read; Want+1 stands for "more"
@@ -116,7 +118,8 @@ func (r *reading) Close() error {
 	return r.closeErr
 }
 
-// read is Read without a context. It closes a body that panics, too.
+// read is Read without a context, for a body that can't block or whose end nobody
+// waits for. It closes a body that panics, too.
 func read(body io.ReadCloser, length, limit int64) (data []byte, stream io.ReadCloser, err error) {
 	settled := false
 	defer func() {
@@ -143,7 +146,7 @@ func read(body io.ReadCloser, length, limit int64) (data []byte, stream io.ReadC
 	return data, nil, nil
 }
 
-// joined is a body of which the beginning was read.
+// joined is a body of which the beginning was read: it yields all of it.
 type joined struct {
 	io.Reader
 	io.Closer
@@ -153,6 +156,9 @@ type joined struct {
 // hands on what others send may announce any length.
 const trusted = 32 << 10
 
+// readKnown reads a body of an announced length into one allocation of just that
+// size. Only of a body that is not known to be in memory the beginning has to come
+// first: that costs a copy of 32 KiB.
 func readKnown(body io.ReadCloser, length int64) ([]byte, error) {
 	var begin []byte
 	if there, _ := roundtrip.InMemory(body); length > max(trusted, int64(there)) {
@@ -193,6 +199,8 @@ func readAll(body io.Reader, data []byte, offset int, length int64) error {
 	return nil
 }
 
+// readUnknown reads a body of unknown length, as io.ReadAll grows, up to one byte
+// more than limit.
 func readUnknown(body io.Reader, limit int64) ([]byte, error) {
 	if limit < math.MaxInt64 {
 		limit++ // one byte more shows that there is more

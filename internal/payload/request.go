@@ -8,12 +8,15 @@ import (
 )
 
 // IsPlain reports whether a request is nothing but headers and a body that can
-// be read beforehand: no trailers, no waiting for 100 Continue, no upgrade.
+// be read beforehand. Trailers may be set while the body is read; a request that
+// waits for 100 Continue asks whether its body is wanted at all; after an upgrade
+// the body is a conversation.
 func IsPlain(req *http.Request) bool {
 	return len(req.Trailer) == 0 && req.Header["Expect"] == nil && !TakesOver(req)
 }
 
-// TakesOver reports whether a request asks for the connection itself.
+// TakesOver reports whether a request asks for the connection itself: what
+// follows on it can't be repeated.
 func TakesOver(req *http.Request) bool {
 	return req.Method == http.MethodConnect || req.Header["Upgrade"] != nil
 }

@@ -1,7 +1,11 @@
 // Package prefetch reads the beginning of a response body before it is decided
-// what becomes of the response. The bodies of net/http have no deadline: here
-// one short-lived goroutine reads, and a Read that is still pending when time
-// is over is handed on to whoever reads next.
+// what becomes of the response: an error's code, a stream's first event, a whole
+// JSON answer. What was read is read again by the caller, byte for byte.
+//
+// The bodies of net/http have no deadline: here one short-lived goroutine reads,
+// and a Read that is still pending when time is over is handed on to whoever
+// reads next. A body is never closed while it is read, since only the bodies of
+// net/http allow that: the attempt is cancelled instead.
 package prefetch
 
 import (
@@ -127,6 +131,8 @@ func (b *Body) passPanic() {
 	}
 }
 
+// fill reads on the goroutine that runs it. The Read itself holds no lock: Close
+// and Prefetched must not wait for a server.
 func (b *Body) fill(limit int, watcher Watcher) {
 	for idle := 0; ; {
 		room := b.room(limit)
@@ -146,8 +152,9 @@ func (b *Body) fill(limit int, watcher Watcher) {
 	}
 }
 
-// add takes what a Read brought. It reports whether anybody waits for more: if
-// not, no Watcher is asked, and after Close nothing is kept any longer.
+// add takes what a Read brought. It reports whether anybody waits for more. If
+// not, the watcher must not be asked: it belongs to a goroutine that has gone on.
+// After Close nothing is kept any longer.
 func (b *Body) add(n int, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

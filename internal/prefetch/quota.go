@@ -2,8 +2,8 @@ package prefetch
 
 import "sync/atomic"
 
-// A Quota bounds the memory that several Bodies hold together. It is safe for
-// concurrent use.
+// A Quota bounds the memory that several Bodies hold together, because a bound for
+// each of them is none for a thousand. It is safe for concurrent use.
 type Quota struct {
 	Limit int64 // in bytes
 
@@ -22,4 +22,5 @@ func (q *Quota) take(n int) bool {
 	return false
 }
 
+// giveBack says that n bytes are held no longer.
 func (q *Quota) giveBack(n int) { q.taken.Add(int64(-n)) }

@@ -6,7 +6,8 @@ import (
 )
 
 // First returns the first value of a header field, "" if there is none. It is
-// Header.Get for a name that is in its canonical form already.
+// Header.Get for a name that is in its canonical form already, and saves looking
+// for that form on each call.
 func First(h http.Header, name string) string {
 	if values := h[name]; len(values) > 0 {
 		return values[0]
@@ -22,7 +23,8 @@ func MediaType(h http.Header) string {
 }
 
 // IsCompressed reports whether the body of a message has to be decoded before
-// it can be read.
+// it can be read. Nothing here decodes: such a body passes through unjudged. What
+// net/http has decoded by itself no longer says that it was encoded.
 func IsCompressed(h http.Header) bool {
 	encoding := First(h, "Content-Encoding")
 	return encoding != "" && !strings.EqualFold(encoding, "identity")

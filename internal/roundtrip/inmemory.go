@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// What io.NopCloser makes, and http.NewRequest by it.
+// The types that io.NopCloser makes, and http.NewRequest by it. They are not
+// exported, so that only reflection finds them, as net/http finds them itself.
 var (
 	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
 	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
@@ -15,7 +16,9 @@ var (
 
 // InMemory returns the bytes that are left of a body that net/http knows to be
 // in memory, by the same look into what io.NopCloser has made; false for all
-// others.
+// others. Such a body can't block or fail, and net/http sends it in one write
+// with the headers if it is small: there is no reason to read it ahead, and one
+// not to wrap it.
 func InMemory(body io.ReadCloser) (length int, ok bool) {
 	if t := reflect.TypeOf(body); t != nopCloser && t != nopCloserWriterTo {
 		return 0, false

@@ -6,7 +6,9 @@ import (
 )
 
 // IsMalformed reports whether net/http would refuse to send the request. It
-// does so with errors that have no type, which is why the request is asked.
+// does so with errors that have no type, which is why the request is looked at
+// instead. A malformed request is the caller's mistake: repeating it is in vain,
+// and it says nothing of the server.
 func IsMalformed(req *http.Request) bool {
 	u := req.URL
 	return u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || hasControl(u.RequestURI()) ||

@@ -7,8 +7,9 @@ import (
 )
 
 // A RequestBody is the body of a request that remembers whether it ended its
-// attempt itself: net/http returns what the body failed with, or an error
-// without a type, as if the server were to blame. Close may run concurrently
+// attempt itself. net/http returns what the body failed with, or an error
+// without a type, as if the server were to blame: a breaker would count the
+// caller's broken pipe as an outage. Close may run concurrently
 // with Read.
 type RequestBody struct {
 	io.ReadCloser
@@ -25,6 +26,8 @@ func NewRequestBody(body io.ReadCloser, length int64) *RequestBody {
 	return &RequestBody{ReadCloser: body, length: length}
 }
 
+// Read reads the body, and notes when it fails or has another length than
+// announced.
 func (b *RequestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(max(n, 0))

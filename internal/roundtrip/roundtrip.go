@@ -1,4 +1,6 @@
-// Package roundtrip holds what every http.RoundTripper of this module needs.
+// Package roundtrip holds what every http.RoundTripper of this module needs:
+// the contract of http.RoundTripper towards the base below and the caller above,
+// and the questions about a request or header that more than one layer asks.
 package roundtrip
 
 import (
@@ -12,7 +14,8 @@ var ErrNoResponse = errors.New("retrip: the base RoundTripper returned neither a
 // Mend makes what a base returned for req into what its contract promises: a
 // response or an error, never both or neither, and a response with a Body and
 // its Request. Where a base returns both, the error counts, as it does for
-// http.Client, and the body is closed.
+// http.Client, and the body is closed. Each layer calls it, because each works
+// alone over any base.
 func Mend(req *http.Request, response *http.Response, err error) (*http.Response, error) {
 	switch {
 	case err != nil:

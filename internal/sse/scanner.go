@@ -1,4 +1,6 @@
-// Package sse reads server-sent events from bytes in flight.
+// Package sse reads server-sent events from bytes in flight. It copies nothing
+// but events that are cut in pieces, so that watching a stream costs next to
+// nothing and delays no byte.
 package sse
 
 import "bytes"
@@ -119,6 +121,7 @@ func (s *Scanner) lineEnd() int {
 	return min(s.lf, s.cr)
 }
 
+// find returns the first index of c in fed from pos on, len(fed) if there is none.
 func (s *Scanner) find(c byte) int {
 	if i := bytes.IndexByte(s.fed[s.pos:], c); i >= 0 {
 		return s.pos + i
@@ -185,6 +188,9 @@ func (s *Scanner) field(line []byte, tooLong bool) {
 // errorName is the name of an event that an error field makes.
 var errorName = []byte("error")
 
+// fieldValue returns the value of a line if its field is called name. One space
+// after the colon is no part of it; a line without a colon is a field without a
+// value.
 func fieldValue(line []byte, name string) (value []byte, ok bool) {
 	if len(line) < len(name) || string(line[:len(name)]) != name {
 		return nil, false
@@ -203,6 +209,8 @@ func fieldValue(line []byte, name string) (value []byte, ok bool) {
 	return value, true
 }
 
+// addData adds a data field to the event. Once that has become too long all of its
+// data is dropped: half of it would be mistaken for the whole.
 func (s *Scanner) addData(value []byte, tooLong bool) {
 	switch {
 	case s.dropData:
@@ -231,6 +239,8 @@ func (s *Scanner) keepEvent() {
 	}
 }
 
+// keepData copies the event's data into the Scanner's own buffer, which is used
+// again for the next event.
 func (s *Scanner) keepData() {
 	if !s.dataKept {
 		s.dataBuf = append(s.dataBuf[:0], s.data...)
@@ -265,6 +275,7 @@ func (s *Scanner) max() int {
 	return MaxLine
 }
 
+// reset begins another event.
 func (s *Scanner) reset() {
 	s.name, s.data = nil, nil
 	s.begun, s.hasData, s.oversize, s.dropData = false, false, false, false

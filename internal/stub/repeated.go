@@ -42,6 +42,7 @@ func (r *Repeated) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// read reads a payload to its end and closes it, as a base must.
 func (r *Repeated) read(payload io.ReadCloser) error {
 	if payload == nil {
 		return nil

@@ -1,5 +1,6 @@
 // Package stub has the base RoundTrippers, responses and bodies that tests put
-// in place of a network.
+// in place of a network. They keep the contract of http.RoundTripper: a base that
+// breaks it is the subject of a test, and written there.
 package stub
 
 import (
@@ -87,7 +88,7 @@ func Reply(code int, body string, header ...string) Func {
 	return func(*http.Request) (*http.Response, error) { return Response(code, body, header...), nil }
 }
 
-// Error returns an answer that is none.
+// Error returns an answer that is none: RoundTrip fails with err.
 func Error(err error) Func {
 	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
