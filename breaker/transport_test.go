@@ -80,22 +80,26 @@ func TestOutcomeAtHeaders(t *testing.T) {
 	}{
 		"200 with a body to wait for": {base: answer(200, "{}"), want: none},
 		"200 of length 0":             {base: answer(200, "", "Content-Length", "0"), want: none}, // ContentLength is -1
-		"200 without a body":          {base: func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil }, want: success},
-		"200 to HEAD":                 {base: answer(200, ""), method: http.MethodHead, want: success},
-		"204":                         {base: answer(204, ""), want: success},
-		"304":                         {base: answer(304, ""), want: success},
-		"302":                         {base: answer(302, "moved"), want: success},
-		"101":                         {base: answer(101, ""), want: success},
-		"400":                         {base: answer(400, ""), want: ignored},
-		"401":                         {base: answer(401, ""), want: ignored},
-		"404":                         {base: answer(404, ""), want: ignored},
-		"409":                         {base: answer(409, ""), want: ignored},
-		"408":                         {base: answer(408, ""), want: failure},
-		"500":                         {base: answer(500, ""), want: failure},
-		"503":                         {base: answer(503, "", "Retry-After", "7"), want: failure},
-		"529":                         {base: answer(529, ""), want: failure},
-		"429":                         {base: answer(429, ""), want: ignored},
-		"429 with a hint":             {base: answer(429, "", "Retry-After", "7"), want: ignored},
+		"200 announced as empty": {base: func(*http.Request) (*http.Response, error) {
+			return stub.Response(200, "", "Content-Length", "0"), nil
+		}, want: success},
+		"200 made by hand":   {base: stub.Reply(200, ""), want: none}, // ContentLength is 0, and nothing says so
+		"200 without a body": {base: func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil }, want: success},
+		"200 to HEAD":        {base: answer(200, ""), method: http.MethodHead, want: success},
+		"204":                {base: answer(204, ""), want: success},
+		"304":                {base: answer(304, ""), want: success},
+		"302":                {base: answer(302, "moved"), want: success},
+		"101":                {base: answer(101, ""), want: success},
+		"400":                {base: answer(400, ""), want: ignored},
+		"401":                {base: answer(401, ""), want: ignored},
+		"404":                {base: answer(404, ""), want: ignored},
+		"409":                {base: answer(409, ""), want: ignored},
+		"408":                {base: answer(408, ""), want: failure},
+		"500":                {base: answer(500, ""), want: failure},
+		"503":                {base: answer(503, "", "Retry-After", "7"), want: failure},
+		"529":                {base: answer(529, ""), want: failure},
+		"429":                {base: answer(429, ""), want: ignored},
+		"429 with a hint":    {base: answer(429, "", "Retry-After", "7"), want: ignored},
 		"connection refused": {base: func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 		}, want: failure},
@@ -478,6 +482,29 @@ func TestAttemptsOfOneCallCountOnceInARow(t *testing.T) {
 		}
 		wantState(t, tr.Breaker(key), breaker.Open)
 	})
+}
+
+// somewhere is a Router. The breaker asks no more of it than whether there is one.
+type somewhere struct{}
+
+func (somewhere) First() (latest bool, refusal error) { return true, nil }
+func (somewhere) Detour() call.Detour                 { return call.Detour{} }
+
+func TestWhereCallsGoSomewhereElseMeanwhileAnOpenBreakerIsProbedSoon(t *testing.T) {
+	t.Parallel()
+	for standIn, want := range map[bool]time.Duration{true: 15 * time.Second, false: 100 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := newTransport(t, answer(503, "", "Retry-After", "100"), breaker.Config{FailureThreshold: 1})
+			attempt := &call.Attempt{HasStandIn: standIn}
+			attempt.Init(&call.Call{Context: t.Context(), Router: somewhere{}})
+			resp, err := tr.RoundTrip(request(attempt, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			wantOpenFor(t, tr.Breaker(key), want)
+		})
+	}
 }
 
 func TestAnOperatorTripsAndResetsByName(t *testing.T) {
