@@ -121,8 +121,8 @@ const every = 16
 
 // A Breaker is the state machine of one key. Make it with [New], for calls that
 // are not HTTP, or get it from [Transport.Breaker]. Its methods are safe for
-// concurrent use. While it is closed, a request that succeeds takes no lock and
-// allocates nothing.
+// concurrent use. While it is closed, a request that succeeds allocates nothing,
+// and takes no lock unless it ends a row of failures.
 type Breaker struct {
 	key     string
 	target  string
@@ -246,8 +246,8 @@ func (b *Breaker) publish() word {
 
 // Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
 // Config was not valid). An admitted request must settle p with one of its
-// methods. Of a half-open breaker the request holds a place until it does. The
-// Permit is the caller's, so that nothing is allocated; it may be used again once
+// methods. In a half-open breaker the request holds a place until then, or until
+// the place runs out; see [Config.ProbeTimeout]. The Permit is the caller's, so that nothing is allocated; it may be used again once
 // it is settled.
 func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())

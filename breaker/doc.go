@@ -48,7 +48,7 @@
 // after failures; Reset closes it and forgets everything. [Transport.Breaker]
 // finds the breaker to call them on.
 //
-// Processes that call the same provider may tell each other what has opened, by
+// Processes that call the same provider may share what has opened, by
 // [Config.Fleet]. [Fleet] says what becomes of it.
 //
 // A 429 and other 4xx are no failures: they, and requests the caller gave up,

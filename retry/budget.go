@@ -7,13 +7,15 @@ import (
 	"time"
 )
 
-// The defaults of a [Budget], and what retries cost, as the AWS SDKs have them. A
-// full bucket pays for 100 retries. In an outage that lasts, the refill leaves one
-// retry every five seconds.
+// The defaults of a [Budget], as the AWS SDKs have them. A full bucket pays for
+// 100 retries. In an outage that lasts, the refill leaves one retry every five
+// seconds.
 const (
 	DefaultBudgetTokens = 500 // the most a bucket holds, and what it begins with
 	DefaultBudgetRefill = 1   // tokens a second
+)
 
+const (
 	retryCost   = 5 // of a retry after a failure
 	hintedCost  = 1 // of a retry that the server asked for with a 429
 	successGain = 1 // paid in by a first attempt that succeeds
