@@ -10,111 +10,6 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// A State is that of a [Breaker]. The zero value is Closed.
-type State int
-
-// The states; the package documentation says what they mean.
-const (
-	Closed State = iota
-	Open
-	HalfOpen
-)
-
-// String returns "closed", "open" or "half_open".
-func (s State) String() string {
-	switch s {
-	case Closed:
-		return "closed"
-	case Open:
-		return "open"
-	case HalfOpen:
-		return "half_open"
-	default:
-		return "invalid"
-	}
-}
-
-// MarshalText returns what String does, so that a [Snapshot] reads well as JSON.
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// A StateChange is one transition of one breaker; see [Config.OnStateChange].
-type StateChange struct {
-	Key      string // of the breaker
-	From, To State
-	At       time.Time
-	Seq      uint64 // counts the breaker's changes from 1
-
-	// Reason is one of failures_in_a_row, failure_ratio, probe_failed,
-	// probes_succeeded, places_ran_out, open_duration_over, tripped and reset;
-	// with a Fleet also failure_after_advice and advised_by_others.
-	Reason string
-}
-
-// A Snapshot is a breaker at one moment. Its JSON is meant for status pages, and
-// is as stable as the fields.
-type Snapshot struct {
-	Key    string    `json:"key"`
-	Target string    `json:"target,omitempty"` // in the chain, the target that it watches over, if there are several
-	State  State     `json:"state"`
-	Since  time.Time `json:"since"` // when the breaker changed its state, or was made
-	Seq    uint64    `json:"seq"`   // of the last StateChange
-
-	// The outcomes in the window, while the breaker is closed. The clock is not
-	// read for each success: up to fifteen may be missing, or count for too
-	// long, and as many of streams.
-	Successes           uint64 `json:"successes"`
-	Failures            uint64 `json:"failures"`
-	ConsecutiveFailures int    `json:"consecutive_failures"` // that count in the row under way
-
-	ProbeAt time.Time `json:"probe_at,omitzero"` // zero unless the breaker is open
-	Probes  int       `json:"probes"`            // that hold a place
-
-	Totals Totals `json:"totals"`
-}
-
-// Totals are what became of all requests since the breaker was made. A
-// stream's Success counts from its first event on.
-type Totals struct {
-	Success  uint64 `json:"success"`
-	Failure  uint64 `json:"failure"`
-	Ignored  uint64 `json:"ignored"`
-	Stale    uint64 `json:"stale"`    // settled after a change of state, and not counted in it
-	Rejected uint64 `json:"rejected"` // by an open or half-open breaker
-}
-
-// A word is what a request must know of the breaker to pass it while it is
-// closed, and what its success must know to end a row of failures. All of it is
-// in one atomic number, so that the closed path takes no lock. From the lowest bit: two bits of state, one that says that a row is under way, one that
-// says that the breaker is wary, 28 of the row's number, 32 that count generations.
-type word uint64
-
-const (
-	wordInvalid    = 3 // in place of a state: the Config is
-	wordState      = 3
-	wordRow        = 1 << 2
-	wordWary       = 1 << 3
-	wordRowNumber  = 4
-	wordGeneration = 32
-)
-
-func newWord(m *machine) word {
-	w := word(m.generation)<<wordGeneration | word(m.state)
-	if m.row.number != 0 {
-		w |= wordRow | word(m.row.number<<wordRowNumber)&(1<<wordGeneration-1)
-	}
-	if m.others != (others{}) {
-		w |= wordWary
-	}
-	return w
-}
-
-// sameRow reports whether two words are of the same row, or of none, in the same
-// generation.
-func (w word) sameRow(v word) bool { return (w^v)&^wordWary == 0 }
-
-func (w word) state() State       { return State(w & wordState) }
-func (w word) generation() uint32 { return uint32(w >> wordGeneration) }
-
 // every is the number of successes for which the clock is read once. Reading it
 // for each would cost more than all else that a success does.
 const every = 16
@@ -314,36 +209,6 @@ func (b *Breaker) change(how func(m *machine, now int64, t tally)) {
 	}
 }
 
-// Snapshot returns the breaker as it is now.
-func (b *Breaker) Snapshot() Snapshot {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now, all := b.now(), b.all()
-	s := Snapshot{
-		Key:                 b.key,
-		Target:              b.target,
-		State:               b.m.stateAt(now),
-		Since:               b.time(b.m.since),
-		Seq:                 b.m.seq,
-		ConsecutiveFailures: b.m.row.counted,
-		Totals: Totals{
-			Success:  all - b.revoked.Load(),
-			Failure:  b.failures.Load(),
-			Ignored:  b.ignored.Load(),
-			Stale:    b.stale.Load(),
-			Rejected: b.rejected.Load(),
-		},
-	}
-	if b.m.state == Closed {
-		s.Successes, s.Failures = b.m.window.counts(now, all)
-	}
-	if s.State == Open {
-		s.ProbeAt = b.time(b.m.openUntil)
-	}
-	s.Probes = b.m.places.taken(now)
-	return s
-}
-
 // announce reports the machine's changes to the Fleet, the metrics, OnStateChange
 // and the Logger, in order and outside the lock: a callback may use the Breaker.
 // What changes meanwhile is announced by the goroutine that is already at it.
@@ -374,28 +239,4 @@ func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.m.idle(b.now(), b.tally())
-}
-
-// A gate is a Breaker as package retry sees it: it may ask what the breaker would
-// say, so that it does not wait for an attempt that would be refused.
-type gate Breaker
-
-// RefusesFor returns for how long the breaker is certain to refuse requests from
-// now on; 0 if it may admit one.
-func (g *gate) RefusesFor() time.Duration {
-	b := (*Breaker)(g)
-	if word(b.word.Load()).state() != Open {
-		return 0
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.m.refusesFor(b.now())
-}
-
-// FailuresInARow returns how many failures count in the row under way.
-func (g *gate) FailuresInARow() int {
-	b := (*Breaker)(g)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.m.row.counted
 }
