@@ -301,6 +301,25 @@ func TestAdviceAboutAKeyThatIsNotKnownIsKeptForIt(t *testing.T) {
 	}
 }
 
+func TestAdviceIsKeptFor1024KeysThatAreNotKnown(t *testing.T) {
+	t.Parallel()
+	for before, want := range map[int]bool{1023: true, 1024: false} {
+		others := new(puppetFleet)
+		tr := newTransport(t, answer(http.StatusServiceUnavailable, ""), breaker.Config{Fleet: others})
+		for i := range before {
+			others.hear(breaker.Advice{Name: fmt.Sprint("flood ", i), Origin: "c", Until: time.Now().Add(time.Minute)})
+		}
+		others.advise(time.Minute, "a", "b")
+		resp, err := tr.RoundTrip(request(t.Context(), http.MethodPost))
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if kept := errors.Is(err, breaker.ErrOpen); kept != want {
+			t.Errorf("after %d others: got %v, want refused %v", before, err, want)
+		}
+	}
+}
+
 func TestCloseEndsTheSubscription(t *testing.T) {
 	t.Parallel()
 	others := new(puppetFleet)
