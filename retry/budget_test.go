@@ -1,6 +1,8 @@
 package retry
 
 import (
+	"context"
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -154,6 +156,80 @@ func TestTheFirstAttemptAtATargetThatSucceedsPaysIn(t *testing.T) {
 		readAll(t, resp)
 		if got := budget.buckets["api.example.com"].tokens; got != 6 {
 			t.Errorf("%v tokens are left, want 6", got)
+		}
+	})
+}
+
+func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(status(503))
+		transport := NewTransport(base, Config{Budget: NewBudget(12, 0), Backoff: steady(time.Millisecond)})
+		var last Report
+		for range 3 {
+			last = Report{}
+			resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &last), t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			readAll(t, resp)
+		}
+		if base.Calls() != 3+2 || last.Stopped != StopBudget {
+			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.Calls(), last.Stopped)
+		}
+	})
+}
+
+func TestBudgetBook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(10, 1)
+		tokens := func() float64 { return b.buckets["h"].tokens }
+		if !b.idle() || !b.reserve("h", 5, time.Now()) || !b.reserve("h", 5, time.Now()) || b.reserve("h", 1, time.Now()) {
+			t.Fatal("a full bucket holds 10 tokens")
+		}
+		time.Sleep(3 * time.Second)
+		b.pay("h", 1, time.Now())
+		if tokens() != 4 {
+			t.Errorf("%v tokens after 3 s and a success, want 4", tokens())
+		}
+		time.Sleep(time.Hour)
+		b.pay("h", 1, time.Now())
+		if tokens() != 10 {
+			t.Errorf("%v tokens, want no more than 10", tokens())
+		}
+		if !Unlimited.reserve("h", 1e9, time.Now()) || !Unlimited.idle() {
+			t.Error("Unlimited has a limit")
+		}
+		for i := range 2 * maxBuckets {
+			b.reserve(strconv.Itoa(i), 1, time.Now())
+		}
+		if len(b.buckets) > maxBuckets {
+			t.Errorf("%d buckets are remembered", len(b.buckets))
+		}
+	})
+}
+
+func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(100, 0)
+		for range 50 {
+			transport := NewTransport(answers(status(503), status(200)), Config{Budget: budget})
+			resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatal(resp, err)
+			}
+			readAll(t, resp)
+		}
+		transport := NewTransport(answers(status(503)), Config{Budget: budget, Backoff: steady(time.Hour), MaxElapsed: -1})
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Hour, errors.New("over"))
+		time.AfterFunc(time.Minute, cancel)
+		if _, err := transport.RoundTrip(keyed(ctx, t, nil)); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if got := budget.buckets["api.example.com"].tokens; got != 100 {
+			t.Errorf("%v tokens, want 100: nothing was spent in vain", got)
 		}
 	})
 }

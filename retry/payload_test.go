@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -210,4 +211,100 @@ func TestAPayloadThatIsKeptIsACopy(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
+	t.Parallel()
+	data := bytes.Repeat([]byte("0123456789"), 7000)
+	shared := func(t *testing.T) *http.Request {
+		req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return req
+	}
+	for name, request := range map[string]func(*testing.T) *http.Request{
+		"in memory":         func(t *testing.T) *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) },
+		"an opaque reader":  func(t *testing.T) *http.Request { return keyed(t.Context(), t, opaque(data)) },
+		"shared by request": shared,
+		"an opaque reader of known length": func(t *testing.T) *http.Request {
+			req := keyed(t.Context(), t, opaque(data))
+			req.ContentLength = int64(len(data))
+			return req
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(status(503), failure(io.EOF), status(500), status(200))
+				resp, err := NewTransport(base, Config{}).RoundTrip(request(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				readAll(t, resp)
+				if len(base.Payloads()) != 4 {
+					t.Fatalf("%d requests, want 4", len(base.Payloads()))
+				}
+				for i, sent := range base.Payloads() {
+					if sent != string(data) {
+						t.Errorf("attempt %d sent %d bytes, want the %d given", i+1, len(sent), len(data))
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int64{-1, 100} {
+		base := answers(status(503))
+		body := opaque(bytes.Repeat([]byte("x"), 100))
+		req := keyed(t.Context(), t, body)
+		req.ContentLength = length
+		var log bytes.Buffer
+		resp, err := NewTransport(base, Config{MaxReplayBytes: 64, Logger: slog.New(slog.NewTextHandler(&log, nil))}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		if base.Calls() != 1 || len(base.Payloads()[0]) != 100 || body.Closed() != 1 {
+			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.Calls(), len(base.Payloads()[0]), body.Closed())
+		}
+		if strings.Count(log.String(), "too large to replay") != 1 {
+			t.Errorf("length %d: logged %q", length, log.String())
+		}
+	}
+}
+
+func TestWrongContentLengthIsAnErrorBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int64{5, 9} {
+		base := answers(status(200))
+		body := opaque([]byte("1234567"))
+		req := keyed(t.Context(), t, body)
+		req.ContentLength = length
+		_, err := NewTransport(base, Config{}).RoundTrip(req)
+		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.Calls() != 0 || body.Closed() != 1 {
+			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.Calls(), body.Closed())
+		}
+	}
+}
+
+func TestAnEmptyPayloadIsNone(t *testing.T) {
+	t.Parallel()
+	base := answers(func(r *http.Request) (*http.Response, error) {
+		again, err := r.GetBody()
+		if err != nil || again != http.NoBody || r.Body != http.NoBody || r.ContentLength != 0 {
+			t.Errorf("%v of %d bytes, then %v, %v", r.Body, r.ContentLength, again, err)
+		}
+		return response(200, ""), nil
+	})
+	req := keyed(t.Context(), t, opaque(nil))
+	req.ContentLength = -1
+	resp, err := NewTransport(base, Config{}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, resp)
 }

@@ -1,11 +1,16 @@
 package retry
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -111,5 +116,177 @@ func TestACallThatWasGivenUpSaysSo(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestWhatIsNotSafeIsSentOnce(t *testing.T) {
+	t.Parallel()
+	base := answers(status(503))
+	body := opaque([]byte("payload"))
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, body)
+	resp, err := NewTransport(base, Config{}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, resp); base.Calls() != 1 || got != "body of Service Unavailable" || body.Closed() != 1 {
+		t.Errorf("%d requests, body %q, closed %d times", base.Calls(), got, body.Closed())
+	}
+}
+
+func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
+	t.Parallel()
+	base := answers(status(503))
+	transport := NewTransport(base, Config{
+		Safe:   func(*http.Request) bool { return false },
+		Policy: func(*Attempt) Decision { return After(0, ReasonServerSaysYes) },
+	})
+	resp, err := transport.RoundTrip(keyed(t.Context(), t, strings.NewReader("x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if readAll(t, resp); base.Calls() != 1 {
+		t.Errorf("%d requests, want 1", base.Calls())
+	}
+}
+
+func TestHints(t *testing.T) {
+	t.Parallel()
+	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	for _, row := range []struct {
+		name       string
+		header     func() []string
+		min, max   time.Duration
+		wantStatus int
+	}{
+		{"seconds", func() []string { return []string{"Retry-After", "7"} }, 7 * time.Second, 8750 * time.Millisecond, 200},
+		{"date", func() []string { return []string{"Retry-After", in(20 * time.Second)} }, 20 * time.Second, 25 * time.Second, 200},
+		{"milliseconds", func() []string { return []string{"retry-after-ms", "100"} }, 100 * time.Millisecond, 125 * time.Millisecond, 200},
+		{"the spread is at most 10 s", func() []string { return []string{"Retry-After", "60"} }, 60 * time.Second, 70 * time.Second, 200},
+		{"0 is at once", func() []string { return []string{"Retry-After", "0"} }, 0, 0, 200},
+		{"junk is a backoff", func() []string { return []string{"Retry-After", "soon"} }, 375 * time.Millisecond, 625 * time.Millisecond, 200},
+		{"too long returns the response at once", func() []string { return []string{"Retry-After", "600"} }, 0, 0, 429},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(status(429, row.header()...), status(200))
+				start := time.Now()
+				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); took < row.min || took > row.max {
+					t.Errorf("waited %v, want %v to %v", took, row.min, row.max)
+				}
+				if body := readAll(t, resp); resp.StatusCode != row.wantStatus || !strings.HasPrefix(body, "body of") {
+					t.Errorf("got %d with %q, want %d", resp.StatusCode, body, row.wantStatus)
+				}
+			})
+		})
+	}
+}
+
+func TestNoWaitPassesADeadline(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		timeout time.Duration
+		cfg     Config
+		answer  func(*http.Request) (*http.Response, error)
+	}{
+		"the context's":             {10 * time.Second, Config{}, status(503, "Retry-After", "30")},
+		"the context's, by backoff": {10 * time.Second, Config{Backoff: steady(11 * time.Second)}, status(503)},
+		"the context's, just so":    {10 * time.Second, Config{Backoff: steady(10 * time.Second)}, status(503)},
+		"MaxElapsed":                {time.Hour, Config{MaxElapsed: 20 * time.Second}, status(503, "Retry-After", "30")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), row.timeout)
+				defer cancel()
+				start := time.Now()
+				resp, err := NewTransport(answers(row.answer), row.cfg).RoundTrip(keyed(ctx, t, nil))
+				if err != nil || time.Since(start) != 0 {
+					t.Fatalf("error %v after %v; want the response at once", err, time.Since(start))
+				}
+				if body := readAll(t, resp); body != "body of Service Unavailable" {
+					t.Errorf("body %q", body)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		answer   func(*http.Request) (*http.Response, error)
+		refuses  time.Duration
+		attempts int
+	}{
+		"a response, refused for longer than the backoff": {status(503), 2*time.Second + 1, 1},
+		"a response, refused until the attempt":           {status(503), 2 * time.Second, 2},
+		"a response, not refused":                         {status(503), 0, 2},
+		"a hint, refused for longer":                      {status(503, "Retry-After", "1"), 3 * time.Second, 1},
+		"a hint that outlasts it":                         {status(503, "Retry-After", "3"), 3 * time.Second, 2},
+		"an error, refused for longer than the backoff":   {failure(io.EOF), 3 * time.Second, 1},
+		"an error, not refused":                           {failure(io.EOF), time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := answers(func(req *http.Request) (*http.Response, error) {
+					call.From(req.Context()).Gate = gate(row.refuses)
+					return row.answer(req)
+				})
+				var report Report
+				start := time.Now()
+				resp, err := NewTransport(base, Config{Backoff: steady(2 * time.Second), MaxAttempts: 2}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
+				if err == nil {
+					readAll(t, resp)
+				}
+				if base.Calls() != row.attempts {
+					t.Fatalf("%d attempts, want %d", base.Calls(), row.attempts)
+				}
+				if row.attempts == 2 {
+					return
+				}
+				if report.Stopped != StopRejected || time.Since(start) != 0 {
+					t.Errorf("stopped for %q after %v", report.Stopped, time.Since(start))
+				}
+				if err != nil && err != io.EOF { //nolint:errorlint // the same value
+					t.Errorf("error %#v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestWithMaxAttempts(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]int{-1: 4, 0: 4, 1: 1, 2: 2, 6: 6} {
+		synctest.Test(t, func(t *testing.T) {
+			base := answers(status(503))
+			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(WithMaxAttempts(t.Context(), n), t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if readAll(t, resp); base.Calls() != want {
+				t.Errorf("%d: %d requests, want %d", n, base.Calls(), want)
+			}
+		})
+	}
+}
+
+func TestBackoffStopEndsTheCall(t *testing.T) {
+	t.Parallel()
+	var report Report
+	base := answers(status(503))
+	transport := NewTransport(base, Config{Backoff: func() backoff.BackOff { return &backoff.StopBackOff{} }})
+	resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if readAll(t, resp); base.Calls() != 1 || report.Stopped != StopPolicy {
+		t.Errorf("%d requests, stopped by %q", base.Calls(), report.Stopped)
 	}
 }

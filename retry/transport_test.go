@@ -1,13 +1,11 @@
 package retry
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,9 +17,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
-	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
@@ -134,181 +129,6 @@ func TestMalformedRequestsAreNotRepeated(t *testing.T) {
 			if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 1 {
 				t.Errorf("%d requests, error %v; want 1 and one", base.Calls(), err)
 			}
-		})
-	}
-}
-
-func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
-	t.Parallel()
-	data := bytes.Repeat([]byte("0123456789"), 7000)
-	shared := func(t *testing.T) *http.Request {
-		req, err := NewRequest(t.Context(), http.MethodPut, testURL, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return req
-	}
-	for name, request := range map[string]func(*testing.T) *http.Request{
-		"in memory":         func(t *testing.T) *http.Request { return keyed(t.Context(), t, bytes.NewReader(data)) },
-		"an opaque reader":  func(t *testing.T) *http.Request { return keyed(t.Context(), t, opaque(data)) },
-		"shared by request": shared,
-		"an opaque reader of known length": func(t *testing.T) *http.Request {
-			req := keyed(t.Context(), t, opaque(data))
-			req.ContentLength = int64(len(data))
-			return req
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				base := answers(status(503), failure(io.EOF), status(500), status(200))
-				resp, err := NewTransport(base, Config{}).RoundTrip(request(t))
-				if err != nil {
-					t.Fatal(err)
-				}
-				readAll(t, resp)
-				if len(base.Payloads()) != 4 {
-					t.Fatalf("%d requests, want 4", len(base.Payloads()))
-				}
-				for i, sent := range base.Payloads() {
-					if sent != string(data) {
-						t.Errorf("attempt %d sent %d bytes, want the %d given", i+1, len(sent), len(data))
-					}
-				}
-			})
-		})
-	}
-}
-
-func TestWhatIsNotSafeIsSentOnce(t *testing.T) {
-	t.Parallel()
-	base := answers(status(503))
-	body := opaque([]byte("payload"))
-	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, body)
-	resp, err := NewTransport(base, Config{}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := readAll(t, resp); base.Calls() != 1 || got != "body of Service Unavailable" || body.Closed() != 1 {
-		t.Errorf("%d requests, body %q, closed %d times", base.Calls(), got, body.Closed())
-	}
-}
-
-func TestSafeIsNotOverriddenByAPolicy(t *testing.T) {
-	t.Parallel()
-	base := answers(status(503))
-	transport := NewTransport(base, Config{
-		Safe:   func(*http.Request) bool { return false },
-		Policy: func(*Attempt) Decision { return After(0, ReasonServerSaysYes) },
-	})
-	resp, err := transport.RoundTrip(keyed(t.Context(), t, strings.NewReader("x")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if readAll(t, resp); base.Calls() != 1 {
-		t.Errorf("%d requests, want 1", base.Calls())
-	}
-}
-
-func TestPayloadAboveTheLimitIsStreamedOnce(t *testing.T) {
-	t.Parallel()
-	for _, length := range []int64{-1, 100} {
-		base := answers(status(503))
-		body := opaque(bytes.Repeat([]byte("x"), 100))
-		req := keyed(t.Context(), t, body)
-		req.ContentLength = length
-		var log bytes.Buffer
-		resp, err := NewTransport(base, Config{MaxReplayBytes: 64, Logger: slog.New(slog.NewTextHandler(&log, nil))}).RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		readAll(t, resp)
-		if base.Calls() != 1 || len(base.Payloads()[0]) != 100 || body.Closed() != 1 {
-			t.Errorf("length %d: %d requests of %d bytes, closed %d times", length, base.Calls(), len(base.Payloads()[0]), body.Closed())
-		}
-		if strings.Count(log.String(), "too large to replay") != 1 {
-			t.Errorf("length %d: logged %q", length, log.String())
-		}
-	}
-}
-
-func TestWrongContentLengthIsAnErrorBeforeAnythingIsSent(t *testing.T) {
-	t.Parallel()
-	for _, length := range []int64{5, 9} {
-		base := answers(status(200))
-		body := opaque([]byte("1234567"))
-		req := keyed(t.Context(), t, body)
-		req.ContentLength = length
-		_, err := NewTransport(base, Config{}).RoundTrip(req)
-		if err == nil || !strings.Contains(err.Error(), "ContentLength") || base.Calls() != 0 || body.Closed() != 1 {
-			t.Errorf("length %d: error %v, %d requests, closed %d times", length, err, base.Calls(), body.Closed())
-		}
-	}
-}
-
-func TestHints(t *testing.T) {
-	t.Parallel()
-	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
-	for _, row := range []struct {
-		name       string
-		header     func() []string
-		min, max   time.Duration
-		wantStatus int
-	}{
-		{"seconds", func() []string { return []string{"Retry-After", "7"} }, 7 * time.Second, 8750 * time.Millisecond, 200},
-		{"date", func() []string { return []string{"Retry-After", in(20 * time.Second)} }, 20 * time.Second, 25 * time.Second, 200},
-		{"milliseconds", func() []string { return []string{"retry-after-ms", "100"} }, 100 * time.Millisecond, 125 * time.Millisecond, 200},
-		{"the spread is at most 10 s", func() []string { return []string{"Retry-After", "60"} }, 60 * time.Second, 70 * time.Second, 200},
-		{"0 is at once", func() []string { return []string{"Retry-After", "0"} }, 0, 0, 200},
-		{"junk is a backoff", func() []string { return []string{"Retry-After", "soon"} }, 375 * time.Millisecond, 625 * time.Millisecond, 200},
-		{"too long returns the response at once", func() []string { return []string{"Retry-After", "600"} }, 0, 0, 429},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				base := answers(status(429, row.header()...), status(200))
-				start := time.Now()
-				resp, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if took := time.Since(start); took < row.min || took > row.max {
-					t.Errorf("waited %v, want %v to %v", took, row.min, row.max)
-				}
-				if body := readAll(t, resp); resp.StatusCode != row.wantStatus || !strings.HasPrefix(body, "body of") {
-					t.Errorf("got %d with %q, want %d", resp.StatusCode, body, row.wantStatus)
-				}
-			})
-		})
-	}
-}
-
-func TestNoWaitPassesADeadline(t *testing.T) {
-	t.Parallel()
-	for name, row := range map[string]struct {
-		timeout time.Duration
-		cfg     Config
-		answer  func(*http.Request) (*http.Response, error)
-	}{
-		"the context's":             {10 * time.Second, Config{}, status(503, "Retry-After", "30")},
-		"the context's, by backoff": {10 * time.Second, Config{Backoff: steady(11 * time.Second)}, status(503)},
-		"the context's, just so":    {10 * time.Second, Config{Backoff: steady(10 * time.Second)}, status(503)},
-		"MaxElapsed":                {time.Hour, Config{MaxElapsed: 20 * time.Second}, status(503, "Retry-After", "30")},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), row.timeout)
-				defer cancel()
-				start := time.Now()
-				resp, err := NewTransport(answers(row.answer), row.cfg).RoundTrip(keyed(ctx, t, nil))
-				if err != nil || time.Since(start) != 0 {
-					t.Fatalf("error %v after %v; want the response at once", err, time.Since(start))
-				}
-				if body := readAll(t, resp); body != "body of Service Unavailable" {
-					t.Errorf("body %q", body)
-				}
-			})
 		})
 	}
 }
@@ -443,51 +263,6 @@ type gate time.Duration
 func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
 func (g gate) FailuresInARow() int       { return 0 }
 
-func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
-	t.Parallel()
-	for name, row := range map[string]struct {
-		answer   func(*http.Request) (*http.Response, error)
-		refuses  time.Duration
-		attempts int
-	}{
-		"a response, refused for longer than the backoff": {status(503), 2*time.Second + 1, 1},
-		"a response, refused until the attempt":           {status(503), 2 * time.Second, 2},
-		"a response, not refused":                         {status(503), 0, 2},
-		"a hint, refused for longer":                      {status(503, "Retry-After", "1"), 3 * time.Second, 1},
-		"a hint that outlasts it":                         {status(503, "Retry-After", "3"), 3 * time.Second, 2},
-		"an error, refused for longer than the backoff":   {failure(io.EOF), 3 * time.Second, 1},
-		"an error, not refused":                           {failure(io.EOF), time.Second, 2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				base := answers(func(req *http.Request) (*http.Response, error) {
-					call.From(req.Context()).Gate = gate(row.refuses)
-					return row.answer(req)
-				})
-				var report Report
-				start := time.Now()
-				resp, err := NewTransport(base, Config{Backoff: steady(2 * time.Second), MaxAttempts: 2}).RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
-				if err == nil {
-					readAll(t, resp)
-				}
-				if base.Calls() != row.attempts {
-					t.Fatalf("%d attempts, want %d", base.Calls(), row.attempts)
-				}
-				if row.attempts == 2 {
-					return
-				}
-				if report.Stopped != StopRejected || time.Since(start) != 0 {
-					t.Errorf("stopped for %q after %v", report.Stopped, time.Since(start))
-				}
-				if err != nil && err != io.EOF { //nolint:errorlint // the same value
-					t.Errorf("error %#v", err)
-				}
-			})
-		})
-	}
-}
-
 func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("lost")
@@ -526,91 +301,6 @@ func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestWithMaxAttempts(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int]int{-1: 4, 0: 4, 1: 1, 2: 2, 6: 6} {
-		synctest.Test(t, func(t *testing.T) {
-			base := answers(status(503))
-			resp, err := NewTransport(base, Config{}).RoundTrip(keyed(WithMaxAttempts(t.Context(), n), t, nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if readAll(t, resp); base.Calls() != want {
-				t.Errorf("%d: %d requests, want %d", n, base.Calls(), want)
-			}
-		})
-	}
-}
-
-func TestARejectedRetryReturnsTheKeptResponse(t *testing.T) {
-	t.Parallel()
-	first := strings.Repeat("kept ", 1000)
-	for name, second := range map[string]func(*http.Request) (*http.Response, error){
-		"open":       reject(),
-		"never sent": unconnected(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				base := answers(func(*http.Request) (*http.Response, error) { return response(503, first), nil }, second)
-				req := keyed(t.Context(), t, nil)
-				resp, err := NewTransport(base, Config{}).RoundTrip(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if body := readAll(t, resp); body != first || resp.StatusCode != 503 || resp.Request != req {
-					t.Errorf("%d with %d bytes, want the 503 kept", resp.StatusCode, len(body))
-				}
-			})
-		})
-	}
-}
-
-// What was sent since is newer than a response from before.
-func TestAResponseIsKeptUntilTheNextAttemptIsSent(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		base := answers(status(503), failure(io.EOF), reject())
-		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if !fault.IsRejection(err) || base.Calls() != 3 {
-			t.Errorf("error %v after %d requests", err, base.Calls())
-		}
-	})
-}
-
-func TestAResponseTooLargeToKeepIsReplacedByTheRejection(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		base := answers(func(*http.Request) (*http.Response, error) {
-			return response(503, strings.Repeat("x", maxDrainBytes+1)), nil
-		}, reject())
-		_, err := NewTransport(base, Config{}).RoundTrip(keyed(t.Context(), t, nil))
-		if !fault.IsRejection(err) {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
-func TestAnEndlessErrorBodyDelaysNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		closed := make(chan struct{})
-		base := answers(func(req *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 503, Body: &endlessBody{req.Context(), closed}}, nil
-		}, status(200))
-		start := time.Now()
-		resp, err := NewTransport(base, Config{Backoff: steady(time.Second)}).RoundTrip(keyed(t.Context(), t, nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		readAll(t, resp)
-		if took := time.Since(start); took != time.Second {
-			t.Errorf("took %v", took)
-		}
-		<-closed
-	})
 }
 
 func TestARejectionIsNoAttempt(t *testing.T) {
@@ -653,20 +343,6 @@ func TestInspectMakesAFailureOfAResponse(t *testing.T) {
 	})
 }
 
-func TestBackoffStopEndsTheCall(t *testing.T) {
-	t.Parallel()
-	var report Report
-	base := answers(status(503))
-	transport := NewTransport(base, Config{Backoff: func() backoff.BackOff { return &backoff.StopBackOff{} }})
-	resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &report), t, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if readAll(t, resp); base.Calls() != 1 || report.Stopped != StopPolicy {
-		t.Errorf("%d requests, stopped by %q", base.Calls(), report.Stopped)
-	}
-}
-
 func TestInvalidConfigFailsBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]Config{
@@ -688,80 +364,6 @@ func TestInvalidConfigFailsBeforeAnythingIsSent(t *testing.T) {
 	}
 }
 
-func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		base := answers(status(503))
-		transport := NewTransport(base, Config{Budget: NewBudget(12, 0), Backoff: steady(time.Millisecond)})
-		var last Report
-		for range 3 {
-			last = Report{}
-			resp, err := transport.RoundTrip(keyed(WithReport(t.Context(), &last), t, nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			readAll(t, resp)
-		}
-		if base.Calls() != 3+2 || last.Stopped != StopBudget {
-			t.Errorf("%d requests, stopped by %q; want 5 by the budget", base.Calls(), last.Stopped)
-		}
-	})
-}
-
-func TestBudgetBook(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := NewBudget(10, 1)
-		tokens := func() float64 { return b.buckets["h"].tokens }
-		if !b.idle() || !b.reserve("h", 5, time.Now()) || !b.reserve("h", 5, time.Now()) || b.reserve("h", 1, time.Now()) {
-			t.Fatal("a full bucket holds 10 tokens")
-		}
-		time.Sleep(3 * time.Second)
-		b.pay("h", 1, time.Now())
-		if tokens() != 4 {
-			t.Errorf("%v tokens after 3 s and a success, want 4", tokens())
-		}
-		time.Sleep(time.Hour)
-		b.pay("h", 1, time.Now())
-		if tokens() != 10 {
-			t.Errorf("%v tokens, want no more than 10", tokens())
-		}
-		if !Unlimited.reserve("h", 1e9, time.Now()) || !Unlimited.idle() {
-			t.Error("Unlimited has a limit")
-		}
-		for i := range 2 * maxBuckets {
-			b.reserve(strconv.Itoa(i), 1, time.Now())
-		}
-		if len(b.buckets) > maxBuckets {
-			t.Errorf("%d buckets are remembered", len(b.buckets))
-		}
-	})
-}
-
-func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(100, 0)
-		for range 50 {
-			transport := NewTransport(answers(status(503), status(200)), Config{Budget: budget})
-			resp, err := transport.RoundTrip(keyed(t.Context(), t, nil))
-			if err != nil || resp.StatusCode != 200 {
-				t.Fatal(resp, err)
-			}
-			readAll(t, resp)
-		}
-		transport := NewTransport(answers(status(503)), Config{Budget: budget, Backoff: steady(time.Hour), MaxElapsed: -1})
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Hour, errors.New("over"))
-		time.AfterFunc(time.Minute, cancel)
-		if _, err := transport.RoundTrip(keyed(ctx, t, nil)); !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
-		if got := budget.buckets["api.example.com"].tokens; got != 100 {
-			t.Errorf("%v tokens, want 100: nothing was spent in vain", got)
-		}
-	})
-}
-
 func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 	t.Parallel()
 	body := opaque([]byte("x"))
@@ -771,22 +373,4 @@ func TestARequestWithoutAURLIsAnErrorThatClosesTheBody(t *testing.T) {
 	if _, err := NewTransport(base, Config{}).RoundTrip(req); err == nil || base.Calls() != 0 || body.Closed() != 1 {
 		t.Errorf("error %v, %d requests, closed %d times", err, base.Calls(), body.Closed())
 	}
-}
-
-func TestAnEmptyPayloadIsNone(t *testing.T) {
-	t.Parallel()
-	base := answers(func(r *http.Request) (*http.Response, error) {
-		again, err := r.GetBody()
-		if err != nil || again != http.NoBody || r.Body != http.NoBody || r.ContentLength != 0 {
-			t.Errorf("%v of %d bytes, then %v, %v", r.Body, r.ContentLength, again, err)
-		}
-		return response(200, ""), nil
-	})
-	req := keyed(t.Context(), t, opaque(nil))
-	req.ContentLength = -1
-	resp, err := NewTransport(base, Config{}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	readAll(t, resp)
 }
