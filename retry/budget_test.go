@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/retrip-go/retrip/internal/call"
 )
@@ -232,4 +233,15 @@ func TestARetryThatSucceedsGetsItsTokensBack(t *testing.T) {
 			t.Errorf("%v tokens, want 100: nothing was spent in vain", got)
 		}
 	})
+}
+
+func TestABucketKeepsNothingOfTheTextThatItsNameIsPartOf(t *testing.T) {
+	t.Parallel()
+	b, name := NewBudget(10, 0), strings.Repeat("x", 1<<20)[:10]
+	b.reserve(name, 1, time.Now())
+	for kept := range b.buckets {
+		if unsafe.StringData(kept) == unsafe.StringData(name) {
+			t.Error("the name is a part of a text of 1 MiB")
+		}
+	}
 }
