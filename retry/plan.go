@@ -55,13 +55,16 @@ func (c *trip) rejected() Reason {
 }
 
 // waitFor returns the wait that a decision asks for; false if the Backoff wants
-// no further attempt.
+// no further attempt. A random number is drawn for every decision, used or not:
+// the simulations, which repeat themselves bit for bit, count on that.
 func (c *trip) waitFor(d Decision) (wait, bool) {
+	next := wait{Duration: spread(d.after, call.Random(c.ctx)), source: fromHint, asked: d.after}
 	switch {
 	case d.below:
-		return wait{Duration: d.after, source: fromHint, asked: d.after, below: true}, true
+		next.Duration, next.below = d.after, true
+		return next, true
 	case d.action == afterHint:
-		return wait{Duration: spread(d.after, call.Random(c.ctx)), source: fromHint, asked: d.after}, true
+		return next, true
 	}
 	backoff, ok := c.backoffs.wait(c.t.cfg.Backoff)
 	if d.most > 0 {

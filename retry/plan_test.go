@@ -290,3 +290,25 @@ func TestBackoffStopEndsTheCall(t *testing.T) {
 		t.Errorf("%d requests, stopped by %q", base.Calls(), report.Stopped)
 	}
 }
+
+// What a dead target has used up is not the next one's to lack.
+func TestATargetThatWasNotTriedYetIsTriedAfterMaxElapsedToo(t *testing.T) {
+	t.Parallel()
+	for fresh, want := range map[bool]int{true: 2, false: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			base := answers(func(*http.Request) (*http.Response, error) {
+				time.Sleep(2 * time.Second)
+				return response(503, ""), nil
+			}, status(200))
+			var c call.Call
+			c.Router = elsewhere{call.Detour{Fresh: fresh}}
+			resp, err := NewTransport(base, Config{MaxElapsed: time.Second}).RoundTrip(keyed(c.Init(t.Context()), t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if readAll(t, resp); base.Calls() != want {
+				t.Errorf("fresh %v: %d requests, want %d", fresh, base.Calls(), want)
+			}
+		})
+	}
+}
