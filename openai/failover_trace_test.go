@@ -101,10 +101,10 @@ func TestTheNumberAndTheTargetOfAnAttemptAreReadableBelow(t *testing.T) {
 		path    string
 		want    []string
 	}{
-		"two targets":                  {homeAndEU(), "/v1/chat/completions", []string{"1 home", "2 eu", "3 home", "4 eu"}},
-		"one place":                    {nil, "/v1/chat/completions", []string{"1 ", "2 ", "3 ", "4 "}},
-		"what goes home only":          {homeAndEU(), "/v1/files", []string{"1 home"}},
-		"a GET": {homeAndEU(), "/v1/models", []string{"1 home", "2 home", "3 home", "4 home"}},
+		"two targets":         {homeAndEU(), "/v1/chat/completions", []string{"1 home", "2 eu", "3 home", "4 eu"}},
+		"one place":           {nil, "/v1/chat/completions", []string{"1 ", "2 ", "3 ", "4 "}},
+		"what goes home only": {homeAndEU(), "/v1/files", []string{"1 home"}},
+		"a GET":               {homeAndEU(), "/v1/models", []string{"1 home", "2 home", "3 home", "4 home"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
