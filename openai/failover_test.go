@@ -641,3 +641,41 @@ func TestWhatIsNotBufferedHasOneTarget(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) {
+	t.Parallel()
+	// A stream that says for a minute that it is alive, and then its answer.
+	late := timed(append(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 60), part{0, tokenEvent + endEvent + doneEvent})...)
+	for name, row := range map[string]struct {
+		all, home, eu time.Duration
+		homes         stub.Func
+		way           string
+		after         time.Duration // RoundTrip returns
+	}{
+		"none is set":                        {0, 0, 0, late, "home", 30 * time.Second},
+		"the Config's":                       {50 * time.Second, 0, 0, late, "home eu", 100 * time.Second},
+		"home's own":                         {0, 40 * time.Second, 0, late, "home eu", 70 * time.Second},
+		"the other's does not hold at home":  {0, 0, 100 * time.Second, late, "home", 30 * time.Second},
+		"home's does not hold at the other":  {0, 100 * time.Second, 0, busy, "home eu", 30 * time.Second},
+		"a target without one":               {50 * time.Second, -1, 0, late, "home", 30 * time.Second},
+		"of the other, which answers":        {0, 0, 100 * time.Second, busy, "home eu", 60 * time.Second},
+		"longer than anybody's answer takes": {10 * time.Minute, 0, 0, late, "home", 60 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cfg := openai.Config{FirstEventTimeout: row.all, Targets: homeAndEU(), Breaker: neverOpen}
+				cfg.Targets[0].FirstEventTimeout, cfg.Targets[1].FirstEventTimeout = row.home, row.eu
+				w := newWorld().at(atHome, row.homes).at(atEU, late)
+				resp, err := newChain(t, w, cfg).RoundTrip(request(t, t.Context(), http.MethodPost, chatURL, streamed))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = resp.Body.Close() }()
+				if took := time.Since(w.start).Truncate(2 * time.Second); took != row.after || w.way() != row.way {
+					t.Errorf("it went %q, and was held for %v", w.way(), took)
+				}
+			})
+		})
+	}
+}

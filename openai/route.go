@@ -142,6 +142,7 @@ func (r *router) limitAsIs(o *operation, req *http.Request) {
 // limit sets the time limits of an attempt at a target.
 func (r *router) limit(o *operation, attempt *call.Attempt, d *destination) {
 	attempt.Relimit(limitOf(d.AttemptTimeout, r.attemptTimeout))
+	o.patience = limitOf(d.FirstEventTimeout, r.firstEvent)
 	if d.FirstEventTimeout != 0 {
 		o.firstEvent = max(d.FirstEventTimeout, 0)
 	} else {
