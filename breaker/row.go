@@ -14,8 +14,8 @@ type row struct {
 	limit   int64 // the longest time limit of ours that one of its failures ran into
 }
 
-// rows numbers the rows of all breakers: a call carries the number of the row
-// that it failed in last, and may meet several breakers.
+// rows numbers the rows of all breakers: a call carries the numbers of those that
+// it has failed in, and may meet several breakers.
 var rows atomic.Uint64
 
 // fail takes a failure, which begins a row if none is under way. It counts if
@@ -40,5 +40,5 @@ func (r *row) fail(now, gap int64, f failure) {
 // failedIn reports whether an attempt of c failed in the row before, and notes
 // that one has.
 func failedIn(row uint64, c *call.Call) bool {
-	return c != nil && c.CountedRun.Swap(row) == row
+	return c != nil && c.FailedIn.Add(row)
 }

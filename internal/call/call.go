@@ -11,7 +11,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, Answered, CountedRun, Gate, GaveUp, Held and Resuming are set
+// fields but Answer, Answered, FailedIn, Gate, GaveUp, Held and Resuming are set
 // before the first attempt and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -97,9 +97,9 @@ type Call struct {
 	// the call is routed. Retry sets it before the Listener hears of the end.
 	Answered *Subject
 
-	// CountedRun is the number of the run of failures in which a breaker has
-	// already counted this call: its attempts count once in a run.
-	CountedRun atomic.Uint64
+	// FailedIn are the rows of failures in which breakers have counted this call:
+	// its attempts count once in each.
+	FailedIn Rows
 
 	claimed atomic.Bool
 	ended   atomic.Bool
