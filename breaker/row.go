@@ -1,10 +1,6 @@
 package breaker
 
-import (
-	"sync/atomic"
-
-	"github.com/retrip-go/retrip/internal/call"
-)
+import "sync/atomic"
 
 // A row is a row of failures without a success. The zero value is none.
 type row struct {
@@ -29,16 +25,10 @@ func (r *row) fail(now, gap int64, f failure) {
 		*r = row{number: rows.Add(1)}
 	}
 	r.limit = max(r.limit, f.limit)
-	again := failedIn(r.number, f.call)
+	again := f.call != nil && f.call.FailedIn.Add(r.number, begins)
 	if again || !begins && now-r.last < gap {
 		return
 	}
 	r.counted++
 	r.last = now
-}
-
-// failedIn reports whether an attempt of c failed in the row before, and notes
-// that one has.
-func failedIn(row uint64, c *call.Call) bool {
-	return c != nil && c.FailedIn.Add(row)
 }

@@ -679,3 +679,44 @@ func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) 
 		})
 	}
 }
+
+func TestA500IsRepeatedWhereNoOtherCallHasFailedInTheRow(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		breaker breaker.Config
+		before  stub.Func // what an earlier call gets
+		since   time.Duration
+		way     string
+	}{
+		"the first failure":           {breaker.Config{}, reply(200, fine), time.Second, "home home"},
+		"one after another's":         {breaker.Config{}, busy, time.Second, "home"},
+		"one together with another's": {breaker.Config{}, busy, 0, "home"},
+		"one that opens the breaker":  {breaker.Config{FailureThreshold: 1}, reply(200, fine), time.Second, "home"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, row.before)
+				tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: row.breaker})
+				do(t, tr, asks(t, t.Context()))
+				time.Sleep(row.since)
+				w.at(atHome, internal)
+				w.visits = nil
+				if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != row.way+" eu" {
+					t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+				}
+			})
+		})
+	}
+}
+
+func TestARateLimitIsNotWaitedOutWhereItHasOpenedTheBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, rateLimitedFor("1"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{FailureThreshold: 1, Observe: breaker.CountAllErrors}})
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu" || w.took() != 0 {
+			t.Errorf("got %d, %v, went %q in %v", got.status, got.err, w.way(), w.took())
+		}
+	})
+}

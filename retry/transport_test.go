@@ -439,8 +439,8 @@ func (c *closeFunc) Close() error {
 // A gate is what a breaker says of attempts to come.
 type gate time.Duration
 
-func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
-func (g gate) FailuresInARow() int       { return 0 }
+func (g gate) RefusesFor() time.Duration  { return time.Duration(g) }
+func (g gate) FailsAlone(*call.Call) bool { return true }
 
 func TestWhatWouldBeRefusedIsNotWaitedFor(t *testing.T) {
 	t.Parallel()

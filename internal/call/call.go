@@ -82,8 +82,9 @@ type Call struct {
 		// on; 0 if one would be let through.
 		RefusesFor() time.Duration
 
-		// FailuresInARow returns how many count in the row that is under way.
-		FailuresInARow() int
+		// FailsAlone reports whether no failure of another call counts in the row
+		// that is under way.
+		FailsAlone(c *Call) bool
 	}
 
 	// Safe says that the retry layer may send the call more than once.
