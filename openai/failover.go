@@ -156,6 +156,13 @@ type TargetSnapshot struct {
 	Waiting int     `json:"waiting"`
 
 	Rests []RestSnapshot `json:"rests"` // whether calls pass it over, and for how long
+
+	// LastWell is when it last answered well, to a second; zero if it has not yet.
+	// LastFailed is when a call last left it for what it answered, or for its
+	// silence, and LastError the error.type of that; zero and "" if none has.
+	LastWell   time.Time `json:"last_well,omitzero"`
+	LastFailed time.Time `json:"last_failed,omitzero"`
+	LastError  string    `json:"last_error,omitempty"`
 }
 
 // snapshot returns the targets, in their order in the Config.
@@ -164,6 +171,7 @@ func (r *router) snapshot(s *Snapshot) []TargetSnapshot {
 	now := r.now()
 	for _, d := range r.targets {
 		t := TargetSnapshot{Name: d.name, Tier: d.Tier, Weight: max(d.Weight, 1), Rests: r.rests.of(d.index, now)}
+		d.health.tell(&t)
 		for i := range s.Breakers {
 			if b := &s.Breakers[i]; b.Target == d.name {
 				t.count(b.State)

@@ -66,6 +66,7 @@ type destination struct {
 	header   targetHeader
 	own      bool // it has credentials of its own
 	lately   failureShare
+	health   targetHealth
 }
 
 // newRouter returns the layer over nothing yet. attemptTimeout is that of a target

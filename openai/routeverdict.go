@@ -233,6 +233,9 @@ func (g *routing) learn(a *retry.Attempt, d *decided) {
 	if d.spent {
 		g.spent.add(g.at)
 	}
+	if d.step != settled {
+		t.health.failedWith(g.why, g.router.now())
+	}
 	if a.Response == nil {
 		if d.step != settled {
 			t.lately.failed()
@@ -262,6 +265,7 @@ func failureOf(a *retry.Attempt) string {
 // succeeded notes that a target has answered.
 func (g *routing) succeeded(t *destination) {
 	t.lately.succeeded()
+	t.health.succeeded(g.o.call.Start, g.router.now)
 	if g.router.rests.count.Load() > 0 {
 		g.router.rests.succeeded(g.restKeys(t)...)
 	}
