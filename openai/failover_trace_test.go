@@ -31,15 +31,15 @@ func (*notingSpan) IsRecording() bool { return true }
 
 func (s *notingSpan) AddEvent(name string, options ...trace.EventOption) {
 	config := trace.NewEventConfig(options...)
-	line := name
+	line := []string{name}
 	for _, a := range config.Attributes() {
 		if a.Key != "retrip.retry.delay" { // by chance
-			line += " " + string(a.Key) + "=" + text(a)
+			line = append(line, string(a.Key)+"="+text(a))
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, line)
+	s.events = append(s.events, strings.Join(line, " "))
 }
 
 func text(a attribute.KeyValue) string {

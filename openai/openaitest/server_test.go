@@ -569,7 +569,11 @@ func TestABaseThatTrustsTwoServersReachesBoth(t *testing.T) {
 	client := &http.Client{Transport: base}
 	Trust(base, a, b, start(t, NewServer))
 	for _, srv := range []*Server{a, b} {
-		resp, err := client.Get(srv.URL + "/models")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/models", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
