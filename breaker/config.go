@@ -69,7 +69,10 @@ type Config struct {
 	// is open for 5 s, or for OpenDuration if that is shorter, and after each
 	// probe that fails for twice as long, up to OpenDuration. A failure that
 	// asks for a longer wait gets it. Neither opens it for more than 120 s.
-	// Trip opens it for OpenDuration. It is at most 24 hours; 0 means 30 s.
+	// Trip opens it for OpenDuration. In a chain whose calls may go to another
+	// target meanwhile, failures open it for 15 s at most, whatever they ask for:
+	// trying again is cheap there, and the first choice is used again soon. It is
+	// at most 24 hours; 0 means 30 s.
 	OpenDuration time.Duration
 
 	// ProbeTimeout is how long a probe holds its place in a half-open breaker.

@@ -2,6 +2,8 @@ package breaker
 
 import (
 	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
 )
 
 // A gate is a Breaker as package retry sees it: it may ask what the breaker would
@@ -20,10 +22,12 @@ func (g *gate) RefusesFor() time.Duration {
 	return b.m.refusesFor(b.now())
 }
 
-// FailuresInARow returns how many failures count in the row under way.
-func (g *gate) FailuresInARow() int {
+// FailsAlone reports whether no failure of another call than c counts in the row
+// under way.
+func (g *gate) FailsAlone(c *call.Call) bool {
 	b := (*Breaker)(g)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.m.row.counted
+	r := &b.m.row
+	return r.counted == 0 || r.counted == 1 && c.FailedIn.Began(r.number)
 }

@@ -1,10 +1,6 @@
 package breaker
 
-import (
-	"sync/atomic"
-
-	"github.com/retrip-go/retrip/internal/call"
-)
+import "sync/atomic"
 
 // A row is a row of failures without a success. The zero value is none.
 type row struct {
@@ -14,9 +10,8 @@ type row struct {
 	limit   int64 // the longest time limit of ours that one of its failures ran into
 }
 
-// rows numbers the rows of all breakers. A call carries the number of the row
-// that it failed in last, and its attempts may pass several breakers: numbers of
-// one breaker alone would be mistaken for another's.
+// rows numbers the rows of all breakers: a call carries the numbers of those that
+// it has failed in, and may meet several breakers.
 var rows atomic.Uint64
 
 // fail takes a failure, which begins a row if none is under way. It counts if
@@ -30,16 +25,10 @@ func (r *row) fail(now, gap int64, f failure) {
 		*r = row{number: rows.Add(1)}
 	}
 	r.limit = max(r.limit, f.limit)
-	again := failedIn(r.number, f.call)
+	again := f.call != nil && f.call.FailedIn.Add(r.number, begins)
 	if again || !begins && now-r.last < gap {
 		return
 	}
 	r.counted++
 	r.last = now
-}
-
-// failedIn reports whether an attempt of c failed in the row before, and notes
-// that one has.
-func failedIn(row uint64, c *call.Call) bool {
-	return c != nil && c.CountedRow.Swap(row) == row
 }

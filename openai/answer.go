@@ -20,8 +20,9 @@ const maxKept = 64 << 10
 
 // A wanted is what a delivery waits for.
 type wanted struct {
-	stream bool // it takes the answer for a stream of events
-	whole  bool // to its end; else to its first useful event
+	stream  bool          // it takes the answer for a stream of events
+	whole   bool          // to its end; else to its first useful event
+	longest time.Duration // for that
 }
 
 // An answer is the body of a 2xx. It passes the bytes on as they come and

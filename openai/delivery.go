@@ -57,25 +57,21 @@ const (
 // delivery holds responses, as the retry layer's Inspect.
 type delivery struct {
 	mode  Delivery
-	first time.Duration  // for how long a stream without a useful event is held
 	whole prefetch.Quota // of the streams that are held, until they are read
 }
 
 func newDelivery(cfg *Config) *delivery {
-	d := &delivery{mode: cfg.Delivery, first: maxFirstEventWait, whole: prefetch.Quota{Limit: maxWholeAll}}
-	if len(cfg.Targets) == 0 {
-		return d
+	return &delivery{mode: cfg.Delivery, whole: prefetch.Quota{Limit: maxWholeAll}}
+}
+
+// holds returns for how long a stream without a useful event is held. A call that
+// goes to another target at the end of a FirstEventTimeout must not have been handed
+// over before.
+func holds(c *call.Call) time.Duration {
+	if o, ok := c.Listener.(*operation); ok && o.patience > 0 {
+		return min(o.patience+time.Second, maxRoutedWait)
 	}
-	// A call that goes elsewhere at the end of a FirstEventTimeout must not have
-	// been handed over before.
-	longest := cfg.FirstEventTimeout
-	for i := range cfg.Targets {
-		longest = max(longest, cfg.Targets[i].FirstEventTimeout)
-	}
-	if longest > 0 {
-		d.first = min(longest+time.Second, maxRoutedWait)
-	}
-	return d
+	return maxFirstEventWait
 }
 
 // inspect holds the attempt's response as long as mode says, and returns what
@@ -95,7 +91,7 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 		if d.mode == Whole && resumes(c) {
 			d = &delivery{mode: FromFirstEvent} // resuming is what makes it whole
 		}
-		d.hold(body, answer, a.Response.ContentLength)
+		d.hold(body, answer, a.Response.ContentLength, holds(c))
 		if err := answer.failed.Load(); err != nil && (d.mode == Whole || answer.early.Load()) {
 			return err
 		}
@@ -104,10 +100,10 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 }
 
 // hold reads the body until the answer may be handed over: a stream at its
-// first useful event, all else when it is whole. Only its first bytes say
-// which of them it is.
-func (d *delivery) hold(body *prefetch.Body, a *answer, size int64) {
-	a.wanted = wanted{stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
+// first useful event or after longest, all else when it is whole. Only its first
+// bytes say which of them it is.
+func (d *delivery) hold(body *prefetch.Body, a *answer, size int64, longest time.Duration) {
+	a.wanted = wanted{longest: longest, stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
 	if d.fill(body, a, size) && a.wasMislabeled() && !a.Enough(nil) {
 		d.fill(body, a, size)
 	}
@@ -123,7 +119,7 @@ func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	case a.wanted.whole:
 		end = d.fillWhole(body, a)
 	default:
-		end = body.Fill(maxFirstEvent, -1, d.first, a)
+		end = body.Fill(maxFirstEvent, -1, a.wanted.longest, a)
 	}
 	return end == nil && a.kindKnown()
 }
@@ -140,7 +136,7 @@ func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
 	if a.Enough(nil) {
 		return nil
 	}
-	return body.Fill(maxFirstEvent, -1, d.first, a)
+	return body.Fill(maxFirstEvent, -1, a.wanted.longest, a)
 }
 
 // inspectors returns an Inspect that asks own and then user's, which may be nil.

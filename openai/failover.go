@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/measure"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -21,6 +22,7 @@ const (
 
 	attrTargetFrom = "retrip.target.from"
 	attrTargetTo   = "retrip.target.to"
+	attrAttempt    = "retrip.retry.attempt" // of span events only
 )
 
 // A tier that was left is told of again after warnEvery, and counts as returned to
@@ -86,6 +88,7 @@ func (r *failoverRecorder) failover(ctx context.Context, o *operation, from, to 
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.AddEvent("retrip.failover", trace.WithAttributes(
+			attribute.Int(attrAttempt, call.AttemptFrom(ctx).Number),
 			attribute.String(attrTargetFrom, from.name), attribute.String(attrTargetTo, to.name), attribute.String(attrErrorType, why)))
 	}
 	if to.Tier > from.Tier {
@@ -153,6 +156,13 @@ type TargetSnapshot struct {
 	Waiting int     `json:"waiting"`
 
 	Rests []RestSnapshot `json:"rests"` // whether calls pass it over, and for how long
+
+	// LastWell is when it last answered well, to a second; zero if it has not yet.
+	// LastFailed is when a call last left it for what it answered, or for its
+	// silence, and LastError the error.type of that; zero and "" if none has.
+	LastWell   time.Time `json:"last_well,omitzero"`
+	LastFailed time.Time `json:"last_failed,omitzero"`
+	LastError  string    `json:"last_error,omitempty"`
 }
 
 // snapshot returns the targets, in their order in the Config.
@@ -161,6 +171,7 @@ func (r *router) snapshot(s *Snapshot) []TargetSnapshot {
 	now := r.now()
 	for _, d := range r.targets {
 		t := TargetSnapshot{Name: d.name, Tier: d.Tier, Weight: max(d.Weight, 1), Rests: r.rests.of(d.index, now)}
+		d.health.tell(&t)
 		for i := range s.Breakers {
 			if b := &s.Breakers[i]; b.Target == d.name {
 				t.count(b.State)

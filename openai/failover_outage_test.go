@@ -11,8 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/retry"
 )
 
 // A site is a server in virtual time, whose state changes.
@@ -156,6 +160,30 @@ func TestInABrownOutOfBothTheSecondIsNoDustbin(t *testing.T) {
 		t.Logf("%.2f requests a call to the second, %.2f to home, %d failed", second, float64(tr.home.served.Load()+tr.home.failed.Load())/40_000, tr.failed.Load())
 		if second > 1.5 {
 			t.Errorf("the second target got %.2f requests a call", second)
+		}
+		// Four attempts of which 30 % fail leave 0.8 %. In the first half second only
+		// failures have come back, since they are faster than answers.
+		if tr.failed.Load() > 600 {
+			t.Errorf("%d of 40,000 calls failed", tr.failed.Load())
+		}
+	})
+}
+
+// A prompt that no provider can answer is one failure of each, however often it goes
+// from one to the other and back.
+func TestACallThatComesHomeAgainCountsOnceInHomesRow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy).at(atEU, busy)
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Retry: retry.Config{Backoff: func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) }}})
+		for range breaker.DefaultFailureThreshold - 1 {
+			do(t, tr, asks(t, t.Context()))
+			time.Sleep(time.Second)
+		}
+		for _, b := range tr.Snapshot().Breakers {
+			if b.State != breaker.Closed || b.ConsecutiveFailures != breaker.DefaultFailureThreshold-1 {
+				t.Errorf("after %q %s is %s, with %d failures in a row", w.way(), b.Key, b.State, b.ConsecutiveFailures)
+			}
 		}
 	})
 }

@@ -85,3 +85,26 @@ func TestATierThatIsLeftIsWarnedOfOnceInAWhileAndItsReturnIsTold(t *testing.T) {
 		}
 	})
 }
+
+func TestTheSnapshotTellsWhatATargetFailedWithAndSinceWhenItWasLastWell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		if of := tr.Snapshot().Targets[0]; !of.LastWell.IsZero() || !of.LastFailed.IsZero() || of.LastError != "" {
+			t.Errorf("before any call: %+v", of)
+		}
+		do(t, tr, asks(t, t.Context()))
+		time.Sleep(time.Minute)
+		w.at(atHome, busy)
+		do(t, tr, asks(t, t.Context()))
+		w.at(atHome, apiError(400, "invalid_value")) // is the caller's own
+		time.Sleep(time.Second)
+		do(t, tr, asks(t, t.Context()))
+		of := tr.Snapshot().Targets
+		if at := w.start; !of[0].LastWell.Equal(at) || !of[0].LastFailed.Equal(at.Add(time.Minute)) || of[0].LastError != "503" ||
+			!of[1].LastWell.Equal(at.Add(time.Minute)) || !of[1].LastFailed.IsZero() {
+			t.Errorf("in the end: %+v", of)
+		}
+	})
+}

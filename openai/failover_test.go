@@ -641,3 +641,82 @@ func TestWhatIsNotBufferedHasOneTarget(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) {
+	t.Parallel()
+	// A stream that says for a minute that it is alive, and then its answer.
+	late := timed(append(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 60), part{0, tokenEvent + endEvent + doneEvent})...)
+	for name, row := range map[string]struct {
+		all, home, eu time.Duration
+		homes         stub.Func
+		way           string
+		after         time.Duration // RoundTrip returns
+	}{
+		"none is set":                        {0, 0, 0, late, "home", 30 * time.Second},
+		"the Config's":                       {50 * time.Second, 0, 0, late, "home eu", 100 * time.Second},
+		"home's own":                         {0, 40 * time.Second, 0, late, "home eu", 70 * time.Second},
+		"the other's does not hold at home":  {0, 0, 100 * time.Second, late, "home", 30 * time.Second},
+		"home's does not hold at the other":  {0, 100 * time.Second, 0, busy, "home eu", 30 * time.Second},
+		"a target without one":               {50 * time.Second, -1, 0, late, "home", 30 * time.Second},
+		"of the other, which answers":        {0, 0, 100 * time.Second, busy, "home eu", 60 * time.Second},
+		"longer than anybody's answer takes": {10 * time.Minute, 0, 0, late, "home", 60 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cfg := openai.Config{FirstEventTimeout: row.all, Targets: homeAndEU(), Breaker: neverOpen}
+				cfg.Targets[0].FirstEventTimeout, cfg.Targets[1].FirstEventTimeout = row.home, row.eu
+				w := newWorld().at(atHome, row.homes).at(atEU, late)
+				resp, err := newChain(t, w, cfg).RoundTrip(request(t, t.Context(), http.MethodPost, chatURL, streamed))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = resp.Body.Close() }()
+				if took := time.Since(w.start).Truncate(2 * time.Second); took != row.after || w.way() != row.way {
+					t.Errorf("it went %q, and was held for %v", w.way(), took)
+				}
+			})
+		})
+	}
+}
+
+func TestA500IsRepeatedWhereNoOtherCallHasFailedInTheRow(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		breaker breaker.Config
+		before  stub.Func // what an earlier call gets
+		since   time.Duration
+		way     string
+	}{
+		"the first failure":           {breaker.Config{}, reply(200, fine), time.Second, "home home"},
+		"one after another's":         {breaker.Config{}, busy, time.Second, "home"},
+		"one together with another's": {breaker.Config{}, busy, 0, "home"},
+		"one that opens the breaker":  {breaker.Config{FailureThreshold: 1}, reply(200, fine), time.Second, "home"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, row.before)
+				tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: row.breaker})
+				do(t, tr, asks(t, t.Context()))
+				time.Sleep(row.since)
+				w.at(atHome, internal)
+				w.visits = nil
+				if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != row.way+" eu" {
+					t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+				}
+			})
+		})
+	}
+}
+
+func TestARateLimitIsNotWaitedOutWhereItHasOpenedTheBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, rateLimitedFor("1"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{FailureThreshold: 1, Observe: breaker.CountAllErrors}})
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu" || w.took() != 0 {
+			t.Errorf("got %d, %v, went %q in %v", got.status, got.err, w.way(), w.took())
+		}
+	})
+}

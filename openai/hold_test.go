@@ -26,7 +26,7 @@ func TestAPanicWhileAStreamIsHeldTakesNothingOfTheRoom(t *testing.T) {
 	func() {
 		defer func() { _ = body.Close() }() // as the retry layer does
 		defer func() { _ = recover() }()
-		d.hold(body, a, -1)
+		d.hold(body, a, -1, maxFirstEventWait)
 	}()
 	if left := d.whole.Taken(); left != 0 {
 		t.Errorf("%d bytes are still taken", left)

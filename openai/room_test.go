@@ -63,7 +63,7 @@ func holdWhole(t *testing.T, d *delivery, src io.ReadCloser) *prefetch.Body {
 	t.Helper()
 	a := streamTo(t, chatPath, src)
 	body := prefetch.New(a, noCancel)
-	d.hold(body, a, -1)
+	d.hold(body, a, -1, maxFirstEventWait)
 	return body
 }
 

@@ -66,6 +66,7 @@ type destination struct {
 	header   targetHeader
 	own      bool // it has credentials of its own
 	lately   failureShare
+	health   targetHealth
 }
 
 // newRouter returns the layer over nothing yet. attemptTimeout is that of a target
@@ -142,6 +143,7 @@ func (r *router) limitAsIs(o *operation, req *http.Request) {
 // limit sets the time limits of an attempt at a target.
 func (r *router) limit(o *operation, attempt *call.Attempt, d *destination) {
 	attempt.Relimit(limitOf(d.AttemptTimeout, r.attemptTimeout))
+	o.patience = limitOf(d.FirstEventTimeout, r.firstEvent)
 	if d.FirstEventTimeout != 0 {
 		o.firstEvent = max(d.FirstEventTimeout, 0)
 	} else {

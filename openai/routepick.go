@@ -30,7 +30,7 @@ func (g *routing) look() *survey {
 	}
 	o := g.o
 	s.done, s.tail, s.kept = true, tailOf(&o.request), o.kept
-	if s.tail == "" || !o.call.Safe || o.reader.store.on {
+	if s.tail == "" || !o.call.Safe || o.reader.store.on || !payload.IsPlain(&o.request) {
 		return s
 	}
 	readable := isJSON(o.request.Header) && !roundtrip.IsCompressed(o.request.Header) && o.reader.whole

@@ -71,7 +71,7 @@ type reply struct {
 
 // judge says what a failed response is worth for the way of a call. This is the
 // table of failover.md, from its top.
-func (r *reply) judge(mayRepeat func() bool, hint time.Duration, hinted, waited bool) decided {
+func (r *reply) judge(accident func() bool, hint time.Duration, hinted, waited bool) decided {
 	switch {
 	case r.quota, r.status == http.StatusPaymentRequired:
 		return r.refusesAccount(callerRests)
@@ -80,7 +80,7 @@ func (r *reply) judge(mayRepeat func() bool, hint time.Duration, hinted, waited 
 			return decided{step: again}
 		}
 		return decided{step: onward}
-	case r.status == http.StatusInternalServerError && mayRepeat():
+	case r.status == http.StatusInternalServerError && accident():
 		return decided{step: again}
 	case r.reason != retry.NotRetryable:
 		return decided{step: onward}
@@ -151,7 +151,7 @@ func (g *routing) consider(a *retry.Attempt) decided {
 		first: g.at == g.first, own: d.own, home: !d.own && g.isOrigin(d), moved: g.moved, format: g.o.kind.name,
 	}
 	hint, hinted := waitOf(a.Response.Header, time.Now())
-	made := r.judge(g.mayRepeatHere, hint, hinted, g.waited.has(g.at))
+	made := r.judge(g.isAccident, hint, hinted, g.waited.has(g.at))
 	made.reason = r.reason
 	switch adviceOf(a.Response.Header) {
 	case stopAdvised:
@@ -209,10 +209,18 @@ func codesOf(a *retry.Attempt) apiError {
 	return apiError{}
 }
 
-// mayRepeatHere reports whether a 500 may be an accident: its target has not failed
-// in a row with others, and was asked once.
-func (g *routing) mayRepeatHere() bool {
-	return g.met[g.at] < meetings && !g.once && (g.o.call.Gate == nil || g.o.call.Gate.FailuresInARow() <= 1)
+// isAccident reports whether a 500 may be one: its target was asked once,
+// and no other call has failed there in the same row.
+func (g *routing) isAccident() bool {
+	gate := g.o.call.Gate
+	return g.admitsAgain() && (gate == nil || gate.FailsAlone(&g.o.call))
+}
+
+// admitsAgain reports whether the call may go to the same target once more: it has not
+// met that too often, and its failure has not just opened the breaker.
+func (g *routing) admitsAgain() bool {
+	gate := g.o.call.Gate
+	return g.met[g.at] < meetings && !g.once && (gate == nil || gate.RefusesFor() == 0)
 }
 
 // learn notes what an attempt says of its target, for this call and for others.
@@ -224,6 +232,9 @@ func (g *routing) learn(a *retry.Attempt, d *decided) {
 	g.why = failureOf(a)
 	if d.spent {
 		g.spent.add(g.at)
+	}
+	if d.step != settled {
+		t.health.failedWith(g.why, g.router.now())
 	}
 	if a.Response == nil {
 		if d.step != settled {
@@ -254,6 +265,7 @@ func failureOf(a *retry.Attempt) string {
 // succeeded notes that a target has answered.
 func (g *routing) succeeded(t *destination) {
 	t.lately.succeeded()
+	t.health.succeeded(g.o.call.Start, g.router.now)
 	if g.router.rests.count.Load() > 0 {
 		g.router.rests.succeeded(g.restKeys(t)...)
 	}
@@ -277,7 +289,7 @@ func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	case settled:
 		return stopOf(a)
 	case again:
-		if g.met[g.at] < meetings && !g.once {
+		if g.admitsAgain() {
 			g.next = g.at
 			g.waited.add(g.at)
 			return decisionFor(a, verdictOf(a), reason)

@@ -174,7 +174,8 @@ type operation struct {
 	first  answer // of the call's first attempt
 	written
 	ticket     ticket        // of the latest attempt
-	firstEvent time.Duration // the limit that holds for the call; 0 for none
+	firstEvent time.Duration // the limit that holds for the present attempt; 0 for none
+	patience   time.Duration // likewise, if the Config or its target has set one and there are targets
 }
 
 // begin makes the operation that req stands for. repeated says that an SDK repeats

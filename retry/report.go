@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
@@ -47,7 +48,7 @@ func (c *trip) note(a *attempt, began time.Time) {
 	if reportOf(c.ctx) == nil {
 		return
 	}
-	t := Try{Target: a.ctx.Subject.Target, Err: a.Err, Took: time.Since(began)}
+	t := Try{Target: c.targetOf(a), Err: a.Err, Took: time.Since(began)}
 	if a.Response != nil {
 		t.Status = a.Response.StatusCode
 	}
@@ -113,4 +114,9 @@ func (c *trip) record(failure error, stopped Reason) {
 // labels returns what tells the series of this call from others.
 func (c *trip) labels(errorType string) labels {
 	return c.t.metrics.labels(c.call.Subject, c.origin.URL, errorType)
+}
+
+// targetOf returns where an attempt went, by the name of its target.
+func (c *trip) targetOf(a *attempt) string {
+	return call.SubjectOf(&a.ctx, c.call).Target
 }

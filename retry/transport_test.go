@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
@@ -260,8 +261,8 @@ func (c *closeFunc) Close() error {
 // A gate is what a breaker says of attempts to come.
 type gate time.Duration
 
-func (g gate) RefusesFor() time.Duration { return time.Duration(g) }
-func (g gate) FailuresInARow() int       { return 0 }
+func (g gate) RefusesFor() time.Duration  { return time.Duration(g) }
+func (g gate) FailsAlone(*call.Call) bool { return true }
 
 func TestABasesErrorIsReturnedAsItIsUnlessSomethingWasRepeated(t *testing.T) {
 	t.Parallel()

@@ -114,7 +114,7 @@ func (c *trip) try() *attempt {
 	if c.sent > 1 {
 		l := c.labels(c.failed)
 		l.reason, l.source = c.reason.label(), c.last.source
-		l.target = a.ctx.Subject.Target
+		l.target = c.targetOf(a)
 		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
@@ -131,6 +131,7 @@ func (c *trip) next() *attempt {
 	}
 	a.init(c.ctx, c.origin)
 	a.Number, a.Safe = c.sent+1, c.safe
+	a.ctx.Number = a.Number
 	if c.sent > 0 || c.t.cfg.AttemptTimeout > 0 || !c.safe && c.t.cfg.Repeatable != nil {
 		a.watch()
 	}

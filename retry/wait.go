@@ -13,7 +13,7 @@ func (c *trip) wait(a *attempt, next wait) error {
 	c.t.announce(Event{
 		Context: c.ctx, Attempt: c.sent, MaxAttempts: c.maxAttempts(),
 		Reason: c.reason, ErrorType: c.failed, Delay: next.Duration, DelaySource: next.source,
-		Endpoint: c.call.Endpoint, Model: c.call.Model,
+		Endpoint: c.call.Endpoint, Model: c.call.Model, Target: c.targetOf(a),
 	})
 	began := time.Now()
 	if next.below {

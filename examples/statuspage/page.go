@@ -60,7 +60,7 @@ func (c *Changes) Last() []Change {
 	return last
 }
 
-// A handler serves the breakers, and the rate limits that are exhausted.
+// A handler serves the targets, the breakers, and the rate limits that are exhausted.
 type handler struct {
 	snapshot func() retrip.Snapshot
 	changes  *Changes
@@ -153,7 +153,7 @@ func answer(w http.ResponseWriter, media string, body []byte, err error) {
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{"words": words}).Parse(pageText))
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"words": words, "reason": reason}).Parse(pageText))
 
 // words is how a state is called in a sentence.
 func words(s breaker.State) string { return strings.ReplaceAll(s.String(), "_", " ") }
@@ -162,6 +162,7 @@ func words(s breaker.State) string { return strings.ReplaceAll(s.String(), "_", 
 type view struct {
 	Summary string
 	At      time.Time
+	Targets []target
 	Cards   []card
 	Limits  []limit
 	Changes []Change
@@ -189,6 +190,9 @@ func newView(r report) view {
 	}
 	// What is wrong comes first: a phone shows two of them.
 	slices.SortStableFunc(v.Cards, func(a, b card) int { return slices.Index(worst, a.Class) - slices.Index(worst, b.Class) })
+	for i := range r.Targets {
+		v.Targets = append(v.Targets, newTarget(&r.Targets[i], r.At))
+	}
 	for _, p := range r.Pacing {
 		v.Limits = append(v.Limits, limit{p.Key, pace(p, r.At)})
 	}

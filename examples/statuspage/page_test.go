@@ -151,13 +151,35 @@ func TestPageTellsOfEachBreakerAndTheWorstFirst(t *testing.T) {
 			"https://b limited rate limited · for another 3s, 12.3 calls a second, 7 waiting",
 		}},
 		{"li", "", []string{
-			"12:00:00 open → half open open_duration_over https://e probing",
-			"11:59:48 closed → open failures_in_a_row https://c open",
+			"12:00:00 open → half open it is time to try again https://e probing",
+			"11:59:48 closed → open several calls failed in a row https://c open",
 		}},
 	} {
 		if got := texts(all, want.name, want.class); !slices.Equal(got, want.texts) {
 			t.Errorf("<%s>:\n%s\nbut want\n%s", want.name, strings.Join(got, "\n"), strings.Join(want.texts, "\n"))
 		}
+	}
+}
+
+func TestPageTellsOfEachTargetWhyItIsAvoidedAndSinceWhenItWasWell(t *testing.T) {
+	t.Parallel()
+	well := noon.Add(-90 * time.Second)
+	h := fixed(retrip.Snapshot{Targets: []retrip.TargetSnapshot{
+		{Name: "home", LastWell: noon},
+		{Name: "dead", Open: 2, LastWell: well, LastFailed: noon.Add(-3 * time.Second), LastError: "503"},
+		{Name: "tried", HalfOpen: 1, LastWell: well, LastFailed: noon.Add(-3 * time.Second), LastError: "connection_error"},
+		{Name: "refusing", Rests: []retrip.RestSnapshot{{Until: noon.Add(time.Minute)}, {Model: "m<b>", Until: noon.Add(time.Minute)}}, LastFailed: noon, LastError: "401"},
+		{Name: "limited", Rate: 2.5, Waiting: 3, LastWell: noon, LastFailed: noon, LastError: "_OTHER"},
+	}})
+	want := []string{
+		"home takes calls last well 0s ago",
+		"dead is avoided · 2 breakers open last well 1m30s ago last failure 3s ago: it answered 503 Service Unavailable",
+		"tried is being tried · 1 breaker half open last well 1m30s ago last failure 3s ago: the connection failed",
+		`refusing rests · its credentials are refused, one call tries in 1m0s; it does not have "m<b>", one call tries in 1m0s last well not yet last failure 0s ago: it answered 401 Unauthorized`,
+		"limited is rate limited · 2.5 calls a second, 3 waiting last well 0s ago last failure 0s ago: nothing could be sent to it, or its answer was none",
+	}
+	if got := texts(elements(t, bodyOf(t, get(t, h, http.MethodGet, "/", ""))), "article", "target"); !slices.Equal(got, want) {
+		t.Errorf("%s\nbut want\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // A Call is the context of all attempts of one call. It is made by the
 // outermost layer that needs one and found by the others with [From]. All
-// fields but Answer, Answered, CountedRow, Gate, GaveUp, Held and Resuming are set
+// fields but Answer, Answered, FailedIn, Gate, GaveUp, Held and Resuming are set
 // before the first attempt and then only read.
 type Call struct {
 	context.Context //nolint:containedctx // a Call is a context: one allocation serves both
@@ -82,8 +82,9 @@ type Call struct {
 		// on; 0 if one would be let through.
 		RefusesFor() time.Duration
 
-		// FailuresInARow returns how many count in the row that is under way.
-		FailuresInARow() int
+		// FailsAlone reports whether no failure of another call counts in the row
+		// that is under way.
+		FailsAlone(c *Call) bool
 	}
 
 	// Safe says that the retry layer may send the call more than once.
@@ -97,9 +98,9 @@ type Call struct {
 	// the call is routed. Retry sets it before the Listener hears of the end.
 	Answered *Subject
 
-	// CountedRow is the number of the row of failures in which a breaker has
-	// already counted this call: its attempts count once in a row.
-	CountedRow atomic.Uint64
+	// FailedIn are the rows of failures in which breakers have counted this call:
+	// its attempts count once in each.
+	FailedIn Rows
 
 	claimed atomic.Bool
 	ended   atomic.Bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,18 @@ func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
+}
+
+// Saw reports whether a request held a text in its path, query or headers, whatever
+// its case: a credential that was meant for another server, for example.
+func (s *Server) Saw(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(s.Requests(), func(r Request) bool {
+		var shown strings.Builder
+		shown.WriteString(r.Path + "?" + r.Query + "\n")
+		_ = r.Header.Write(&shown)
+		return strings.Contains(strings.ToLower(shown.String()), text)
+	})
 }
 
 // Count returns the number of requests the endpoint has seen.

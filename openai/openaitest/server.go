@@ -1,11 +1,14 @@
 package openaitest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"time"
 )
@@ -74,6 +77,20 @@ func newServer() *Server {
 // certificate of a TLS server. Close closes its idle connections.
 func (s *Server) Client() *http.Client { return s.server.Client() }
 
+// Trust makes a base trust the certificates of TLS servers, and no others: for tests
+// with several, each a target of its own. It is called before the base's first use.
+func Trust(base *http.Transport, servers ...*Server) {
+	if base.TLSClientConfig == nil {
+		base.TLSClientConfig = new(tls.Config)
+	}
+	base.TLSClientConfig.RootCAs = x509.NewCertPool()
+	for _, s := range servers {
+		if certificate := s.server.Certificate(); certificate != nil {
+			base.TLSClientConfig.RootCAs.AddCert(certificate)
+		}
+	}
+}
+
 // Close ends all answers, closes all connections, and returns when no handler
 // is left. Further calls do nothing. Like httptest.Server.Close it closes the
 // idle connections of http.DefaultTransport.
@@ -93,12 +110,14 @@ func (s *Server) Close() {
 	s.handlers.Wait()
 }
 
-// Script appends answers to the script of an endpoint: Chat, Responses, … or
-// Other. Each request of the endpoint takes one.
+// Script sets the script of an endpoint: Chat, Responses, … or Other. Each request
+// of the endpoint takes one answer. What is left of an earlier script is dropped, so
+// that no test gets the answers of the one before; without answers Script drops it
+// and no more.
 func (s *Server) Script(endpoint string, answers ...Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.scripts[endpoint] = append(s.scripts[endpoint], answers...)
+	s.scripts[endpoint] = slices.Clone(answers)
 }
 
 // Always sets the answer an endpoint gives when its script is empty, in place

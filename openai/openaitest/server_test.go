@@ -77,8 +77,8 @@ func TestScriptThenHealthy(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, newServer func() *Server) {
 		srv := start(t, newServer)
-		srv.Script(Chat, Status(503), Status(429).With("Retry-After", "1"))
-		srv.Script(Chat, Error(400, "invalid_request_error", "context_length_exceeded", "too long"), JSON("not JSON"))
+		srv.Script(Chat, Status(503), Status(429).With("Retry-After", "1"),
+			Error(400, "invalid_request_error", "context_length_exceeded", "too long"), JSON("not JSON"))
 		srv.Script(Embeddings, Status(500))
 		for i, want := range []struct {
 			status int
@@ -176,9 +176,11 @@ func TestNumbersFollowTheScript(t *testing.T) {
 	t.Parallel()
 	srv := start(t, NewServer)
 	const calls = 32
+	var answers []Answer
 	for i := range calls {
-		srv.Script(Chat, Status(400+i))
+		answers = append(answers, Status(400+i))
 	}
+	srv.Script(Chat, answers...)
 	var wg sync.WaitGroup
 	for range calls {
 		wg.Go(func() {
@@ -500,5 +502,84 @@ func TestWaitEndsWithContext(t *testing.T) {
 	cancel(cause)
 	if err := srv.Wait(ctx, func() bool { return false }); !errors.Is(err, cause) {
 		t.Error(err)
+	}
+}
+
+func TestAScriptReplacesWhatIsLeftOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	srv := start(t, NewServer)
+	answers := []Answer{Status(503), Status(504), Status(529)}
+	srv.Script(Chat, answers...)
+	srv.Script(Embeddings, Status(500))
+	answers[0] = Status(418) // the caller's own again
+	for _, row := range []struct {
+		script []Answer
+		want   int
+	}{{nil, 503}, {[]Answer{Status(429)}, 429}, {[]Answer{}, 200}} {
+		if row.script != nil {
+			srv.Script(Chat, row.script...)
+		}
+		if status, _, err := ask(t, srv, "/chat/completions", chatCall); status != row.want || err != nil {
+			t.Errorf("got %d, %v; want %d", status, err, row.want)
+		}
+	}
+	if status, _, err := ask(t, srv, "/embeddings", "{}"); status != 500 || err != nil {
+		t.Errorf("the script of another endpoint is gone: %d, %v", status, err)
+	}
+}
+
+func TestSawFindsATextWhereverARequestButItsBodyHoldsIt(t *testing.T) {
+	t.Parallel()
+	srv := start(t, NewServer)
+	for _, row := range []struct {
+		query, header, value, body string
+		want                       bool
+	}{
+		{"", "", "", `{"a":"sk-secret"}`, false},
+		{"", "Authorization", "Bearer other", "{}", false},
+		{"?key=sk-secret", "", "", "{}", true},
+		{"", "Authorization", "Bearer sk-secret", "{}", true},
+		{"", "X-Sk-Secret", "a", "{}", true},
+		{"", "Cookie", "a=b; s=SK-secret", "{}", true},
+	} {
+		srv.requests = nil
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/chat/completions"+row.query, strings.NewReader(row.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row.header != "" {
+			req.Header.Set(row.header, row.value)
+		}
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := srv.Saw("sk-secret"); got != row.want {
+			t.Errorf("%+v: %v", row, got)
+		}
+	}
+}
+
+func TestABaseThatTrustsTwoServersReachesBoth(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, NewTLSServer), start(t, NewTLSServer)
+	base := &http.Transport{ForceAttemptHTTP2: true}
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: base}
+	Trust(base, a, b, start(t, NewServer))
+	for _, srv := range []*Server{a, b} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/models", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Proto != "HTTP/2.0" {
+			t.Errorf("%s %s", resp.Proto, resp.Status)
+		}
 	}
 }

@@ -1,0 +1,160 @@
+package openai_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/stub"
+	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/retry"
+)
+
+func TestAUsersSafeWidensRetriesAndNeverRouting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy)
+		cfg := openai.Config{Targets: homeAndEU(), Breaker: neverOpen}
+		cfg.Retry.Safe = func(*http.Request) bool { return true }
+		for _, path := range []string{"/v1/responses", "/v1/files", "/v1/anything"} {
+			w.visits = nil
+			if got := do(t, newChain(t, w, cfg), request(t, t.Context(), http.MethodPost, origin+path, hello)); got.status != 503 || w.way() != "home home home home" {
+				t.Errorf("%s: got %d, went %q", path, got.status, w.way())
+			}
+		}
+	})
+}
+
+func TestEachCodeOfAContextThatIsTooLongMovesOnce(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"} {
+		synctest.Test(t, func(t *testing.T) {
+			targets := homeAndEU()
+			targets[1].Models = map[string]string{"gpt-4o": "long"}
+			w := newWorld().at(atHome, apiError(400, code))
+			if got := do(t, newChain(t, w, openai.Config{Targets: targets}), asks(t, t.Context())); got.status != 200 || w.way() != "home eu" {
+				t.Errorf("%s: got %d, went %q", code, got.status, w.way())
+			}
+		})
+	}
+}
+
+func TestATargetWithoutTheModelOfAMessageRestsForThatModel(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		targets := homeAndEU()
+		targets[1].Tier = -1
+		w := newWorld().at(atEU, reply(404, `{"type":"error","error":{"type":"not_found_error","message":"model: m"}}`)).
+			at(atHome, reply(200, `{"type":"message","role":"assistant","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}`))
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		for range 3 {
+			req := request(t, t.Context(), http.MethodPost, origin+"/v1/messages", hello)
+			req.Header.Set("Anthropic-Version", "2023-06-01")
+			if got := do(t, tr, req); got.status != 200 || got.err != nil {
+				t.Errorf("got %d, %v", got.status, got.err)
+			}
+		}
+		if rests := tr.Snapshot().Targets[1].Rests; w.way() != "eu home eu home home" || len(rests) != 1 || rests[0].Model != "m" {
+			t.Errorf("went %q, rests %+v", w.way(), rests)
+		}
+	})
+}
+
+// A later home's word on the caller's credential is the last: another target's would
+// stand in for it. What the caller gets is what the first met has said.
+func TestARefusalOfTheCallersCredentialIsNeverMovedOnAlsoByALaterHome(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{401, 403} {
+		synctest.Test(t, func(t *testing.T) {
+			targets := append(homeAndEU(), openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us-key"), Tier: 2})
+			targets[1].Tier = -1
+			w := newWorld().at(atEU, busy).at(atHome, apiError(status, "invalid_api_key"))
+			tr := newChain(t, w, openai.Config{Targets: targets})
+			if got := do(t, tr, asks(t, t.Context())); got.status != 503 || w.way() != "eu home" {
+				t.Errorf("%d: got %d, went %q", status, got.status, w.way())
+			}
+			for _, target := range tr.Snapshot().Targets {
+				if len(target.Rests) > 0 {
+					t.Errorf("%s rests", target.Name)
+				}
+			}
+		})
+	}
+}
+
+func TestNothingGoesOnAfterRoundTripHasReturned(t *testing.T) {
+	t.Parallel()
+	for _, delivery := range []openai.Delivery{openai.FromFirstEvent, openai.Immediate} {
+		synctest.Test(t, func(t *testing.T) {
+			cut := stub.Func(func(*http.Request) (*http.Response, error) {
+				resp := stub.Response(200, "", "Content-Type", "text/event-stream")
+				resp.Body, resp.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader(tokenEvent), errReader{io.ErrUnexpectedEOF})), -1
+				return resp, nil
+			})
+			w := newWorld().at(atHome, cut)
+			tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Delivery: delivery})
+			if got := do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, streamed)); got.status != 200 || got.err == nil || w.way() != "home" {
+				t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+			}
+		})
+	}
+}
+
+func TestAFirstAttemptAtATargetIsFreeWhileItIsWell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy)
+		cfg := openai.Config{Targets: homeAndEU(), Breaker: neverOpen}
+		cfg.Retry.Budget = retry.NewBudget(5, 0)
+		tr := newChain(t, w, cfg)
+		for range 200 {
+			if got := do(t, tr, asks(t, t.Context())); got.status != 200 {
+				t.Fatalf("got %d, went %q", got.status, w.way())
+			}
+		}
+		w.at(atEU, busy)
+		for range 200 {
+			do(t, tr, asks(t, t.Context()))
+		}
+		w.visits = nil
+		for range 200 {
+			do(t, tr, asks(t, t.Context()))
+		}
+		if toEU := strings.Count(w.way(), "eu"); toEU > 0 {
+			t.Errorf("with no budget left a target that fails got %d attempts", toEU)
+		}
+	})
+}
+
+func TestATargetWithAStandInOpensForAQuarterOfAMinuteAtMost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, reply(503, "", "Retry-After", "90"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{FailureThreshold: 1}})
+		do(t, tr, asks(t, t.Context()))
+		w.at(atHome, reply(200, fine))
+		time.Sleep(14 * time.Second)
+		do(t, tr, asks(t, t.Context()))
+		time.Sleep(2 * time.Second)
+		do(t, tr, asks(t, t.Context()))
+		if w.way() != "home eu eu home" {
+			t.Errorf("went %q", w.way())
+		}
+	})
+}
+
+func TestAllFailedReturnsTheFirstMetsResponseWithItsBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, reply(503, `{"error":{"message":"of home"}}`, "X-From", "home")).at(atEU, reply(529, `{"error":{"message":"of eu"}}`))
+		var report retry.Report
+		got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: neverOpen}), asks(t, retry.WithReport(t.Context(), &report)))
+		if got.status != 503 || !strings.Contains(got.body, "of home") || len(report.Tried) != 4 || report.Tried[3].Status != 529 {
+			t.Errorf("got %d, %q, tried %+v", got.status, got.body, report.Tried)
+		}
+	})
+}
