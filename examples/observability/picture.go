@@ -31,7 +31,7 @@ const (
 	columns   = 24 // of Grafana's grid
 	narrowest = 700.0
 	gap       = 8.0
-	rowHeight = 30.0
+	rowHeight = 32.0
 	plotSize  = 120.0
 	lineSize  = 15.0
 	maxKeys   = 8 // lines that a legend names
@@ -60,7 +60,7 @@ func drawBoard(ctx context.Context, server string, over span, name string) error
 		}
 		graphs = append(graphs, graph{panel: p, lines: lines})
 	}
-	for file, size := range map[string]struct{ width, scale float64 }{name + ".png": {1200, 1.5}, name + "-narrow.png": {390, 2}} {
+	for file, size := range map[string]struct{ width, scale float64 }{name + ".png": {1200, 1}, name + "-narrow.png": {390, 2}} {
 		if err := drawFile(file, graphs, over, size.width, size.scale); err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func drawFile(name string, graphs []graph, over span, width, scale float64) erro
 		return err
 	}
 	defer file.Close()
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(file, c); err != nil {
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(file, c.paletted()); err != nil {
 		return err
 	}
 	return file.Close()
@@ -285,7 +285,7 @@ func nice(v float64) float64 {
 		return 1
 	}
 	magnitude := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, step := range []float64{1, 2, 4, 5, 10} {
+	for _, step := range []float64{1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10} {
 		if v <= step*magnitude*1.0001 {
 			return step * magnitude
 		}
