@@ -226,8 +226,12 @@ func note(req *http.Request, err error) {
 	if !ok || !span.IsRecording() {
 		return
 	}
-	span.AddEvent("retrip.breaker.rejection", trace.WithAttributes(
+	attrs := []attribute.KeyValue{
 		attribute.String(keyName, rejected.Key),
 		attribute.Float64("retrip.breaker.retry_after", rejected.RetryAfter.Seconds()),
-	))
+	}
+	if a := call.AttemptFrom(req.Context()); a != nil {
+		attrs = append(attrs, attribute.Int("retrip.retry.attempt", a.Number))
+	}
+	span.AddEvent("retrip.breaker.rejection", trace.WithAttributes(attrs...))
 }

@@ -13,17 +13,24 @@ type Call struct {
 	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
 	Stream   bool   // the payload asks for a stream
 	Target   string // where the attempt goes, by the name of the target; "" if there is only one place
+	Attempt  int    // the number of the attempt in its call, the first is 1; 0 in a context of the whole call
 }
 
 // CallFrom returns the call that a request belongs to, by the context of the
-// request as Policy, Safe, Key, Observe and the base RoundTripper see it.
-// False means that it did not come through a Transport of this package.
+// request as Policy, Safe, Key, Observe and the base RoundTripper see it: a
+// RoundTripper that traces or logs below the chain tells by Attempt and Target
+// which of the call's requests it has. False means that the request did not come
+// through a Transport of this package.
 func CallFrom(ctx context.Context) (Call, bool) {
 	c := call.From(ctx)
 	if c == nil || c.Endpoint == "" {
 		return Call{}, false
 	}
-	return Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream, Target: call.SubjectOf(ctx, c).Target}, true
+	made := Call{Endpoint: c.Endpoint, Model: c.Model, Stream: c.Stream, Target: call.SubjectOf(ctx, c).Target}
+	if a := call.AttemptFrom(ctx); a != nil {
+		made.Attempt = a.Number
+	}
+	return made, true
 }
 
 // A payloadReader reads what a payload says of its call. Of a deployment the

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/measure"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -21,6 +22,7 @@ const (
 
 	attrTargetFrom = "retrip.target.from"
 	attrTargetTo   = "retrip.target.to"
+	attrAttempt    = "retrip.retry.attempt" // of span events only
 )
 
 // A tier that was left is told of again after warnEvery, and counts as returned to
@@ -86,6 +88,7 @@ func (r *failoverRecorder) failover(ctx context.Context, o *operation, from, to 
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.AddEvent("retrip.failover", trace.WithAttributes(
+			attribute.Int(attrAttempt, call.AttemptFrom(ctx).Number),
 			attribute.String(attrTargetFrom, from.name), attribute.String(attrTargetTo, to.name), attribute.String(attrErrorType, why)))
 	}
 	if to.Tier > from.Tier {

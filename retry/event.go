@@ -7,6 +7,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/retrip-go/retrip/internal/measure"
 )
 
 // An Event is a wait that is about to begin.
@@ -20,6 +22,7 @@ type Event struct {
 	DelaySource string          // "backoff", "hint" or "pause"
 	Endpoint    string          // "chat", …; "" if unknown
 	Model       string          // as requested; "" if unknown
+	Target      string          // where the failed attempt went, by the name of the target; "" if there is only one place
 }
 
 // announce tells the hook, the log and the caller's span of a wait.
@@ -30,13 +33,28 @@ func (t *Transport) announce(e Event) {
 	if t.cfg.Logger != nil {
 		t.cfg.Logger.LogAttrs(e.Context, slog.LevelDebug, "retry",
 			slog.Int("attempt", e.Attempt), slog.String("reason", e.Reason.label()), slog.String("error_type", e.ErrorType),
-			slog.Duration("delay", e.Delay), slog.String("delay_source", e.DelaySource), slog.String("endpoint", e.Endpoint))
+			slog.Duration("delay", e.Delay), slog.String("delay_source", e.DelaySource), slog.String("endpoint", e.Endpoint), e.target())
 	}
 	if span := trace.SpanFromContext(e.Context); span.IsRecording() {
-		span.AddEvent("retrip.retry", trace.WithAttributes(
-			attribute.Int("retrip.retry.attempt", e.Attempt), attribute.String(attrReason, e.Reason.label()),
-			attribute.Float64(metricDelay, e.Delay.Seconds()), attribute.String(attrDelaySource, e.DelaySource)))
+		span.AddEvent("retrip.retry", trace.WithAttributes(e.attributes()...))
 	}
+}
+
+// target is the attribute of the log for that; one that is empty is left out.
+func (e *Event) target() slog.Attr {
+	if e.Target == "" {
+		return slog.Attr{}
+	}
+	return slog.String("target", e.Target)
+}
+
+// attributes are those of the event of a span.
+func (e *Event) attributes() []attribute.KeyValue {
+	attrs := []attribute.KeyValue{
+		attribute.Int(attrAttempt, e.Attempt), attribute.String(attrReason, e.Reason.label()),
+		attribute.Float64(metricDelay, e.Delay.Seconds()), attribute.String(attrDelaySource, e.DelaySource),
+	}
+	return measure.Append(attrs, attrTarget, e.Target)
 }
 
 // logTooLarge tells the log that a payload is sent once because of its size.

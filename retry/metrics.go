@@ -24,6 +24,7 @@ const (
 	attrModel       = "gen_ai.request.model"
 	attrAddress     = "server.address"
 	attrErrorType   = "error.type"
+	attrAttempt     = "retrip.retry.attempt" // of span events only
 	attrReason      = "retrip.retry.reason"
 	attrDelaySource = "retrip.retry.delay_source"
 	attrStopReason  = "retrip.retry.stop_reason"

@@ -110,7 +110,7 @@ func (c *trip) try() *attempt {
 	if c.sent > 1 {
 		l := c.labels(c.failed)
 		l.reason, l.source = c.reason.label(), c.last.source
-		l.target = a.ctx.Subject.Target
+		l.target = c.targetOf(a)
 		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
@@ -127,6 +127,7 @@ func (c *trip) next() *attempt {
 	}
 	a.init(c.ctx, c.origin)
 	a.Number, a.Safe = c.sent+1, c.safe
+	a.ctx.Number = a.Number
 	if c.sent > 0 || c.t.cfg.AttemptTimeout > 0 || !c.safe && c.t.cfg.Repeatable != nil {
 		a.watch()
 	}
@@ -313,7 +314,7 @@ func (c *trip) wait(a *attempt, next wait) error {
 	c.t.announce(Event{
 		Context: c.ctx, Attempt: c.sent, MaxAttempts: c.maxAttempts(),
 		Reason: c.reason, ErrorType: c.failed, Delay: next.Duration, DelaySource: next.source,
-		Endpoint: c.call.Endpoint, Model: c.call.Model,
+		Endpoint: c.call.Endpoint, Model: c.call.Model, Target: c.targetOf(a),
 	})
 	began := time.Now()
 	if next.below {
@@ -326,6 +327,11 @@ func (c *trip) wait(a *attempt, next wait) error {
 	l.source = next.source
 	c.t.metrics.waited(c.ctx, waited, l)
 	return err
+}
+
+// targetOf returns where an attempt went, by the name of its target.
+func (c *trip) targetOf(a *attempt) string {
+	return call.SubjectOf(&a.ctx, c.call).Target
 }
 
 // sleep waits for d and then, for no longer than the time set for that, until
@@ -547,7 +553,7 @@ func (c *trip) note(a *attempt, began time.Time) {
 	if reportOf(c.ctx) == nil {
 		return
 	}
-	t := Try{Target: a.ctx.Subject.Target, Err: a.Err, Took: time.Since(began)}
+	t := Try{Target: c.targetOf(a), Err: a.Err, Took: time.Since(began)}
 	if a.Response != nil {
 		t.Status = a.Response.StatusCode
 	}

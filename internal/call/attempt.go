@@ -15,6 +15,10 @@ type Attempt struct {
 	parent     context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
 	detachable bool
 
+	// Number is that of the attempt in its call, the first is 1. One that was
+	// refused before anything was sent does not use its number up.
+	Number int
+
 	// Limit ends the attempt when its time is over; nil if that is unlimited.
 	Limit *TimeLimit
 
