@@ -136,7 +136,7 @@ func (c *canvas) shapes(polygons [][]point, ink color.Color) {
 // bytes, and nobody sees it.
 func (c *canvas) paletted() *image.Paletted {
 	count := make(map[color.RGBA]int)
-	c.each(func(_, _ int, of color.RGBA) { count[of]++ })
+	c.runs(func(_, from, to int, of color.RGBA) { count[of] += to - from })
 	byCount := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
 	})
@@ -149,14 +149,26 @@ func (c *canvas) paletted() *image.Paletted {
 		nearest[of] = uint8(palette.Index(of)) //nolint:gosec // there are 256
 	}
 	img := image.NewPaletted(c.Bounds(), palette)
-	c.each(func(x, y int, of color.RGBA) { img.SetColorIndex(x, y, nearest[of]) })
+	c.runs(func(y, from, to int, of color.RGBA) {
+		row := img.Pix[img.PixOffset(from, y):img.PixOffset(to, y)]
+		for i := range row {
+			row[i] = nearest[of]
+		}
+	})
 	return img
 }
 
-func (c *canvas) each(f func(x, y int, of color.RGBA)) {
+// runs calls f with the pixels of one colour that lie side by side.
+func (c *canvas) runs(f func(y, from, to int, of color.RGBA)) {
+	width := c.Bounds().Dx()
 	for y := range c.Bounds().Dy() {
-		for x := range c.Bounds().Dx() {
-			f(x, y, c.RGBAAt(x, y))
+		for from := 0; from < width; {
+			of, to := c.RGBAAt(from, y), from+1
+			for to < width && c.RGBAAt(to, y) == of {
+				to++
+			}
+			f(y, from, to, of)
+			from = to
 		}
 	}
 }
