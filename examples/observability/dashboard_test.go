@@ -347,3 +347,22 @@ func TestLayout(t *testing.T) {
 		}
 	}
 }
+
+// TestTheModelPickerMovesEveryPanel: a selector without it would show all models
+// beside those that were picked.
+func TestTheModelPickerMovesEveryPanel(t *testing.T) {
+	t.Parallel()
+	board, err := readDashboard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range board.Panels {
+		for _, target := range p.Targets {
+			selectors := len(regexp.MustCompile(`(gen_ai|retrip)_[a-z_]+\{`).FindAllString(target.Expr, -1))
+			picked := strings.Count(target.Expr, `{gen_ai_request_model=~"$model"`)
+			if selectors == 0 || picked != selectors {
+				t.Errorf("%q has %d selectors, %d of which the picker moves: %s", p.Title, selectors, picked, target.Expr)
+			}
+		}
+	}
+}
