@@ -110,7 +110,7 @@ func TestTheBooksBalanceOnABadDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers, each = 10, 40
 		reader, provider := newReader()
-		d := &badDay{random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // a test's
+		d := &badDay{random: rand.New(rand.NewPCG(1, 2))}
 		chain := newChain(t, d, openai.Config{MeterProvider: provider, Targets: homeAndEU(), FirstEventTimeout: 5 * time.Second})
 		var counted, asked, breaks atomic.Int64
 		var group sync.WaitGroup
@@ -125,7 +125,7 @@ func TestTheBooksBalanceOnABadDay(t *testing.T) {
 		group.Wait()
 
 		data := collect(t, reader)
-		count := func(name string, attrs ...string) int64 { return int64(data.count(name, attrs...)) } //nolint:gosec // they are few
+		count := func(name string, attrs ...string) int64 { return int64(data.count(name, attrs...)) }
 		sum := func(name string, attrs ...string) int64 { return int64(data.sum(name, attrs...)) }
 		for _, row := range []struct {
 			what      string

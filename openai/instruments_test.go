@@ -75,17 +75,15 @@ func instruments(t *testing.T, reader *sdk.ManualReader) string {
 
 func shortened(keys map[string]bool) string {
 	rest := maps.Clone(keys)
-	text := ""
+	var words []string
 	for _, name := range slices.Sorted(maps.Keys(short)) {
 		if !slices.ContainsFunc(short[name], func(key string) bool { return !rest[key] }) {
-			text += " " + name
+			words = append(words, name)
 			maps.DeleteFunc(rest, func(key string, _ bool) bool { return slices.Contains(short[name], key) })
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(rest)) {
-		text += " " + key
-	}
-	return text
+	words = append(words, slices.Sorted(maps.Keys(rest))...)
+	return " " + strings.Join(words, " ")
 }
 
 // TestInstruments: no name, unit, bound or label changes unseen.
@@ -93,7 +91,7 @@ func TestInstruments(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reader, provider := newReader()
-		d := &badDay{random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // a test's
+		d := &badDay{random: rand.New(rand.NewPCG(1, 2))}
 		const details = `{"model":"m-1","usage":{"prompt_tokens":9,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":2},"completion_tokens_details":{"reasoning_tokens":1}}}`
 		base := stub.Func(func(req *http.Request) (*http.Response, error) {
 			switch {

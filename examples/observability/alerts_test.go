@@ -60,7 +60,7 @@ func TestAlerts(t *testing.T) {
 		return
 	}
 	for _, arguments := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
-		said, err := exec.CommandContext(t.Context(), promtool, arguments...).CombinedOutput() //nolint:gosec // they are those above
+		said, err := exec.CommandContext(t.Context(), promtool, arguments...).CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s", err, said)
 		}

@@ -146,7 +146,7 @@ func (c *canvas) paletted() *image.Paletted {
 	}
 	nearest := make(map[color.RGBA]uint8)
 	for _, of := range byCount {
-		nearest[of] = uint8(palette.Index(of)) //nolint:gosec // there are 256
+		nearest[of] = uint8(palette.Index(of))
 	}
 	img := image.NewPaletted(c.Bounds(), palette)
 	c.runs(func(y, from, to int, of color.RGBA) {

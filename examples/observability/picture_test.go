@@ -48,7 +48,7 @@ func decode(t *testing.T, file string) image.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it is read
 	img, err := png.Decode(f)
 	if err != nil {
 		t.Fatal(err)
