@@ -7,13 +7,16 @@ import (
 	"net/http"
 	"testing"
 
+	sdk "go.opentelemetry.io/otel/sdk/metric"
+
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestAllocations(t *testing.T) {
-	b := newBreaker(t, breaker.Config{FailureThreshold: -1, FailureRatio: -1})
+	provider := sdk.NewMeterProvider(sdk.WithReader(sdk.NewManualReader()))
+	b := newBreaker(t, breaker.Config{FailureThreshold: -1, FailureRatio: -1, MeterProvider: provider})
 	var p breaker.Permit
 	for name, settle := range map[string]func(){"Success": p.Success, "Failure": p.Failure, "Ignore": p.Ignore} {
 		if n := testing.AllocsPerRun(1000, func() {

@@ -60,7 +60,7 @@ type Breaker struct {
 func New(cfg Config) *Breaker {
 	err := cfg.Validate()
 	cfg = cfg.withDefaults()
-	b := newBreaker(cfg.Name, &cfg, time.Now(), newMeters(cfg.MeterProvider), err)
+	b := newBreaker(labelled{name: cfg.Name}, &cfg, time.Now(), newMeters(cfg.MeterProvider), err)
 	b.own = true
 	b.meters.observe(func(each func(*Breaker)) { each(b) })
 	b.link = newLink(&cfg, func(name string, f func(*Breaker)) bool {
@@ -75,8 +75,8 @@ func New(cfg Config) *Breaker {
 	return b
 }
 
-func newBreaker(key string, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
-	b := &Breaker{key: key, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(key)}
+func newBreaker(of labelled, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
+	b := &Breaker{key: of.name, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(of)}
 	b.m = newMachine(cfg, b.now())
 	b.served.Store(never)
 	b.publish()

@@ -69,7 +69,7 @@ func (k key) clone() key {
 // keys are the breakers of a Transport.
 type keys struct {
 	max   int
-	make  func(name string) *Breaker
+	make  func(key) *Breaker
 	added func(*Breaker) // outside the lock, when it can be found
 
 	latest atomic.Pointer[keyed] // used last: most services call one model
@@ -155,7 +155,7 @@ func (s *keys) advised(name string, f func(*Breaker)) (found bool) {
 // add adds a breaker, unless somebody else just did. It is made outside the lock,
 // since it asks the Fleet for its name.
 func (s *keys) add(k key) *keyed {
-	b := s.make(k.String())
+	b := s.make(k)
 	b.target = k.Target
 	e, added := s.insert(k, b)
 	if added {

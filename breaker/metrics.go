@@ -16,6 +16,7 @@ const (
 	keyFrom    = "retrip.breaker.from"
 	keyTo      = "retrip.breaker.to"
 	keyOutcome = "retrip.breaker.outcome"
+	keyModel   = "gen_ai.request.model"
 )
 
 // maxNames bounds the values of retrip.breaker.name; further breakers share
@@ -30,8 +31,11 @@ type meters struct {
 	state       metric.Int64ObservableUpDownCounter
 	failures    metric.Int64ObservableGauge
 
+	models *measure.Labels
+
 	mu     sync.Mutex
-	labels map[string]*label
+	names  int // in labels, without _OTHER
+	labels map[labelled]*label
 	stop   func() error
 }
 
@@ -43,12 +47,21 @@ func newMeters(provider metric.MeterProvider) *meters {
 		transitions: measure.NewCounter(m, "retrip.breaker.transitions", "{transition}", "Changes of a breaker's state."),
 		state:       measure.NewObservableUpDownCounter(m, "retrip.breaker.state", "{breaker}", "Breakers in each state."),
 		failures:    measure.NewObservableGauge(m, "retrip.breaker.consecutive_failures", "{failure}", "Failures since the last success."),
-		labels:      make(map[string]*label),
+		models:      measure.NewLabels(measure.MaxModels),
+		labels:      make(map[labelled]*label),
 	}
 }
 
-// A label is a value of retrip.breaker.name, and all sets of attributes it
-// is part of.
+// A labelled is what tells the series of one breaker from those of another: its
+// name, and the model it is for, by which a board finds it; "" if it is for no
+// model alone.
+type labelled struct{ name, model string }
+
+func (l labelled) attributes(more ...attribute.KeyValue) []attribute.KeyValue {
+	return measure.Append(append(more, attribute.String(keyName, l.name)), keyModel, l.model)
+}
+
+// A label is the labelled of a breaker, and all sets of attributes it is part of.
 type label struct {
 	alone                                      *measure.Options
 	states                                     [HalfOpen + 1]*measure.Options
@@ -56,42 +69,50 @@ type label struct {
 	transitions                                *measure.Cache[[2]State]
 }
 
-// label returns the label of a breaker's key.
-func (m *meters) label(key string) *label {
+// label returns the label of a breaker.
+func (m *meters) label(of labelled) *label {
+	of.model = m.models.Bound(of.model)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if l := m.labels[key]; l != nil {
+	if l := m.labels[of]; l != nil {
 		return l
 	}
-	if len(m.labels) >= maxNames {
-		key = fault.Other
-		if l := m.labels[key]; l != nil {
-			return l
-		}
+	if m.names < maxNames {
+		m.names++
+	} else if of = of.other(); m.labels[of] != nil {
+		return m.labels[of]
 	}
-	l := newLabel(key)
-	m.labels[key] = l
+	l := newLabel(of)
+	m.labels[of] = l
 	return l
 }
 
-func newLabel(key string) *label {
-	name := attribute.String(keyName, key)
+// other returns what the breakers beyond maxNames share.
+func (l labelled) other() labelled {
+	if l.model != "" {
+		l.model = fault.Other
+	}
+	l.name = fault.Other
+	return l
+}
+
+func newLabel(of labelled) *label {
 	outcome := func(value string) *measure.Options {
-		return measure.NewOptions(name, attribute.String(keyOutcome, value))
+		return measure.NewOptions(of.attributes(attribute.String(keyOutcome, value))...)
 	}
 	l := &label{
-		alone:    measure.NewOptions(name),
+		alone:    measure.NewOptions(of.attributes()...),
 		success:  outcome("success"),
 		failure:  outcome("failure"),
 		ignored:  outcome("ignored"),
 		stale:    outcome("stale"),
 		rejected: outcome("rejected"),
 		transitions: measure.NewCache(func(t [2]State) []attribute.KeyValue {
-			return []attribute.KeyValue{name, attribute.String(keyFrom, t[0].String()), attribute.String(keyTo, t[1].String())}
+			return of.attributes(attribute.String(keyFrom, t[0].String()), attribute.String(keyTo, t[1].String()))
 		}),
 	}
 	for s := range l.states {
-		l.states[s] = measure.NewOptions(name, attribute.String(keyState, State(s).String()))
+		l.states[s] = measure.NewOptions(of.attributes(attribute.String(keyState, State(s).String()))...)
 	}
 	return l
 }

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
@@ -202,6 +203,34 @@ func TestMetricNamesAreBounded(t *testing.T) {
 		if !slices.Contains(lines, want) {
 			t.Errorf("no %q", want)
 		}
+	}
+}
+
+func TestABreakerHasTheModelItIsFor(t *testing.T) {
+	t.Parallel()
+	reader := sdk.NewManualReader()
+	tr := newTransport(t, answer(204, ""), breaker.Config{MeterProvider: sdk.NewMeterProvider(sdk.WithReader(reader))})
+	for i := range 200 {
+		c := new(call.Call)
+		c.Subject = call.Subject{Endpoint: "chat", Model: fmt.Sprintf("m%03d", i)}
+		resp, err := tr.RoundTrip(request(c.Init(t.Context()), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	models := map[string]bool{}
+	for _, line := range collect(t, reader) {
+		if strings.HasPrefix(line, "calls{") {
+			_, model, ok := strings.Cut(line, "gen_ai.request.model=")
+			model, _, _ = strings.Cut(model, ",")
+			if models[model] = true; !ok || model != "_OTHER" && !strings.Contains(line, " chat "+model+",") {
+				t.Errorf("%s", line)
+			}
+		}
+	}
+	if len(models) != 65 {
+		t.Errorf("%d models, want 64 and _OTHER", len(models))
 	}
 }
 

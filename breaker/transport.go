@@ -41,8 +41,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	start := time.Now()
 	t.keys.max = t.cfg.MaxKeys
 	t.link = newLink(&t.cfg, t.keys.advised)
-	t.keys.make = func(name string) *Breaker {
-		b := newBreaker(name, &t.cfg, start, t.meters, t.invalid)
+	t.keys.make = func(k key) *Breaker {
+		b := newBreaker(labelled{k.String(), k.Model}, &t.cfg, start, t.meters, t.invalid)
 		b.link = t.link
 		b.join()
 		return b

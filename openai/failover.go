@@ -40,7 +40,7 @@ type failoverRecorder struct {
 	backend   string
 	logger    *slog.Logger // nil logs nothing
 	addresses *measure.Labels
-	models    *measure.Bound[string]
+	models    *measure.Labels
 	failovers measure.Counter
 	options   *measure.Cache[failoverLabels]
 	redirects sync.Map // names of targets that were warned of
@@ -57,7 +57,7 @@ func newFailoverRecorder(cfg *Config) *failoverRecorder {
 		backend:   cfg.Retry.Backend,
 		logger:    cfg.Logger,
 		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewBound[string](measure.MaxModels),
+		models:    measure.NewLabels(measure.MaxModels),
 		failovers: measure.NewCounter(m, metricFailovers, "{failover}", "Attempts that went to another target than the one before."),
 	}
 	if r.backend == "" {
@@ -80,10 +80,7 @@ func (r *failoverRecorder) attributes(l failoverLabels) []attribute.KeyValue {
 // failover tells of an attempt that goes to another target than the one before.
 func (r *failoverRecorder) failover(ctx context.Context, o *operation, from, to *destination, why string) {
 	if r.failovers.Enabled(ctx) {
-		l := failoverLabels{endpoint: o.kind.name, model: o.call.Model, address: r.addresses.Bound(o.url.Hostname()), from: from.name, to: to.name, errorType: why}
-		if l.model != "" && !r.models.Admit(l.model) {
-			l.model = measure.Other
-		}
+		l := failoverLabels{endpoint: o.kind.name, model: r.models.Bound(o.call.Model), address: r.addresses.Bound(o.url.Hostname()), from: from.name, to: to.name, errorType: why}
 		r.failovers.Add(ctx, 1, r.options.Get(l))
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {

@@ -219,32 +219,32 @@ func TestAllInstruments(t *testing.T) {
 
 // wantGolden was checked by hand against metrics.md: 22 operations, of which 2
 // never started, and 4 retries are 24 attempts and as many permits.
-const wantGolden = `breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=failure = 5
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=rejected = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=ignored = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=success = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=failure = 6
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=ignored = 1
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=success = 4
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=failure = 4
-breaker: retrip.breaker.calls {call} counter retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=success = 2
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat dead = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat limited = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat m = 0
-breaker: retrip.breaker.consecutive_failures {failure} gauge retrip.breaker.name=https://api.example.com chat s = 2
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=closed = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=half_open = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=closed = 1
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=half_open = 0
-breaker: retrip.breaker.state {breaker} updowncounter retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=open = 0
-breaker: retrip.breaker.transitions {transition} counter retrip.breaker.from=closed retrip.breaker.name=https://api.example.com chat dead retrip.breaker.to=open = 1
+const wantGolden = `breaker: retrip.breaker.calls {call} counter gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=failure = 5
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead retrip.breaker.outcome=rejected = 1
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=ignored = 1
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited retrip.breaker.outcome=success = 1
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=failure = 6
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=ignored = 1
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.outcome=success = 4
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=failure = 4
+breaker: retrip.breaker.calls {call} counter gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s retrip.breaker.outcome=success = 2
+breaker: retrip.breaker.consecutive_failures {failure} gauge gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m = 0
+breaker: retrip.breaker.consecutive_failures {failure} gauge gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s = 2
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=closed = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=half_open = 1
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=dead retrip.breaker.name=https://api.example.com chat dead retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=limited retrip.breaker.name=https://api.example.com chat limited retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=m retrip.breaker.name=https://api.example.com chat m retrip.breaker.state=open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=closed = 1
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=half_open = 0
+breaker: retrip.breaker.state {breaker} updowncounter gen_ai.request.model=s retrip.breaker.name=https://api.example.com chat s retrip.breaker.state=open = 0
+breaker: retrip.breaker.transitions {transition} counter gen_ai.request.model=dead retrip.breaker.from=closed retrip.breaker.name=https://api.example.com chat dead retrip.breaker.to=open = 1
 openai: gen_ai.client.inference.duration s seconds B(-) error.type=canceled = 1 of 0
 openai: gen_ai.client.inference.duration s seconds B(dead) error.type=circuit_open = 1 of 0
 openai: gen_ai.client.inference.duration s seconds B(dead) error.type=connection_error = 5 of 0.5

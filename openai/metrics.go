@@ -51,6 +51,8 @@ const (
 // models are what was asked for and what answered.
 type models struct{ asked, answered string }
 
+func (m models) clone() models { return models{strings.Clone(m.asked), strings.Clone(m.answered)} }
+
 // labels are what tells one series of this package from another.
 type labels struct {
 	operation     string
@@ -84,6 +86,8 @@ func (l labels) attributes() []attribute.KeyValue {
 // A server is where a request goes. A provider that redirects may name any.
 type server struct{ address, port string }
 
+func (s server) clone() server { return server{strings.Clone(s.address), strings.Clone(s.port)} }
+
 func serverOf(u *url.URL) server {
 	if address := measure.Label(u.Hostname()); address != "" {
 		return server{address, portOf(u)}
@@ -100,26 +104,38 @@ type labeller struct {
 
 func newLabeller() labeller {
 	return labeller{
-		servers: measure.NewBound[server](measure.MaxAddresses),
-		models:  measure.NewBound[models](measure.MaxModels),
+		servers: measure.NewBound(measure.MaxAddresses, server.clone),
+		models:  measure.NewBound(measure.MaxModels, models.clone),
 		options: measure.NewCache(labels.attributes),
 	}
 }
 
 func (b *labeller) labels(operation string, m models, u *url.URL) labels {
-	if !b.models.Admit(m) {
-		m.asked = measure.Other
-		if m.answered != "" {
-			m.answered = measure.Other
-		}
-	}
-	l := labels{operation: operation, models: m}
-	if s := serverOf(u); s.address != "" && !b.servers.Admit(s) {
-		l.address = measure.Other
-	} else {
+	l := labels{operation: operation, models: b.modelsOf(m)}
+	if s := serverOf(u); s.address != "" {
+		s = b.serverOf(s)
 		l.address, l.port = s.address, s.port
 	}
 	return l
+}
+
+// modelsOf returns m, or what stands for all beyond the bound.
+func (b *labeller) modelsOf(m models) models {
+	if kept, ok := b.models.Admit(m); ok {
+		return kept
+	}
+	m.asked = measure.Other
+	if m.answered != "" {
+		m.answered = measure.Other
+	}
+	return m
+}
+
+func (b *labeller) serverOf(s server) server {
+	if kept, ok := b.servers.Admit(s); ok {
+		return kept
+	}
+	return server{address: measure.Other}
 }
 
 // A series is what labels are made of, as it comes.

@@ -52,7 +52,7 @@ type waitLabels struct {
 type pacingRecorder struct {
 	backend   string
 	addresses *measure.Labels
-	models    *measure.Bound[string]
+	models    *measure.Labels
 	waits     measure.Histogram
 	ofWait    *measure.Cache[waitLabels]
 	gauges    *pacingGauges
@@ -63,7 +63,7 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 	r := &pacingRecorder{
 		backend:   cfg.Retry.Backend,
 		addresses: measure.NewLabels(measure.MaxAddresses),
-		models:    measure.NewBound[string](measure.MaxModels),
+		models:    measure.NewLabels(measure.MaxModels),
 		waits:     measure.NewHistogram(m, metricPacingWaits, "s", "Time that calls waited for their account's rate limit.", measure.DelayBounds),
 		gauges:    join(cfg.MeterProvider, p),
 	}
@@ -82,11 +82,7 @@ func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
 
 // labels returns the labels of an account, whose number is bounded.
 func (r *pacingRecorder) labels(u *url.URL, c *call.Subject) pacingLabels {
-	l := pacingLabels{address: r.addresses.Bound(u.Hostname()), model: c.Model, target: c.Target}
-	if l.model != "" && !r.models.Admit(l.model) {
-		l.model = measure.Other
-	}
-	return l
+	return pacingLabels{address: r.addresses.Bound(u.Hostname()), model: r.models.Bound(c.Model), target: c.Target}
 }
 
 // waited records the wait of a call.

@@ -5,10 +5,14 @@ package retry
 import (
 	"bytes"
 	"net/http"
+	"net/url"
 	"runtime"
 	"testing"
 	"time"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
@@ -72,5 +76,23 @@ func TestAllocationsOfACall(t *testing.T) { //nolint:paralleltest // AllocsPerRu
 	t.Logf("%v allocations", got)
 	if got > 4 {
 		t.Errorf("%v allocations a call, want 4 at most", got)
+	}
+}
+
+func TestARecordingAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+	r := newRecorder(provider, DefaultBackend)
+	u := &url.URL{Scheme: "https", Host: "api.example.com:8443"}
+	about := call.Subject{Endpoint: "chat", Model: "gpt-5-mini", Target: "home"}
+	for name, record := range map[string]func(){
+		"a retry":       func() { l := r.labels(about, u, "503"); l.reason = "overloaded"; r.retried(t.Context(), l) },
+		"a wait":        func() { l := r.labels(about, u, ""); l.source = "hint"; r.waited(t.Context(), time.Second, l) },
+		"an exhaustion": func() { l := r.labels(about, u, "503"); l.stopReason = "budget"; r.exhausted(t.Context(), l) },
+		"a call":        func() { r.over(t.Context(), 2, about, u, "") },
+	} {
+		record()
+		if n := testing.AllocsPerRun(100, record); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v2"
@@ -58,7 +59,11 @@ func TestAlerts(t *testing.T) {
 		t.Log("promtool is not installed (Debian: apt-get install prometheus): the alerts are read, but not tried")
 		return
 	}
-	if said, err := exec.CommandContext(t.Context(), promtool, "test", "rules", "alerts_test.yml").CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, said)
+	for _, arguments := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
+		said, err := exec.CommandContext(t.Context(), promtool, arguments...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, said)
+		}
+		t.Logf("promtool %s:\n%s", strings.Join(arguments, " "), said)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -78,8 +77,6 @@ func (s set) without(names ...string) set {
 
 // metricName is the label that is a metric's name.
 const metricName = "__name__"
-
-var legendLabel = regexp.MustCompile(`{{\s*([^\s}]*)\s*}}`)
 
 // check returns what is wrong with a query and the legend of its results.
 func (e exported) check(query, legend string) error {

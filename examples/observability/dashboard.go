@@ -11,20 +11,36 @@ var dashboardJSON []byte
 
 // A dashboard is what this program has to know of Grafana's model.
 type dashboard struct {
-	Panels []struct {
-		Title   string `json:"title"`
-		Type    string `json:"type"`
-		Targets []struct {
-			Expr   string `json:"expr"`
-			Legend string `json:"legendFormat"`
-			RefID  string `json:"refId"`
-		} `json:"targets"`
-		GridPos struct{ X, Y, W, H int } `json:"gridPos"`
-	} `json:"panels"`
+	Panels     []panel `json:"panels"`
 	Templating struct {
 		List []variable `json:"list"`
 	} `json:"templating"`
 }
+
+// A panel of a dashboard, or the title of a row of them.
+type panel struct {
+	Title   string `json:"title"`
+	Type    string `json:"type"`
+	Targets []struct {
+		Expr   string `json:"expr"`
+		Legend string `json:"legendFormat"`
+		RefID  string `json:"refId"`
+	} `json:"targets"`
+	GridPos     struct{ X, Y, W, H int } `json:"gridPos"`
+	FieldConfig struct {
+		Defaults struct {
+			Unit   string  `json:"unit"`
+			Max    float64 `json:"max"`
+			Custom struct {
+				Stacking struct {
+					Mode string `json:"mode"`
+				} `json:"stacking"`
+			} `json:"custom"`
+		} `json:"defaults"`
+	} `json:"fieldConfig"`
+}
+
+func (p *panel) stacked() bool { return p.FieldConfig.Defaults.Custom.Stacking.Mode == "normal" }
 
 // A variable of a dashboard.
 type variable struct {

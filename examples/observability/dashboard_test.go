@@ -121,10 +121,10 @@ func ask(ctx context.Context, server, query string) (string, error) {
 // labels that a series of each may have.
 var instruments = func() map[string]string {
 	const (
-		base     = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model server_address server_port "
+		base     = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model server_address server_port retrip_target "
 		endpoint = "retrip_backend retrip_endpoint gen_ai_request_model server_address "
-		name     = "retrip_breaker_name "
-		account  = "gen_ai_request_model server_address "
+		name     = "retrip_breaker_name gen_ai_request_model "
+		account  = "gen_ai_request_model server_address retrip_target "
 	)
 	return map[string]string{
 		"gen_ai_client_inference_duration_seconds":                     base + "gen_ai_response_model error_type",
@@ -139,13 +139,15 @@ var instruments = func() map[string]string {
 		"gen_ai_client_inference_usage_reasoning_output_tokens_total":  base + "gen_ai_response_model",
 		"retrip_client_attempt_duration_seconds":                       base + "http_response_status_code error_type",
 		"retrip_client_stream_outcomes_total":                          base + "retrip_stream_outcome",
-		"retrip_retries_total":                                         endpoint + "error_type retrip_retry_reason retrip_retry_delay_source",
+		"retrip_retries_total":                                         endpoint + "error_type retrip_retry_reason retrip_retry_delay_source retrip_target",
 		"retrip_retry_delay_seconds":                                   endpoint + "retrip_retry_delay_source",
 		"retrip_retry_exhaustions_total":                               endpoint + "error_type retrip_retry_stop_reason",
 		"retrip_retry_attempts":                                        endpoint + "error_type",
+		"retrip_client_resumes_total":                                  strings.Replace(base, "retrip_target ", "", 1) + "retrip_resume_outcome",
+		"retrip_failovers_total":                                       endpoint + "retrip_target_from retrip_target_to error_type",
 		"retrip_pacing_rate_per_second":                                account,
 		"retrip_pacing_waiting":                                        account,
-		"retrip_pacing_waits_seconds":                                  endpoint + "retrip_pacing_outcome",
+		"retrip_pacing_waits_seconds":                                  endpoint + "retrip_pacing_outcome retrip_target",
 		"retrip_breaker_state":                                         name + "retrip_breaker_state",
 		"retrip_breaker_transitions_total":                             name + "retrip_breaker_from retrip_breaker_to",
 		"retrip_breaker_calls_total":                                   name + "retrip_breaker_outcome",
@@ -341,6 +343,25 @@ func TestLayout(t *testing.T) {
 					t.Fatalf("%q lies on %q", p.Title, other)
 				}
 				taken[at] = p.Title
+			}
+		}
+	}
+}
+
+// TestTheModelPickerMovesEveryPanel: a selector without it would show all models
+// beside those that were picked.
+func TestTheModelPickerMovesEveryPanel(t *testing.T) {
+	t.Parallel()
+	board, err := readDashboard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range board.Panels {
+		for _, target := range p.Targets {
+			selectors := len(regexp.MustCompile(`(gen_ai|retrip)_[a-z_]+\{`).FindAllString(target.Expr, -1))
+			picked := strings.Count(target.Expr, `{gen_ai_request_model=~"$model"`)
+			if selectors == 0 || picked != selectors {
+				t.Errorf("%q has %d selectors, %d of which the picker moves: %s", p.Title, selectors, picked, target.Expr)
 			}
 		}
 	}

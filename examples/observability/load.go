@@ -20,6 +20,7 @@ import (
 // A load is calls to a fake provider, and what they meet there.
 type load struct {
 	provider  *openaitest.Server
+	second    *openaitest.Server // that stands in for it, for one model
 	transport *retrip.Transport
 	cycle     time.Duration // in which the provider goes through the schedule
 	times     atomic.Pointer[times]
@@ -37,14 +38,25 @@ func newLoad(meters metric.MeterProvider, cycle time.Duration) *load {
 	cfg.Retry.Backoff = func() backoff.BackOff {
 		return backoff.NewExponentialBackOff(backoff.WithInitialInterval(50 * time.Millisecond))
 	}
-	return &load{provider: openaitest.NewServer(), transport: retrip.NewTransport(nil, cfg), cycle: cycle}
+	l := &load{provider: openaitest.NewServer(), second: openaitest.NewServer(), cycle: cycle}
+	l.second.Always(openaitest.Chat, healthy)
+	cfg.Targets = []retrip.Target{
+		{}, // home
+		{Name: "second", BaseURL: l.second.URL, Header: http.Header{"Authorization": {"Bearer none"}}, Models: map[string]string{standsIn: "llama-3.3-70b"}, Tier: 1},
+	}
+	l.transport = retrip.NewTransport(nil, cfg)
+	return l
 }
 
-// close ends the provider and the gauges of the breakers.
+// standsIn is the model that the second target has, too.
+const standsIn = "gpt-5.4-mini"
+
+// close ends the providers and the gauges of the breakers.
 func (l *load) close() {
 	l.transport.CloseIdleConnections()
 	_ = l.transport.Close()
 	l.provider.Close()
+	l.second.Close()
 }
 
 // run makes calls until ctx is over.
@@ -91,7 +103,7 @@ var schedule = []times{
 				healthy.EndAfter(4),
 			},
 			openaitest.Messages:  {healthy.StallAfter(4)},
-			openaitest.Responses: {throttled, down}, // not repeated: responses are stateful
+			openaitest.Responses: {throttled, down, healthy.CutAfter(6)}, // a cut is resumed, of those in the background; else nothing is repeated: responses are stateful
 		},
 	},
 	{
@@ -128,15 +140,16 @@ type kind struct {
 	workers               int
 	endpoint, path, model string
 	input                 string // the field that holds it
-	stream                bool
+	stream, background    bool
 }
 
 var kinds = []kind{
-	{4, openaitest.Chat, "/chat/completions", "gpt-5.4-mini", "messages", false},
-	{4, openaitest.Chat, "/chat/completions", "gpt-5.4", "messages", true},
-	{2, openaitest.Embeddings, "/embeddings", "text-embedding-3-small", "input", false},
-	{1, openaitest.Messages, "/messages", "claude-opus-4-6", "messages", true},
-	{2, openaitest.Responses, "/responses", "gpt-5.4-pro", "input", true},
+	{4, openaitest.Chat, "/chat/completions", standsIn, "messages", false, false},
+	{4, openaitest.Chat, "/chat/completions", "gpt-5.4", "messages", true, false},
+	{2, openaitest.Embeddings, "/embeddings", "text-embedding-3-small", "input", false, false},
+	{1, openaitest.Messages, "/messages", "claude-opus-4-6", "messages", true, false},
+	{2, openaitest.Responses, "/responses", "gpt-5.4-pro", "input", true, false},
+	{2, openaitest.Responses, "/responses", "gpt-5.4-deep", "input", true, true},
 }
 
 // repeat makes calls of a kind until ctx is over; made counts them, with those
@@ -172,6 +185,9 @@ func (l *load) once(ctx context.Context, k kind, n int) {
 		if k.endpoint == openaitest.Chat {
 			body["stream_options"] = map[string]bool{"include_usage": true} // else it counts no tokens
 		}
+	}
+	if k.background {
+		body["background"] = true // its stream can be taken up again
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {

@@ -37,10 +37,11 @@ import (
 func main() {
 	address := flag.String("addr", "127.0.0.1:9464", "where to serve the metrics; port 0 is any that is free")
 	duration := flag.Duration("for", 30*time.Second, "how long to run")
+	picture := flag.String("picture", "", "draw the dashboard into NAME.png and NAME-narrow.png in the end; needs prometheus")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, *duration)
-	err := run(ctx, os.Stdout, *address, min(*duration, time.Minute))
+	err := run(ctx, os.Stdout, *address, *picture, min(*duration, time.Minute))
 	cancel()
 	stop()
 	if err != nil {
@@ -50,8 +51,9 @@ func main() {
 }
 
 // run runs until ctx is over. In each cycle the provider goes through all its
-// times once.
-func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) error {
+// times once. A picture is the name of the files that the dashboard is drawn into in
+// the end, "" for none.
+func run(ctx context.Context, w io.Writer, address, picture string, cycle time.Duration) error {
 	registry := prometheus.NewRegistry()
 	provider, err := newProvider(registry)
 	if err != nil {
@@ -69,7 +71,8 @@ func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) 
 	defer server.Close() //nolint:errcheck // the process ends
 	fmt.Fprintf(w, "metrics:    http://%s/metrics\n", listener.Addr())
 
-	scraper, err := startPrometheus(ctx, listener.Addr().String())
+	// It is asked for the last time when ctx is over.
+	scraper, err := startPrometheus(context.WithoutCancel(ctx), listener.Addr().String())
 	switch {
 	case errors.Is(err, errNotInstalled):
 		fmt.Fprintln(w, "prometheus: not installed; one of yours may scrape the metrics")
@@ -92,8 +95,15 @@ func run(ctx context.Context, w io.Writer, address string, cycle time.Duration) 
 
 	l := newLoad(provider, cycle) //nolint:contextcheck // the transport outlives every context
 	defer l.close()
+	start := time.Now()
 	l.run(ctx)
 	fmt.Fprintf(w, "%d calls were made\n", l.made.Load())
+	if picture != "" && scraper != nil {
+		if err := drawBoard(context.WithoutCancel(ctx), scraper.url, spanOf(start, time.Now()), picture); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s.png and %[1]s-narrow.png were drawn\n", picture)
+	}
 	select {
 	case err := <-served:
 		return err

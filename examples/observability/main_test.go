@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 	output, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := run(ctx, w, "127.0.0.1:0", time.Second)
+		err := run(ctx, w, "127.0.0.1:0", "", time.Second)
 		_ = w.CloseWithError(io.EOF)
 		done <- err
 	}()

@@ -172,7 +172,7 @@ type Options struct {
 func NewOptions(attrs ...attribute.KeyValue) *Options {
 	for i := range attrs {
 		if attrs[i].Value.Type() == attribute.STRING {
-			attrs[i].Value = attribute.StringValue(Label(attrs[i].Value.AsString()))
+			attrs[i].Value = attribute.StringValue(strings.Clone(Label(attrs[i].Value.AsString())))
 		}
 	}
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
@@ -220,11 +220,11 @@ func (c *Cache[K]) Get(key K) *Options {
 const maxLabel = 128
 
 // Label returns text as the value of an attribute: valid UTF-8, without which an
-// exporter refuses all that is collected, and not too long. It is always a copy:
-// labels are kept, and a part of a URL would keep all of it.
+// exporter refuses all that is collected, and not too long. It may be a part of
+// text: who keeps it keeps a copy, as a part of a URL would keep all of it.
 func Label(text string) string {
 	if len(text) <= maxLabel && utf8.ValidString(text) {
-		return strings.Clone(text)
+		return text
 	}
 	// A rune across the bound is no invalid one: it is looked at whole, and then
 	// left out.
@@ -232,7 +232,7 @@ func Label(text string) string {
 	if len(text) > maxLabel {
 		text = strings.ToValidUTF8(text[:maxLabel], "")
 	}
-	return strings.Clone(text)
+	return text
 }
 
 // Append adds an attribute to attrs unless its value is empty: what is
@@ -259,31 +259,34 @@ const MaxModels = 64
 // their number would grow all the same. It is safe for concurrent use.
 type Bound[K comparable] struct {
 	limit int
+	clone func(K) K
 	mu    sync.RWMutex
-	seen  map[K]struct{}
+	seen  map[K]K
 }
 
-// NewBound returns a Bound for limit values.
-func NewBound[K comparable](limit int) *Bound[K] {
-	return &Bound[K]{limit: limit, seen: make(map[K]struct{})}
+// NewBound returns a Bound for limit values. clone copies a value that is to be
+// kept, without what it may be a part of.
+func NewBound[K comparable](limit int, clone func(K) K) *Bound[K] {
+	return &Bound[K]{limit: limit, clone: clone, seen: make(map[K]K)}
 }
 
-// Admit reports whether value is one of the first. It keeps value.
-func (b *Bound[K]) Admit(value K) bool {
+// Admit returns the kept copy of value if it is one of the first, else false.
+func (b *Bound[K]) Admit(value K) (kept K, ok bool) {
 	b.mu.RLock()
-	_, known := b.seen[value]
+	kept, known := b.seen[value]
 	full := len(b.seen) >= b.limit
 	b.mu.RUnlock()
 	if known || full {
-		return known
+		return kept, known
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, known = b.seen[value]; !known && len(b.seen) >= b.limit {
-		return false
+	if kept, known = b.seen[value]; known || len(b.seen) >= b.limit {
+		return kept, known
 	}
-	b.seen[value] = struct{}{}
-	return true
+	kept = b.clone(value)
+	b.seen[kept] = kept
+	return kept, true
 }
 
 // Labels bounds the values of one attribute: the first ones keep their names,
@@ -291,12 +294,15 @@ func (b *Bound[K]) Admit(value K) bool {
 type Labels struct{ bound *Bound[string] }
 
 // NewLabels returns Labels that let limit values through.
-func NewLabels(limit int) *Labels { return &Labels{NewBound[string](limit)} }
+func NewLabels(limit int) *Labels { return &Labels{NewBound(limit, strings.Clone)} }
 
 // Bound returns value as a label of at most 128 bytes, or Other if there were too many before it.
 func (l *Labels) Bound(value string) string {
-	if value = Label(value); value == "" || l.bound.Admit(value) {
-		return value
+	if value == "" {
+		return ""
+	}
+	if kept, ok := l.bound.Admit(Label(value)); ok {
+		return kept
 	}
 	return Other
 }
