@@ -277,7 +277,7 @@ func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	case settled:
 		return stopOf(a)
 	case again:
-		if g.met[g.at] < meetings && !g.once {
+		if g.met[g.at] < meetings && !g.once && g.refusedFor(g.router.targets[g.at]) == 0 {
 			g.next = g.at
 			g.waited.add(g.at)
 			return decisionFor(a, verdictOf(a), reason)
