@@ -218,10 +218,10 @@ func (s *routedSoak) read(p *routedPlan, req *http.Request, resp *http.Response,
 // compare holds the bytes of a 200 against what the target meant. A lie may be
 // anything, as long as nobody takes it for an answer.
 func (s *routedSoak) compare(p *routedPlan, got []byte, err error, at siteIndex, meant []byte) {
-	if !bytes.HasPrefix(meant, got) && !p.isLie(got) {
+	if !bytes.HasPrefix(meant, got) && !p.isLie(got, meant) {
 		s.problem(p, "%d bytes are not the %d that %s sent: %q", len(got), len(meant), siteNames[at], got)
 	}
-	ended := err == nil && (p.caller == readsAll || p.caller == readsBySmallSteps)
+	ended := err == nil && p.readsToTheEnd()
 	switch {
 	case err == nil && bytes.Equal(got, meant):
 		s.whole.Add(1)
@@ -232,11 +232,30 @@ func (s *routedSoak) compare(p *routedPlan, got []byte, err error, at siteIndex,
 	}
 }
 
+// readsToTheEnd reports whether a caller who got no error was told the end.
+func (p *routedPlan) readsToTheEnd() bool {
+	switch p.caller {
+	case readsAll, readsBySmallSteps, hasDeadline, hasClientTimeout, cancels:
+		return true
+	default:
+		return false
+	}
+}
+
 // isLie reports whether the bytes are the beginning of what a site sends in the place
 // of an answer.
-func (p *routedPlan) isLie(got []byte) bool {
-	return bytes.Contains(got, []byte(corruptMark)) || bytes.Contains(got, []byte(errorMark)) ||
-		bytes.HasPrefix([]byte(pageOfAProxy), got) || bytes.HasPrefix(errorOf(p, "server_error"), got)
+func (p *routedPlan) isLie(got, meant []byte) bool {
+	same := 0
+	for same < len(got) && same < len(meant) && got[same] == meant[same] {
+		same++
+	}
+	// What is corrupt begins as the answer does, and by chance goes on so for a while.
+	for at := same; at >= max(0, same-len(corruptMark)); at-- {
+		if bytes.HasPrefix([]byte(corruptMark), got[at:]) {
+			return true
+		}
+	}
+	return bytes.HasPrefix([]byte(pageOfAProxy), got) || bytes.HasPrefix(errorOf(p, "server_error"), got)
 }
 
 // mustEndInError reports whether nobody may be told that these bytes are all. A stream
@@ -260,7 +279,7 @@ func (s *routedSoak) countResumed(p *routedPlan, report *retry.Report, err error
 	switch {
 	case errors.As(err, &refused):
 		s.refused.Add(1)
-	case err == nil && p.caller == readsAll:
+	case err == nil && p.readsToTheEnd():
 		s.resumed.Add(1)
 	}
 }

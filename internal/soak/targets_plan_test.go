@@ -126,6 +126,9 @@ func newRoutedPlan(seed, id uint64, scenes int) *routedPlan {
 	default:
 		p.caller, p.limit = hasClientTimeout, p.after+time.Millisecond
 	}
+	if p.api.kind == backgroundAPI && p.limit == 0 {
+		p.caller, p.limit = hasDeadline, 4*time.Second // it may be resumed for much longer
+	}
 	if chance(r, 0.3) {
 		p.session = strconv.Itoa(r.IntN(30))
 	}
