@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"runtime"
 	"slices"
@@ -170,9 +171,14 @@ func (s *routedSoak) count(scene *routedScene, report *retry.Report) {
 	}
 }
 
-// checkError looks at an error that the caller did not bring about himself.
+// checkError looks at an error that the caller did not bring about himself. The
+// timeout of a dial looks like a deadline: it is the base's.
 func (s *routedSoak) checkError(ctx context.Context, p *routedPlan, err error) {
-	if ctx.Err() == nil && p.caller != hasClientTimeout && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	var dial *net.OpError
+	if ctx.Err() != nil || p.caller == hasClientTimeout || errors.As(err, &dial) && dial.Op == "dial" {
+		return
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		s.problem(p, "a context's error that is not the caller's: %v (%T)", err, err)
 	}
 }

@@ -93,6 +93,9 @@ func (p *routedPlan) trouble(at siteIndex, attempt int) (trouble, *rand.Rand) {
 	default:
 		kind = noTrouble
 	}
+	if kind == freezes && at == harbour {
+		kind = dies // it has no time limit
+	}
 	if kind == refuses && at != sour && !(at == home && p.key == poor) {
 		kind = sheds
 	}
