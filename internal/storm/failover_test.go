@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,7 @@ func refuges() []*refuge {
 		{incident: outage, name: naiveName, room: 1.5, fleet: naivelyOver, mayFail: true},
 		{incident: outage, name: sharedName, room: 1.5, fleet: shared(plain), answered: 0.999, worst: 1.3},
 		{incident: outage, name: eachName, room: 1.5, fleet: each(plain), answered: 0.999, worst: 1.3},
-		{incident: outage, name: naiveName, room: 0.9, fleet: naivelyOver, mayFail: true, proof: true, worst: 1.3},
+		{incident: outage, name: naiveName, room: 0.9, fleet: naivelyOver, mayFail: true},
 		{incident: outage, name: "without breaker and budget", room: 0.9, fleet: shared(bare), mayFail: true, proof: true, worst: 1.3},
 		{incident: outage, name: sharedName, room: 0.9, fleet: shared(plain), worst: 1.3, mayFail: true},
 		{incident: outage, name: eachName, room: 0.9, fleet: each(plain), worst: 3, mayFail: true},
@@ -114,6 +115,7 @@ func TestStormOfFailover(t *testing.T) {
 			})
 		}
 	})
+	all = slices.DeleteFunc(all, func(r *refuge) bool { return !r.result.done }) // by -run
 	if *full {
 		fmt.Print(refugeTable(all))
 	}
@@ -205,6 +207,9 @@ func refugeTable(all []*refuge) string {
 |---|---|---|---|---|---|---|---|
 `)
 	for _, r := range all {
+		if r.proof {
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | %g | %s | %s |\n", r.incident.name, r.room, r.name, strings.Join(r.result.cells(), " | "))
 	}
 	return b.String()
