@@ -547,6 +547,23 @@ func TestNoCallWaitsForATargetThatWouldRefuseIt(t *testing.T) {
 	}
 }
 
+// Not even where all others refuse.
+func TestATargetThatRanIntoATimeLimitIsNeverAskedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		targets := homeAndEU()
+		targets[0].AttemptTimeout = time.Second
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		w.at(atHome, busy, speechless)
+		do(t, tr, asks(t, t.Context())) // so that eu has a breaker
+		tr.Breaker("https://eu.example.com chat gpt-4o eu").Trip()
+		if got := do(t, tr, asks(t, t.Context())); got.err == nil || w.way() != "home eu home" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
+}
+
 func TestAllOpenIsTheLeastOfTheirWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
