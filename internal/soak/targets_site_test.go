@@ -96,7 +96,7 @@ func (p *routedPlan) trouble(at siteIndex, attempt int) (trouble, *rand.Rand) {
 	if kind == freezes && at == harbour {
 		kind = dies // it has no time limit
 	}
-	if kind == refuses && at != sour && !(at == home && p.key == poor) {
+	if kind == refuses && at != sour && (at != home || p.key != poor) {
 		kind = sheds
 	}
 	return kind, r
@@ -188,10 +188,9 @@ type routedAnswer struct {
 func (a *routedAnswer) send() {
 	p := a.plan
 	content, ends := p.answer(a.site.index, a.attempt)
-	from := 0
 	if p.api.kind == backgroundAPI && a.request.Method == http.MethodGet {
-		var ok bool
-		if from, ok = a.rest(ends); !ok {
+		from, ok := a.rest(ends)
+		if !ok {
 			return
 		}
 		content = content[from:]

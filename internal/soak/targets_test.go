@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -160,9 +161,9 @@ type routedSoak struct {
 	bodies sync.Map // request bodies that were not closed yet, and whose they are
 	pinned sync.Map // the calls that something still refers to
 
-	whole, broken, failed    atomic.Int64 // how calls ended
-	sheltered, excused       atomic.Int64 // calls that must not fail; of them those that were too slow
-	resumed, refused, moving atomic.Int64
+	whole, broken, failed atomic.Int64 // how calls ended
+	sheltered, excused    atomic.Int64 // calls that must not fail; of them those that were too slow
+	resumed, refused      atomic.Int64
 }
 
 func newRoutedSoak(t *testing.T, seed uint64) *routedSoak {
@@ -172,8 +173,8 @@ func newRoutedSoak(t *testing.T, seed uint64) *routedSoak {
 	secure, s.roots = certified()
 	for n := range s.sites {
 		v := &site{soak: s, index: siteIndex(n), host: host{seed: seed + uint64(n), done: make(chan struct{})}}
-		v.host.problem = func(_ *plan, format string, args ...any) { s.problem(nil, format, args...) }
-		v.host.handler = v
+		v.problem = func(_ *plan, format string, args ...any) { s.problem(nil, format, args...) }
+		v.handler = v
 		config := secure
 		if v.index != europe {
 			config = nil
@@ -226,9 +227,7 @@ func (s *routedSoak) sour(tier int) openai.Target {
 		case n%11 == 0:
 			return errors.New("no token")
 		}
-		for name, values := range keys(siteSecrets[sour]) {
-			req.Header[name] = values
-		}
+		maps.Copy(req.Header, keys(siteSecrets[sour]))
 		return nil
 	}
 	return t
