@@ -172,6 +172,8 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	wait.Go(func() {
+		home.state.Store(isDead) // for long enough to open breakers
+		pause(ctx, 1500*time.Millisecond)
 		for pause(ctx, rand.N(600*time.Millisecond)) {
 			home.state.Store(rand.Int32N(states))
 		}
