@@ -30,6 +30,23 @@ func TestContract(t *testing.T) {
 		"the chain with two targets": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}},
+		"the chain with two targets, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{Retry: safe, Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
+		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
+		"the chain with targets, in a fleet, held whole": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{
+				Targets: []openai.Target{{}, {Name: "other", Tier: 1}}, Breaker: breaker.Config{Fleet: quietFleet{}}, Delivery: openai.Whole,
+			})
+		}},
+		"the chain without pacing": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{Pacing: openai.Off})
+		}},
+		"the chain, with stateful calls repeated, returned at once": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(base, openai.Config{RetryStateful: true, Delivery: openai.Immediate, InBandErrors: openai.PassThrough})
+		}},
+		"the chain over a chain of one attempt": {wrap: func(base http.RoundTripper) http.RoundTripper {
+			return openai.NewTransport(openai.NewTransport(base, openai.Config{Retry: retry.Config{MaxAttempts: 1}}), openai.Config{Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
+		}},
 		"the chain without its breaker": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{DisableBreaker: true})
 		}},
@@ -52,3 +69,11 @@ func TestContract(t *testing.T) {
 		})
 	}
 }
+
+// quietFleet is a Fleet in which nobody has anything to say. With advice a breaker
+// opens at its first failure, as no wrapper without one does.
+type quietFleet struct{}
+
+func (quietFleet) Name(key string) string                       { return key }
+func (quietFleet) Publish(breaker.Advice)                       {}
+func (quietFleet) Subscribe(func(breaker.Advice)) (stop func()) { return func() {} }

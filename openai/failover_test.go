@@ -525,6 +525,45 @@ func TestAnOpenBreakerAndALimitGoToTheNextInsideTheAttempt(t *testing.T) {
 	})
 }
 
+// A target is not asked again whose breaker has opened meanwhile: it would refuse, and
+// the call is for the next.
+func TestNoCallWaitsForATargetThatWouldRefuseIt(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]stub.Func{"500": internal, "429": rateLimitedFor("1")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+				w.at(atHome, func(req *http.Request) (*http.Response, error) {
+					tr.Breaker("https://api.example.com chat gpt-4o home").Trip() // by the calls beside it
+					return answer(req)
+				})
+				if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu" || w.took() != 0 {
+					t.Errorf("got %d, went %q, the last of them after %v", got.status, w.way(), w.took())
+				}
+			})
+		})
+	}
+}
+
+// Not even where all others refuse.
+func TestATargetThatRanIntoATimeLimitIsNeverAskedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		targets := homeAndEU()
+		targets[0].AttemptTimeout = time.Second
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		w.at(atHome, busy, speechless)
+		do(t, tr, asks(t, t.Context())) // so that eu has a breaker
+		tr.Breaker("https://eu.example.com chat gpt-4o eu").Trip()
+		if got := do(t, tr, asks(t, t.Context())); got.err == nil || w.way() != "home eu home" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
+}
+
 func TestAllOpenIsTheLeastOfTheirWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -580,6 +580,24 @@ func TestWhoClosesOrCancelsEndsAStreamAndSendsNothing(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatComesAfterCloseIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := background(6)
+		var body io.Closer
+		r := &run{events: events, endings: []ending{{after: prefix(events, 4), err: errCut}, {after: -1, change: func(rest []string) []string {
+			_ = body.Close()
+			return rest
+		}}}}
+		resp := respond(t, t.Context(), newChain(t, r, calm), inBackground)
+		body = resp.Body
+		if got, err := io.ReadAll(resp.Body); err == nil || len(r.queries()) != 1 {
+			t.Errorf("%d bytes, %v, after %q", len(got), err, r.queries())
+		}
+		r.closed(t)
+	})
+}
+
 func TestNoWaitToResumePassesTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -14,7 +14,7 @@ func TestSecurityPromisesAreHeldByTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`([a-z/]+)\\.(Test\\w+)`")
+	named := regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
 	rows := 0
 	for line := range strings.Lines(string(page)) {
 		tests := named.FindAllStringSubmatch(line, -1)

@@ -15,19 +15,14 @@ import (
 // A provider answers each attempt as its plan has it, and holds what it
 // receives against what the plan sends. It serves HTTP/1.1 and HTTP/2.
 type provider struct {
-	problem func(p *plan, format string, args ...any)
-	scenes  []scene
+	host
 
-	seed uint64
+	scenes []scene
 
 	plain, secure *address
 	roots         *x509.CertPool
-	done          chan struct{}
 	calls         sync.Map // by id, those under way: *callState
 	hits          [failureKinds]atomic.Int64
-	accepted      atomic.Int64 // connections
-	open          atomic.Int64 // of them those that are not closed
-	cut           atomic.Int64 // of them those that were reset at some byte
 }
 
 // A callState is what the provider remembers of a call, as long as that is

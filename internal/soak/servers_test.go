@@ -3,6 +3,7 @@ package soak
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"math/rand/v2"
@@ -15,13 +16,26 @@ import (
 	"time"
 )
 
+// A host is what the addresses of one provider have in common.
+type host struct {
+	handler http.Handler
+	problem func(p *plan, format string, args ...any)
+	seed    uint64
+	done    chan struct{}
+
+	accepted atomic.Int64 // connections
+	open     atomic.Int64 // of them those that are not closed
+	cut      atomic.Int64 // of them those that were reset at some byte
+}
+
 // An address is where the provider listens. Its listener closes now and
 // then, and its servers go, but there is always a next one.
 type address struct {
-	*provider
+	*host
 
 	random  *rand.Rand
 	tls     *tls.Config // nil: HTTP/1.1 without TLS
+	steady  bool        // nothing happens to it
 	address string
 	servers sync.Map // those that are not closed: *http.Server
 
@@ -30,31 +44,34 @@ type address struct {
 
 // startProvider starts the servers of v: HTTP/1.1 on plain, HTTP/2 on
 // secure.
-func startProvider(t *testing.T, v *provider, seed uint64) {
-	v.done = make(chan struct{})
-	certified := httptest.NewUnstartedServer(nil)
-	certified.EnableHTTP2 = true
-	certified.StartTLS()
-	v.roots = certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	secure := &tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS12}
-	certified.Close()
+func startProvider(t *testing.T, v *provider) {
+	var secure *tls.Config
+	secure, v.roots = certified()
+	v.plain, v.secure = v.start(t, 0, nil, false), v.start(t, 1, secure, false)
+}
 
-	var wait sync.WaitGroup
-	start := func(n uint64, config *tls.Config) *address {
-		a := &address{provider: v, random: rand.New(rand.NewPCG(seed, n)), tls: config}
-		listener := a.listen("127.0.0.1:0")
-		if listener == nil {
-			t.Fatal("the provider has no address")
-		}
-		a.address = listener.Addr().String()
-		wait.Go(func() { a.stayOpen(&wait, listener) })
-		return a
+// certified returns what a server on the loopback interface needs for TLS, and what
+// its clients must trust.
+func certified() (*tls.Config, *x509.CertPool) {
+	server := httptest.NewUnstartedServer(nil)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	return &tls.Config{Certificates: server.TLS.Certificates, MinVersion: tls.VersionTLS12}, server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+}
+
+// start opens an address until the test is over.
+func (h *host) start(t *testing.T, n uint64, config *tls.Config, steady bool) *address {
+	a := &address{host: h, random: rand.New(rand.NewPCG(h.seed, n)), tls: config, steady: steady}
+	listener := a.listen("127.0.0.1:0")
+	if listener == nil {
+		t.Fatal("the provider has no address")
 	}
-	v.plain, v.secure = start(0, nil), start(1, secure)
-	t.Cleanup(func() {
-		close(v.done)
-		wait.Wait()
-	})
+	a.address = listener.Addr().String()
+	var wait sync.WaitGroup
+	wait.Go(func() { a.stayOpen(&wait, listener) })
+	t.Cleanup(wait.Wait)
+	return a
 }
 
 func (a *address) url() string {
@@ -74,6 +91,9 @@ func (a *address) stayOpen(wait *sync.WaitGroup, listener net.Listener) {
 		})
 	}()
 	for a.lasts(100 + a.random.IntN(900)) {
+		if a.steady {
+			continue
+		}
 		next := srv
 		switch a.random.IntN(5) {
 		case 0:
@@ -133,7 +153,7 @@ func (a *address) listen(address string) net.Listener {
 	for deadline := time.Now().Add(slack); ; {
 		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 		if err == nil {
-			return &faultyListener{listener, a.provider}
+			return &faultyListener{listener, a}
 		}
 		if time.Now().After(deadline) || !a.lasts(1) {
 			return nil
@@ -144,7 +164,7 @@ func (a *address) listen(address string) net.Listener {
 // serve starts a server.
 func (a *address) serve(wait *sync.WaitGroup, listener net.Listener) *http.Server {
 	srv := &http.Server{
-		Handler:           a.provider,
+		Handler:           a.handler,
 		TLSConfig:         a.tls.Clone(),
 		ErrorLog:          log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: slack,
@@ -178,7 +198,7 @@ func (a *address) accept(wait *sync.WaitGroup, srv *http.Server, listener net.Li
 type faultyListener struct {
 	net.Listener
 
-	provider *provider
+	address *address
 }
 
 func (l *faultyListener) Accept() (net.Conn, error) {
@@ -186,9 +206,9 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := rand.New(rand.NewPCG(l.provider.seed, uint64(l.provider.accepted.Add(1))))
-	conn := &faultyConn{Conn: c, provider: l.provider, left: -1}
-	if r.IntN(10) == 0 {
+	r := rand.New(rand.NewPCG(l.address.seed, uint64(l.address.accepted.Add(1))))
+	conn := &faultyConn{Conn: c, host: l.address.host, left: -1}
+	if r.IntN(10) == 0 && !l.address.steady {
 		conn.left = r.IntN(1 << r.IntN(18)) // in the handshake, the headers, the body, or between two of them
 	}
 	return conn, nil
@@ -198,9 +218,9 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 type faultyConn struct {
 	net.Conn
 
-	provider *provider
-	mu       sync.Mutex
-	left     int // negative: never
+	host *host
+	mu   sync.Mutex
+	left int // negative: never
 }
 
 func (c *faultyConn) Write(p []byte) (int, error) {
@@ -213,7 +233,7 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(part)
 	c.left -= n
 	if err == nil && n < len(p) {
-		c.provider.cut.Add(1)
+		c.host.cut.Add(1)
 		reset(c)
 		err = net.ErrClosed
 	}

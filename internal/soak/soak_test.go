@@ -197,8 +197,10 @@ type soak struct {
 func newSoak(t *testing.T, seed uint64) *soak {
 	s := &soak{T: t, seed: seed, scenes: newScenes()}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.provider = &provider{scenes: s.scenes, problem: s.problem, seed: seed}
-	startProvider(t, s.provider, seed)
+	s.provider = &provider{scenes: s.scenes, host: host{problem: s.problem, seed: seed, done: make(chan struct{})}}
+	s.provider.handler = s.provider
+	startProvider(t, s.provider)
+	t.Cleanup(func() { close(s.provider.done) })
 	refusing, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ func TestReadmeHasEveryRow(t *testing.T) {
 	}{
 		{"storm", table(storms), 2},
 		{"trials", trialTable(trials()), 1},
+		{"refuges", refugeTable(refuges()), 3},
 	} {
 		_, after, _ := strings.Cut(string(readme), "<!-- "+test.mark+" -->\n")
 		shown, _, found := strings.Cut(after, "<!-- /"+test.mark+" -->")

@@ -490,3 +490,27 @@ func (m *model) finish() {
 		m.t.Fatalf("%d wait for ever", n)
 	}
 }
+
+func TestWhatIsNotSentAfterAllIsNotCounted(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	w := &Waiter{Cost: 7}
+	th.Arrive(0, w)
+	th.Unsent(0, w.Sent())
+	if calls, cost := th.Recent.Sum(0, s); calls != 0 || cost != 0 {
+		t.Errorf("%d calls of %d count, of which none was sent", calls, cost)
+	}
+}
+
+func TestAnAnswerFromBeforeARefusalEndsNoGate(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	early, refused := new(Waiter), new(Waiter)
+	th.Arrive(0, early)
+	th.Arrive(0, refused)
+	th.Refuse(s, refused.Sent(), hinted(10*s))
+	th.Answer(2*s, early.Sent())
+	if got := th.Arrive(3*s, new(Waiter)); got != Waiting {
+		t.Errorf("a call is %v, 8 s before the hint is over", got)
+	}
+}

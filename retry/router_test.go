@@ -1,0 +1,190 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/stub"
+)
+
+// An itinerary is a Router whose attempts go to these targets, one after the other, and the
+// base in which they end.
+type itinerary struct {
+	targets []string
+	answers map[string]stub.Func
+	refusal error // of the first target
+	free    bool
+	sent    int
+}
+
+func (w *itinerary) First() (latest bool, refusal error) {
+	return w.sent > 0 && w.refusal == nil && w.targets[w.sent-1] == w.targets[0], w.refusal
+}
+
+func (w *itinerary) Detour() call.Detour {
+	if w.sent == len(w.targets) {
+		return call.Detour{}
+	}
+	next := w.targets[w.sent]
+	fresh := !slices.Contains(w.targets[:w.sent], next)
+	return call.Detour{Fresh: fresh, Free: fresh && w.free, Subject: call.Subject{Target: next}}
+}
+
+func (w *itinerary) RoundTrip(req *http.Request) (*http.Response, error) {
+	target := w.targets[w.sent]
+	w.sent++
+	_ = req.Body.Close()
+	call.AttemptFrom(req.Context()).Subject.Target = target
+	return w.answers[target](req)
+}
+
+// says is an answer that names who gives it.
+func says(code int, who string) stub.Func {
+	return func(*http.Request) (*http.Response, error) { return stub.Response(code, who), nil }
+}
+
+func TestWhenAllTargetsFailTheFirstMetHasTheWord(t *testing.T) {
+	t.Parallel()
+	errFirst, errLater := errors.New("first"), errors.New("later")
+	again := Policy(func(a *Attempt) Decision {
+		if a.Response != nil && a.Response.StatusCode < 400 {
+			return Stop(NotRetryable)
+		}
+		return After(0, ReasonServerError)
+	})
+	for name, row := range map[string]struct {
+		way    itinerary
+		status int
+		body   string
+		err    error
+	}{
+		"its own response":                  {way: itinerary{targets: []string{"a", "b", "b"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b")}}, status: 503, body: "a"},
+		"its latest response":               {way: itinerary{targets: []string{"a", "b", "a"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b")}}, status: 503, body: "a"},
+		"a later one's, where it had none":  {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(502, "b"), "c": failure(errLater)}}, status: 502, body: "b"},
+		"the last one's, where it had none": {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": failure(errLater), "c": says(503, "c")}}, status: 503, body: "c"},
+		"its error, where a later one has a word for its own caller": {
+			way: itinerary{targets: []string{"a", "b", "b"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(404, "b")}}, err: errFirst,
+		},
+		"its refusal":     {way: itinerary{targets: []string{"b", "c", "c"}, refusal: errFirst, answers: map[string]stub.Func{"b": failure(errLater), "c": failure(errLater)}}, err: errFirst},
+		"who has success": {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b"), "c": says(200, "c")}}, status: 200, body: "c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var report Report
+				req := keyed((&call.Call{Router: &row.way}).Init(WithReport(t.Context(), &report)), t, strings.NewReader("payload"))
+				resp, err := NewTransport(&row.way, Config{Policy: again, MaxAttempts: 3, Safe: func(*http.Request) bool { return true }}).RoundTrip(req)
+				if !errors.Is(err, row.err) || (err == nil) != (row.err == nil) {
+					t.Fatalf("got the error %v, want %v", err, row.err)
+				}
+				if resp != nil {
+					body, _ := io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+					if resp.StatusCode != row.status || string(body) != row.body {
+						t.Errorf("got %d %q, want %d %q", resp.StatusCode, body, row.status, row.body)
+					}
+				}
+				var tried []string
+				for _, try := range report.Tried {
+					tried = append(tried, try.Target)
+				}
+				if !slices.Equal(tried, row.way.targets) {
+					t.Errorf("tried %q, want %q", tried, row.way.targets)
+				}
+			})
+		})
+	}
+}
+
+func TestAFirstMeetingIsBoundByTheContextAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(*http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute)
+			return stub.Response(503, "slow"), nil
+		}
+		w := &itinerary{targets: []string{"a", "b", "c", "c"}, answers: map[string]stub.Func{"a": slow, "b": slow, "c": slow}}
+		cfg := Config{MaxAttempts: 2, MaxElapsed: time.Second, Safe: func(*http.Request) bool { return true }, Backoff: steady(0)}
+		resp, err := NewTransport(w, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+		if err != nil || resp.StatusCode != 503 || w.sent != 3 {
+			t.Errorf("%d attempts, %v", w.sent, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		w.sent = 0
+		w.answers["a"] = says(503, "a")
+		hints := Policy(func(*Attempt) Decision { return After(40*time.Second, ReasonServerError) })
+		cfg.Policy, cfg.MaxRetryAfter = hints, time.Hour
+		if resp, err := NewTransport(w, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(ctx), t, strings.NewReader("p"))); err != nil || resp.StatusCode != 503 || w.sent != 1 {
+			t.Errorf("%d attempts past the deadline, %v", w.sent, err)
+		}
+	})
+}
+
+func TestEachTargetPaysFromItsOwnBucket(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		free bool
+		sent int
+	}{"a first meeting that is free": {true, 2}, "one that is paid for": {false, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := &itinerary{targets: []string{"a", "b", "b"}, free: row.free, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(503, "b")}}
+				var keys []string
+				cfg := Config{Budget: NewBudget(4, 0), Backoff: steady(0), Safe: func(*http.Request) bool { return true }, BudgetKey: func(req *http.Request) string {
+					key := call.AttemptFrom(req.Context()).Subject.Target
+					keys = append(keys, key)
+					return key
+				}}
+				resp, err := NewTransport(w, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+				if err != nil || resp.StatusCode != 503 || w.sent != row.sent || !slices.Contains(keys, "b") {
+					t.Errorf("%d attempts from the buckets %q, %v", w.sent, keys, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnUpperBoundOfAWaitIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := stub.Answers(says(503, ""), says(200, ""))
+		began := time.Now()
+		cfg := Config{Backoff: steady(time.Minute), Policy: func(a *Attempt) Decision {
+			if a.Response.StatusCode == 200 {
+				return Stop(NotRetryable)
+			}
+			return AfterBackoff(ReasonServerError).AtMost(2 * time.Second)
+		}}
+		if _, err := NewTransport(base, cfg).RoundTrip(keyed(t.Context(), t, strings.NewReader("p"))); err != nil || time.Since(began) != 2*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"retry: gave up after 1 attempt: x":                                                  &Error{Attempts: 1, Err: errors.New("x")},
+		"retry: gave up after 3 attempts: x":                                                 &Error{Attempts: 3, Err: errors.New("x")},
+		"retry: the call ended after 2 attempts: context canceled; the last failure was: x":  &Error{Attempts: 2, Err: errors.New("x"), Cause: context.Canceled},
+		"retry: Config.MaxAttempts is -1: it may be 0 for the default, 1 for none, or above": &ConfigError{"MaxAttempts", -1, "0 for the default, 1 for none, or above"},
+		"the server answered 503 Service Unavailable":                                        statusError(503),
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err.Error(), want)
+		}
+	}
+	if _, err := NewRequest(t.Context(), "NO METHOD", "http://x", nil); err == nil {
+		t.Error("a request with a method that can't be")
+	}
+}
