@@ -76,7 +76,8 @@ func rows() (all []*row) {
 	slow := goal{0.90, 0.005, 0.15, 42 * time.Second}
 	many := goal{0.95, 0.005, 0.16, 60 * time.Second}  // each process tells little chance from a limit
 	share := goal{0.85, 0.04, 0.70, 110 * time.Second} // a call every 5 s for each: little is learned from that
-	goals := []goal{alone, many, slow, share} // of the limits
+	goals := []goal{alone, many, slow, share}
+
 	for _, c := range []client{retrip, before, naively} {
 		for i, of := range limits {
 			for _, h := range everyHint {

@@ -1,11 +1,10 @@
-// Package aws has the adaptive retry mode of the AWS SDK keep to a rate limit below
-// our chain, for the table in internal/batch. It is a module of its own, so that
-// the library needs no SDK.
 package aws
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -30,7 +29,7 @@ func newAdaptive(base http.RoundTripper) *adaptive {
 
 // RoundTrip implements http.RoundTripper.
 func (a *adaptive) RoundTrip(req *http.Request) (*http.Response, error) {
-	release, err := a.mode.GetAttemptToken(req.Context())
+	release, err := a.mode.GetAttemptToken(slow{req.Context()}) //nolint:contextcheck // it is the request's
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
@@ -43,4 +42,15 @@ func (a *adaptive) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	_ = release(err) // it returns what it is given, or nil
 	return response, err
+}
+
+// A slow context takes a microsecond to look at. The SDK asks for its token again
+// and again while less than a nanosecond is missing, which in virtual time would be
+// for ever.
+type slow struct{ context.Context }
+
+// Done implements context.Context.
+func (s slow) Done() <-chan struct{} {
+	time.Sleep(time.Microsecond)
+	return s.Context.Done()
 }
