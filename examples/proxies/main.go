@@ -45,7 +45,11 @@ func run(ctx context.Context, w io.Writer, only, page string) error {
 	if err != nil {
 		return err
 	}
-	text := table(ctx, plays)
+	crossed, err := crossAll(ctx, crowdsNamed(only))
+	if err != nil {
+		return err
+	}
+	text := table(ctx, plays) + "\n" + crossings(crossed)
 	fmt.Fprint(w, text)
 	if page == "" {
 		return nil

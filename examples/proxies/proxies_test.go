@@ -111,7 +111,7 @@ func TestAnSDKRetriesTwice(t *testing.T) {
 		var c caller
 		c.pairing = pairing{sdk: true}
 		c.url = "http://x/"
-		c.client = &http.Client{Transport: counting{status(code), &c.sent}}
+		c.client = &http.Client{Transport: counting{status(code), &c.sent, &c.refused}}
 		_ = c.call(t.Context(), plan{})
 		if got := c.sent.Load(); got != want {
 			t.Errorf("%d: %d requests, want %d", code, got, want)

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	retrip "github.com/retrip-go/retrip/openai"
 )
 
 // A scene is what a service meets.
@@ -44,23 +47,29 @@ type played struct {
 
 // playAll plays scenes, some of them at the same time.
 func playAll(ctx context.Context, scenes []scene) ([]played, error) {
-	plays, errs := make([]played, len(scenes)), make([]error, len(scenes))
+	return each(scenes, func(s *scene) (played, error) {
+		p, err := s.play(ctx)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+		}
+		return p, err
+	})
+}
+
+// each does the same with all things of a list, some of them at the same time.
+func each[T, R any](list []T, do func(*T) (R, error)) ([]R, error) {
+	results, errs := make([]R, len(list)), make([]error, len(list))
 	places := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
-	for i := range scenes {
+	for i := range list {
 		places <- struct{}{}
 		all.Go(func() {
-			plays[i], errs[i] = scenes[i].play(ctx)
+			results[i], errs[i] = do(&list[i])
 			<-places
 		})
 	}
 	all.Wait()
-	for i, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", scenes[i].name, err)
-		}
-	}
-	return plays, nil
+	return results, errors.Join(errs...)
 }
 
 // play plays a scene for all pairings at the same time, each with a rig of its
@@ -98,25 +107,14 @@ func (s *scene) through(ctx context.Context, pair pairing) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	c := newCaller(pair, r.url(), r.roots) //nolint:contextcheck // a Transport is for many calls
+	c := newCaller(pair, r.url(), r.roots, retrip.Config{}) //nolint:contextcheck // a Transport is for many calls
 	defer c.end()
 	var happened error
 	var all sync.WaitGroup
 	if s.happens != nil {
 		all.Go(func() { happened = s.happens(ctx, r) })
 	}
-	outcomes := make([]outcome, s.callers*s.calls)
-	for at := range s.callers {
-		all.Go(func() {
-			for n := range s.calls {
-				call := n*s.callers + at
-				outcomes[call] = c.call(ctx, s.plan(call))
-				if outcomes[call].err != nil {
-					wait(ctx, rest)
-				}
-			}
-		})
-	}
+	outcomes := c.crowd(ctx, s.callers, s.calls, s.plan)
 	all.Wait()
 	return summed(pair, outcomes, c.sent.Load()), happened
 }
