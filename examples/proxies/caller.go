@@ -158,6 +158,7 @@ func (c *caller) response(ctx context.Context, p plan) (*http.Response, error) {
 			return nil, err
 		}
 		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+homeKey)
 		req.Header.Set("X-Stainless-Retry-Count", strconv.Itoa(retries))
 		resp, err := c.client.Do(req)
 		if !c.sdk || retries == 2 || ctx.Err() != nil || !retryable(resp) {

@@ -148,7 +148,7 @@ func (c *crowd) cross(ctx context.Context) (crossing, error) {
 func (c *crowd) take(ctx context.Context, way int) (tally, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*sceneLimit)
 	defer cancel()
-	r, err := newRig(ctx, &scene{proxy: c.proxy})
+	r, err := newRig(ctx, &scene{proxy: c.proxy}, homeKey)
 	defer r.close()
 	if err != nil {
 		return tally{}, err

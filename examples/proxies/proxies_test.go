@@ -73,7 +73,7 @@ func TestTheRuleIsAboutAnswersAndHalves(t *testing.T) {
 				break
 			}
 		}
-		if got := (played{results: results}).breaks(); (got != "") != row.broken {
+		if got := (played{&scene{}, results}).breaks(); (got != "") != row.broken {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
