@@ -20,7 +20,7 @@ type plan struct {
 	Model    string        `json:"model"`
 	Stream   bool          `json:"stream"`
 	Messages []message     `json:"messages"`
-	Call     int           `json:"call"`
+	Call     int           `json:"seed"`             // a parameter that gateways pass on
 	Faults   []fault       `json:"faults,omitempty"` // one an attempt; "" is none
 	Delay    time.Duration `json:"delay,omitempty"`  // before the headers
 	Pace     time.Duration `json:"pace,omitempty"`   // before each piece of the answer
