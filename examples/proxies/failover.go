@@ -53,7 +53,7 @@ func failoverScenes() []scene {
 		} {
 			all = append(all, scene{
 				name: pair.name + ": " + row.name, proxy: row.home, second: pair.second, happens: row.happens,
-				callers: 16, calls: 20, plan: asked(30*ms, 2*ms),
+				callers: 16, calls: 12, plan: asked(30*ms, 2*ms),
 			})
 		}
 	}

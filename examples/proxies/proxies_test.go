@@ -191,6 +191,11 @@ func TestTheREADMEHasAllScenes(t *testing.T) {
 			t.Errorf("it lacks %s: go run -C examples/proxies . -write README.md", s.name)
 		}
 	}
+	for _, c := range crowds() {
+		if !strings.Contains(string(page), "\n| "+c.name+" |") {
+			t.Errorf("it lacks %s: go run -C examples/proxies . -write README.md", c.name)
+		}
+	}
 }
 
 func TestAQuarterOfTheCallsFails(t *testing.T) {
