@@ -36,7 +36,7 @@ func TestNoPairingIsAnsweredLessThanWithTheSDKsRetries(t *testing.T) {
 	if !installed(t) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	plays, err := playAll(ctx, scenes())
 	if err != nil {

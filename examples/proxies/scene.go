@@ -25,7 +25,7 @@ type scene struct {
 }
 
 const (
-	sceneLimit = 10 * time.Second       // of a scene; calls that are not over by then are not answered
+	sceneLimit = 10 * time.Second       // of a scene's calls; those that are not over by then are not answered
 	atOnce     = 4                      // scenes
 	rest       = 100 * time.Millisecond // of a caller whose call has failed
 )
@@ -101,8 +101,6 @@ func (s *scene) once(ctx context.Context) (played, error) {
 }
 
 func (s *scene) through(ctx context.Context, pair pairing) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, sceneLimit)
-	defer cancel()
 	r, err := newRig(ctx, s, homeKey)
 	defer r.close()
 	if err != nil {
@@ -124,7 +122,9 @@ func (s *scene) through(ctx context.Context, pair pairing) (result, error) {
 	if s.happens != nil {
 		all.Go(func() { happened = s.happens(ctx, r) })
 	}
-	outcomes := c.crowd(ctx, s.callers, s.calls, s.plan)
+	limited, cancel := context.WithTimeout(ctx, sceneLimit)
+	defer cancel()
+	outcomes := c.crowd(limited, s.callers, s.calls, s.plan)
 	all.Wait()
 	return summed(pair, outcomes, c.sent.Load()), happened
 }
