@@ -35,9 +35,10 @@ func failoverScenes() []scene {
 		home     proxy
 		shedding proxy
 		second   proxy
+		http2    bool
 	}{
-		{"HAProxy, nginx as second", haproxy{}, haproxy{defaults: "timeout queue 100ms", server: "maxconn 4"}, nginx{}},
-		{"nginx, HAProxy as second", nginx{}, limitReq("burst=10 nodelay", ""), haproxy{}},
+		{"HTTP/2: HAProxy, nginx as second", haproxy{}, haproxy{defaults: "timeout queue 100ms", server: "maxconn 4"}, nginx{}, true},
+		{"nginx, HAProxy as second", nginx{}, limitReq("burst=10 nodelay", ""), haproxy{}, false},
 	} {
 		for _, row := range []struct {
 			name    string
@@ -52,7 +53,7 @@ func failoverScenes() []scene {
 			{"the proxy reloads", pair.home, reloadProxy},
 		} {
 			all = append(all, scene{
-				name: pair.name + ": " + row.name, proxy: row.home, second: pair.second, happens: row.happens,
+				name: pair.name + ": " + row.name, proxy: row.home, http2: pair.http2, second: pair.second, happens: row.happens,
 				callers: 16, calls: 12, plan: asked(30*ms, 2*ms),
 			})
 		}

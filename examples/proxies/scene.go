@@ -16,7 +16,7 @@ import (
 type scene struct {
 	name    string
 	proxy   proxy // nil: the provider is called without one
-	http2   bool  // between caller and proxy, over TLS
+	http2   bool  // between caller and first proxy, over TLS
 	callers int   // at the same time
 	calls   int   // of each
 	plan    func(n int) plan
