@@ -277,7 +277,8 @@ func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	case settled:
 		return stopOf(a)
 	case again:
-		if g.met[g.at] < meetings && !g.once {
+		// A failure that has opened the target's breaker leaves it no second chance.
+		if g.met[g.at] < meetings && !g.once && g.refusedFor(g.router.targets[g.at]) == 0 {
 			g.next = g.at
 			g.waited.add(g.at)
 			return decisionFor(a, verdictOf(a), reason)

@@ -1,23 +1,17 @@
 package batch
 
 import (
-	"bytes"
-	"context"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
 
-	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
@@ -27,19 +21,6 @@ var (
 	picture = flag.String("batch.svg", "", "draw the admitted rate of the first row into this file")
 	only    = flag.String("batch.only", "", "simulate the rows whose name has this")
 )
-
-const (
-	length  = 300 * time.Second
-	ramp    = 4 * time.Second // in which the workers begin
-	url     = "https://provider.example/v1/chat/completions"
-	payload = `{"model":"m","messages":[{"role":"user","content":"hi"}]}`
-)
-
-// A client is what the calls of a process go through.
-type client struct {
-	name    string
-	through func(base http.RoundTripper, p *process) http.RoundTripper
-}
 
 var (
 	retrip = client{"retrip", func(base http.RoundTripper, p *process) http.RoundTripper {
@@ -69,147 +50,6 @@ func (l loop) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// A batch is made by workers behind a limit, each of which makes calls one after
-// the other.
-type batch struct {
-	name      string // what is different from a usual one
-	rate      float64
-	hints     hints
-	processes int
-	workers   int
-	shape     shape
-	comeAndGo time.Duration // for so long half of the workers are there, then the other half, then all
-	seed      uint64        // 0 is that of the table
-}
-
-func (b *batch) String() string {
-	return fmt.Sprintf("%g/s, %v, %d%s", b.rate, b.hints, b.processes, b.name)
-}
-
-// absent reports whether a worker makes no calls at a time.
-func (b *batch) absent(worker int, at time.Duration) bool {
-	if b.comeAndGo == 0 {
-		return false
-	}
-	turn := int(at/b.comeAndGo) % 3
-	return turn != 2 && worker/10%2 != turn
-}
-
-// allowed returns how many calls the limit lets through.
-func (b *batch) allowed() float64 {
-	calls, rate, since := 0.0, b.rate, time.Duration(0)
-	for _, c := range b.shape.changes {
-		calls += rate * (c.after - since).Seconds()
-		rate, since = c.rate, c.after
-	}
-	return calls + rate*(length-since).Seconds() + max(rate, 1)
-}
-
-// figures are what came of a batch.
-type figures struct {
-	admitted int
-	used     float64 // of what the limit allows
-	failed   float64 // share of the calls
-	refused  float64 // for each call that was answered
-	p99      time.Duration
-	perSec   []int
-}
-
-func (f figures) String() string {
-	return fmt.Sprintf("%.1f %% | %.2f %% | %.3f | %.1f s", 100*f.used, 100*f.failed, f.refused, f.p99.Seconds())
-}
-
-// simulate runs a batch.
-func (b *batch) simulate(t *testing.T, with client) (f figures) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newProvider(b.rate, b.hints, b.shape)
-		r := &run{batch: b, start: time.Now()}
-		var wait sync.WaitGroup
-		clients, contexts := make([]http.RoundTripper, b.processes), make([]context.Context, b.processes)
-		for i := range clients {
-			own := &process{random: source(b.seed, 1, uint64(i))}
-			clients[i], contexts[i] = with.through(p, own), call.WithRandom(t.Context(), own.draw)
-		}
-		for n := range b.workers {
-			wait.Go(func() {
-				time.Sleep(time.Duration(n) * ramp / time.Duration(b.workers))
-				r.work(contexts[n%b.processes], clients[n%b.processes], n)
-			})
-		}
-		wait.Wait()
-		f = r.figures(p)
-	})
-	return f
-}
-
-// A run is a batch under way.
-type run struct {
-	*batch
-
-	start  time.Time
-	mu     sync.Mutex
-	took   []time.Duration // of the calls that were answered
-	failed int
-}
-
-func (r *run) work(ctx context.Context, through http.RoundTripper, n int) {
-	c := newCaller(r.seed, 2, uint64(n))
-	ctx = c.in(ctx)
-	for time.Since(r.start) < length {
-		if r.absent(n, time.Since(r.start)) {
-			time.Sleep(time.Second)
-			continue
-		}
-		began := time.Now()
-		c.sent = 0
-		r.count(send(ctx, through, payload, ""), time.Since(began))
-		if time.Since(began) == 0 {
-			time.Sleep(time.Second) // refused at once: nobody asks again in no time
-		}
-	}
-}
-
-func (r *run) count(ok bool, took time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if ok {
-		r.took = append(r.took, took)
-	} else {
-		r.failed++
-	}
-}
-
-func (r *run) figures(p *provider) figures {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	slices.Sort(r.took)
-	return figures{
-		admitted: p.admitted(),
-		used:     float64(p.admitted()) / r.allowed(),
-		failed:   float64(r.failed) / float64(r.failed+len(r.took)),
-		refused:  float64(p.refused) / float64(len(r.took)),
-		p99:      percentile(r.took, 99), perSec: p.perSec,
-	}
-}
-
-// send makes one call, and reports whether it was answered. The provider is told
-// whether the call is large.
-func send(ctx context.Context, through http.RoundTripper, payload, large string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(payload)))
-	if err != nil {
-		return false
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Large", large)
-	response, err := through.RoundTrip(req)
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return err == nil && response.StatusCode == http.StatusOK
-}
-
 // A goal is what the figures of a row may be.
 type goal struct {
 	used, failed, refused float64
@@ -236,17 +76,14 @@ func rows() (all []*row) {
 	slow := goal{0.90, 0.005, 0.15, 42 * time.Second}
 	many := goal{0.95, 0.005, 0.16, 60 * time.Second}  // each process tells little chance from a limit
 	share := goal{0.85, 0.04, 0.70, 110 * time.Second} // a call every 5 s for each: little is learned from that
+	goals := []goal{alone, many, slow, share}
+
 	for _, c := range []client{retrip, before, naively} {
-		for _, of := range []struct {
-			rate      float64
-			processes int
-			workers   int
-			goal      goal
-		}{{20, 1, 200, alone}, {20, 10, 200, many}, {2, 1, 40, slow}, {2, 10, 40, share}} {
-			for _, h := range []hints{millis, seconds, silent} {
+		for i, of := range limits {
+			for _, h := range everyHint {
 				r := &row{batch: batch{rate: of.rate, hints: h, processes: of.processes, workers: of.workers}, client: c}
 				if c.name == retrip.name {
-					r.goal = of.goal
+					r.goal = goals[i]
 				}
 				all = append(all, r)
 			}
@@ -295,7 +132,7 @@ func table(all []*row) string {
 	var b strings.Builder
 	b.WriteString("| client | limit | hints | processes | of the limit | failed | refused an answer | p99 |\n|---|--:|---|--:|--:|--:|--:|--:|\n")
 	for _, r := range all {
-		fmt.Fprintf(&b, "| %s | %g/s | %v | %d | %v |\n", r.client.name, r.rate, r.hints, r.processes, r.figures)
+		b.WriteString(r.line(r.client, r.figures))
 	}
 	return b.String()
 }

@@ -5,31 +5,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
 )
-
-// backoffs are those of the chain's default, drawn from the source of a process.
-func backoffs(p *process) func() backoff.BackOff {
-	return func() backoff.BackOff { return &growing{p, 500 * time.Millisecond} }
-}
-
-type growing struct {
-	process *process
-	next    time.Duration
-}
-
-func (g *growing) Reset() {}
-
-func (g *growing) NextBackOff() time.Duration {
-	d := time.Duration(float64(g.next) * (0.75 + g.process.draw()/2))
-	g.next = min(2*g.next, 8*time.Second)
-	return d
-}
 
 // pausing is the chain as it was before it paced: a 429 pauses the key, and then
 // all that wait come back over a second.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -102,12 +101,4 @@ func mean(list []time.Duration) (sum time.Duration) {
 		sum += d
 	}
 	return sum / time.Duration(max(len(list), 1))
-}
-
-func percentile(list []time.Duration, n int) time.Duration {
-	if len(list) == 0 {
-		return 0
-	}
-	list = slices.Sorted(slices.Values(list))
-	return list[len(list)*n/100]
 }

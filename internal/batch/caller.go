@@ -4,6 +4,9 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
 )
 
 const seed = 16
@@ -45,4 +48,22 @@ func (p *process) draw() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.random.Float64()
+}
+
+// backoffs are those of the chain's default, drawn from the source of a process.
+func backoffs(p *process) func() backoff.BackOff {
+	return func() backoff.BackOff { return &growing{p, 500 * time.Millisecond} }
+}
+
+type growing struct {
+	process *process
+	next    time.Duration
+}
+
+func (g *growing) Reset() {}
+
+func (g *growing) NextBackOff() time.Duration {
+	d := time.Duration(float64(g.next) * (0.75 + g.process.draw()/2))
+	g.next = min(2*g.next, 8*time.Second)
+	return d
 }
