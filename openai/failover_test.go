@@ -564,6 +564,30 @@ func TestATargetThatRanIntoATimeLimitIsNeverAskedAgain(t *testing.T) {
 	})
 }
 
+func TestAFailureThatOpensItsBreakerGoesToTheNext(t *testing.T) {
+	t.Parallel()
+	const homes = "https://api.example.com chat gpt-4o home"
+	for _, failure := range []struct {
+		name   string
+		answer stub.Func
+	}{{"500", internal}, {"503", busy}, {"lost", lostConn}} {
+		t.Run(failure.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, failure.answer)
+				tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{FailureThreshold: 1}})
+				if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu" || tr.Breaker(homes).State() != breaker.Open {
+					t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+				}
+				time.Sleep(time.Minute)
+				if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu home eu" {
+					t.Errorf("after a probe that failed: got %d, %v, went %q", got.status, got.err, w.way())
+				}
+			})
+		})
+	}
+}
+
 func TestAllOpenIsTheLeastOfTheirWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

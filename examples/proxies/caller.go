@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,14 +40,15 @@ var pairings = []pairing{
 type caller struct {
 	pairing
 
-	url    string
-	client *http.Client
-	sent   atomic.Int64 // requests
-	end    func()
+	url     string
+	client  *http.Client
+	sent    atomic.Int64 // requests
+	refused atomic.Int64 // of these, because there were too many
+	end     func()
 }
 
 // newCaller returns one with connections, breakers and budgets of its own.
-func newCaller(p pairing, url string, roots *x509.CertPool) *caller {
+func newCaller(p pairing, url string, roots *x509.CertPool, cfg retrip.Config) *caller {
 	c := &caller{pairing: p, url: url + "/v1/chat/completions"}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	if p.chain {
@@ -56,10 +58,10 @@ func newCaller(p pairing, url string, roots *x509.CertPool) *caller {
 		base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	base.TLSClientConfig.RootCAs = roots
-	var transport http.RoundTripper = counting{base, &c.sent}
+	var transport http.RoundTripper = counting{base, &c.sent, &c.refused}
 	c.end = base.CloseIdleConnections
 	if p.chain {
-		chain := retrip.NewTransport(transport, retrip.Config{})
+		chain := retrip.NewTransport(transport, cfg)
 		transport = chain
 		c.end = func() {
 			_ = chain.Close()
@@ -75,7 +77,7 @@ func newCaller(p pairing, url string, roots *x509.CertPool) *caller {
 type counting struct {
 	http.RoundTripper
 
-	sent *atomic.Int64
+	sent, refused *atomic.Int64
 }
 
 func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -83,6 +85,9 @@ func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Add(1) }}
 	resp, err := c.RoundTripper.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	c.sent.Add(max(1, written.Load()))
+	if err == nil && isRefusal(resp.StatusCode) {
+		c.refused.Add(1)
+	}
 	return resp, err
 }
 
@@ -92,6 +97,25 @@ type outcome struct {
 	half     bool // it was taken for answered, and was not
 	first    time.Duration
 	err      error
+}
+
+// crowd makes calls, so many of them at the same time.
+func (c *caller) crowd(ctx context.Context, callers, calls int, plans func(int) plan) []outcome {
+	outcomes := make([]outcome, callers*calls)
+	var all sync.WaitGroup
+	for at := range callers {
+		all.Go(func() {
+			for n := range calls {
+				call := n*callers + at
+				outcomes[call] = c.call(ctx, plans(call))
+				if outcomes[call].err != nil {
+					wait(ctx, rest)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return outcomes
 }
 
 // call makes a call as an SDK does, and reads its answer.
@@ -134,6 +158,7 @@ func (c *caller) response(ctx context.Context, p plan) (*http.Response, error) {
 			return nil, err
 		}
 		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+homeKey)
 		req.Header.Set("X-Stainless-Retry-Count", strconv.Itoa(retries))
 		resp, err := c.client.Do(req)
 		if !c.sdk || retries == 2 || ctx.Err() != nil || !retryable(resp) {

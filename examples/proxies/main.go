@@ -4,8 +4,9 @@
 //	go run -C examples/proxies .
 //
 // It prints a table of who was answered, who got half an answer for a whole
-// one, how many requests that took, and how long the first token took. With
-// -write README.md the table goes there, too.
+// one, how many requests that took, and how long the first token took; and one
+// of what becomes of calls that are more than a proxy lets through. With
+// -write README.md the tables go there, too.
 //
 // It needs the programs nginx and haproxy; apt-get install nginx haproxy has
 // them on Debian and Ubuntu. Each of them runs on a free loopback port, from a
@@ -24,7 +25,7 @@ import (
 func main() {
 	provideIfAsked()
 	page := flag.String("write", "", "a page that the table is also written into, between its marks")
-	only := flag.String("only", "", "the beginning of the names of the scenes that are played; empty means all")
+	only := flag.String("only", "", "the beginning of the names of the scenes and limits that are played; empty means all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, os.Stdout, *only, *page)
@@ -45,7 +46,11 @@ func run(ctx context.Context, w io.Writer, only, page string) error {
 	if err != nil {
 		return err
 	}
-	text := table(ctx, plays)
+	crossed, err := crossAll(ctx, crowdsNamed(only))
+	if err != nil {
+		return err
+	}
+	text := table(ctx, plays) + "\n" + crossings(crossed)
 	fmt.Fprint(w, text)
 	if page == "" {
 		return nil

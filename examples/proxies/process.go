@@ -116,13 +116,13 @@ func freeAddress(ctx context.Context) (string, error) {
 }
 
 // providerCommand runs this program again, as a provider.
-func providerCommand(ctx context.Context, address string) (*exec.Cmd, error) {
+func providerCommand(ctx context.Context, address, key string) (*exec.Cmd, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program)
-	cmd.Env = append(os.Environ(), providerAddress+"="+address)
+	cmd.Env = append(os.Environ(), providerAddress+"="+address, providerKey+"="+key)
 	if _, err := cmd.StdinPipe(); err != nil { // which is closed when this process ends
 		return nil, err
 	}

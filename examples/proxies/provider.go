@@ -20,7 +20,7 @@ type plan struct {
 	Model    string        `json:"model"`
 	Stream   bool          `json:"stream"`
 	Messages []message     `json:"messages"`
-	Call     int           `json:"call"`
+	Call     int           `json:"seed"`             // a parameter that gateways pass on
 	Faults   []fault       `json:"faults,omitempty"` // one an attempt; "" is none
 	Delay    time.Duration `json:"delay,omitempty"`  // before the headers
 	Pace     time.Duration `json:"pace,omitempty"`   // before each piece of the answer
@@ -53,13 +53,16 @@ func provideIfAsked() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until whoever started it is gone
 		os.Exit(0)
 	}()
-	fmt.Fprintln(os.Stderr, provide(address))
+	fmt.Fprintln(os.Stderr, provide(address, os.Getenv(providerKey)))
 	os.Exit(1)
 }
 
-const providerAddress = "RETRIP_PROXIES_PROVIDER"
+const (
+	providerAddress = "RETRIP_PROXIES_PROVIDER"
+	providerKey     = "RETRIP_PROXIES_KEY"
+)
 
-func provide(address string) error {
+func provide(address, key string) error {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return err
@@ -67,17 +70,23 @@ func provide(address string) error {
 	var both http.Protocols
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
-	return (&http.Server{Handler: &provider{attempts: map[int]int{}}, Protocols: &both}).Serve(listener)
+	return (&http.Server{Handler: &provider{key: key, attempts: map[int]int{}}, Protocols: &both}).Serve(listener)
 }
 
 // A provider answers chat completions, and fails as their plans say.
 type provider struct {
+	key string // that it wants: one that comes with another provider's does not answer
+
 	mu       sync.Mutex
 	attempts map[int]int // by call
 }
 
 // ServeHTTP implements http.Handler.
 func (v *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "Bearer "+v.key {
+		http.Error(w, "another key is needed here", http.StatusUnauthorized)
+		return
+	}
 	var p plan
 	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

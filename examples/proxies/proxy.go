@@ -60,6 +60,7 @@ func (nginx) reloading() syscall.Signal { return syscall.SIGHUP }
 // haproxy adds to a configuration that passes everything on.
 type haproxy struct {
 	defaults string
+	frontend string
 	server   string // options of the provider's line
 }
 
@@ -68,8 +69,8 @@ func (x haproxy) command(ctx context.Context, dir, address, upstream, certificat
 		address += " ssl crt " + certificate + " alpn h2,http/1.1"
 	}
 	defaults := strings.Join(append([]string{"mode http", "retries 0", "timeout connect 1s", "timeout client 10s", "timeout server 10s", "timeout queue 10s"}, x.defaults), "\n\t")
-	return configured(ctx, dir, fmt.Sprintf("global\n\tmaxconn 500\ndefaults\n\t%s\nfrontend in\n\tbind %s\n\tdefault_backend out\nbackend out\n\tserver provider %s %s\n",
-		defaults, address, upstream, x.server), "haproxy", "-W", "-db", "-f")
+	return configured(ctx, dir, fmt.Sprintf("global\n\tmaxconn 500\ndefaults\n\t%s\nfrontend in\n\tbind %s\n\t%s\n\tdefault_backend out\nbackend out\n\tserver provider %s %s\n",
+		defaults, address, x.frontend, upstream, x.server), "haproxy", "-W", "-db", "-f")
 }
 
 func (haproxy) reloading() syscall.Signal { return syscall.SIGUSR2 }

@@ -32,6 +32,20 @@ func table(ctx context.Context, plays []played) string {
 	return b.String()
 }
 
+// crossings shows what came of crowds.
+func crossings(list []crossing) string {
+	var b strings.Builder
+	b.WriteString("| limit of 40/s | calls | under the calls | failed | refused an answer | seconds |\n|---|---|---|---|---|---|\n")
+	for _, x := range list {
+		name, calls := x.name, fmt.Sprintf("%d, %d at a time", x.callers*x.calls, x.callers)
+		for _, y := range x.tallies {
+			fmt.Fprintf(&b, "| %s | %s | %s | %d | %.2f | %.1f |\n", name, calls, y.way, y.failed, y.perAnswer(), y.took.Seconds())
+			name, calls = "", ""
+		}
+	}
+	return b.String()
+}
+
 // version returns a program's name and version.
 func version(ctx context.Context, program string) string {
 	text, _ := exec.CommandContext(ctx, program, "-v").CombinedOutput()

@@ -18,12 +18,14 @@ type rig struct {
 	secure   string // the certificate's file; empty: HTTP/1.1 without TLS
 	roots    *x509.CertPool
 
+	key string // that its provider wants
+
 	provider, proxy *process
 }
 
 // newRig starts both. It belongs to the caller, also if it is incomplete.
-func newRig(ctx context.Context, s *scene) (*rig, error) {
-	r := &rig{proxied: s.proxy}
+func newRig(ctx context.Context, s *scene, key string) (*rig, error) {
+	r := &rig{proxied: s.proxy, key: key}
 	var err error
 	if r.dir, err = os.MkdirTemp("", "retrip-proxies-"); err != nil {
 		return r, err
@@ -47,7 +49,7 @@ func newRig(ctx context.Context, s *scene) (*rig, error) {
 }
 
 func (r *rig) startProvider(ctx context.Context) error {
-	cmd, err := providerCommand(ctx, r.upstream)
+	cmd, err := providerCommand(ctx, r.upstream, r.key)
 	if err != nil {
 		return err
 	}
@@ -86,6 +88,18 @@ type incident func(ctx context.Context, r *rig) error
 
 // outage is how long what restarts is away.
 const outage = 200 * time.Millisecond
+
+func killProvider(ctx context.Context, r *rig) error {
+	wait(ctx, 250*time.Millisecond)
+	r.provider.kill()
+	return nil
+}
+
+// stopProvider freezes it for good.
+func stopProvider(ctx context.Context, r *rig) error {
+	wait(ctx, 250*time.Millisecond)
+	return r.provider.signal(syscall.SIGSTOP)
+}
 
 func restartProvider(ctx context.Context, r *rig) error {
 	wait(ctx, 250*time.Millisecond)

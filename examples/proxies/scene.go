@@ -2,26 +2,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	retrip "github.com/retrip-go/retrip/openai"
 )
 
 // A scene is what a service meets.
 type scene struct {
 	name    string
 	proxy   proxy // nil: the provider is called without one
-	http2   bool  // between caller and proxy, over TLS
+	http2   bool  // between caller and first proxy, over TLS
 	callers int   // at the same time
 	calls   int   // of each
 	plan    func(n int) plan
 	happens incident // may be nil
+	second  proxy    // of another provider, where retrip may go: no call of its fails then; nil: there is none
 }
 
 const (
-	sceneLimit = 10 * time.Second       // of a scene; calls that are not over by then are not answered
+	sceneLimit = 10 * time.Second       // of a scene's calls; those that are not over by then are not answered
 	atOnce     = 4                      // scenes
 	rest       = 100 * time.Millisecond // of a caller whose call has failed
 )
@@ -44,23 +48,29 @@ type played struct {
 
 // playAll plays scenes, some of them at the same time.
 func playAll(ctx context.Context, scenes []scene) ([]played, error) {
-	plays, errs := make([]played, len(scenes)), make([]error, len(scenes))
+	return each(scenes, func(s *scene) (played, error) {
+		p, err := s.play(ctx)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+		}
+		return p, err
+	})
+}
+
+// each does the same with all things of a list, some of them at the same time.
+func each[T, R any](list []T, do func(*T) (R, error)) ([]R, error) {
+	results, errs := make([]R, len(list)), make([]error, len(list))
 	places := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
-	for i := range scenes {
+	for i := range list {
 		places <- struct{}{}
 		all.Go(func() {
-			plays[i], errs[i] = scenes[i].play(ctx)
+			results[i], errs[i] = do(&list[i])
 			<-places
 		})
 	}
 	all.Wait()
-	for i, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", scenes[i].name, err)
-		}
-	}
-	return plays, nil
+	return results, errors.Join(errs...)
 }
 
 // play plays a scene for all pairings at the same time, each with a rig of its
@@ -91,32 +101,30 @@ func (s *scene) once(ctx context.Context) (played, error) {
 }
 
 func (s *scene) through(ctx context.Context, pair pairing) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, sceneLimit)
-	defer cancel()
-	r, err := newRig(ctx, s)
+	r, err := newRig(ctx, s, homeKey)
 	defer r.close()
 	if err != nil {
 		return result{}, err
 	}
-	c := newCaller(pair, r.url(), r.roots) //nolint:contextcheck // a Transport is for many calls
+	var cfg retrip.Config
+	if s.second != nil {
+		second, err := newRig(ctx, &scene{proxy: s.second}, secondKey)
+		defer second.close()
+		if err != nil {
+			return result{}, err
+		}
+		cfg = withSecond(second.url())
+	}
+	c := newCaller(pair, r.url(), r.roots, cfg) //nolint:contextcheck // a Transport is for many calls
 	defer c.end()
 	var happened error
 	var all sync.WaitGroup
 	if s.happens != nil {
 		all.Go(func() { happened = s.happens(ctx, r) })
 	}
-	outcomes := make([]outcome, s.callers*s.calls)
-	for at := range s.callers {
-		all.Go(func() {
-			for n := range s.calls {
-				call := n*s.callers + at
-				outcomes[call] = c.call(ctx, s.plan(call))
-				if outcomes[call].err != nil {
-					wait(ctx, rest)
-				}
-			}
-		})
-	}
+	limited, cancel := context.WithTimeout(ctx, sceneLimit)
+	defer cancel()
+	outcomes := c.crowd(limited, s.callers, s.calls, s.plan)
 	all.Wait()
 	return summed(pair, outcomes, c.sent.Load()), happened
 }
@@ -143,8 +151,8 @@ func summed(pair pairing, outcomes []outcome, requests int64) result {
 }
 
 // breaks says how a scene breaks the rule; empty if it does not: whoever has
-// retrip is answered as often as with the SDK's own retries, and takes no more
-// halves for a whole.
+// retrip is answered as often as with the SDK's own retries, where there is a
+// second provider always, and takes no more halves for a whole.
 func (p played) breaks() string {
 	var sdk result
 	for _, r := range p.results {
@@ -152,10 +160,13 @@ func (p played) breaks() string {
 			sdk = r
 		}
 	}
+	if p.second != nil {
+		sdk.answered, sdk.halves = sdk.calls, 0
+	}
 	var broken []string
 	for _, r := range p.results {
 		if r.chain && (r.answered < sdk.answered || r.halves > sdk.halves) {
-			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where the SDK's retries have %d and %d",
+			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where %d and %d are expected",
 				r.name, r.answered, r.calls, r.halves, sdk.answered, sdk.halves))
 		}
 	}

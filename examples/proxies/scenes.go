@@ -10,7 +10,7 @@ const ms = time.Millisecond
 
 // scenes returns all that is played.
 func scenes() []scene {
-	return slices.Concat(wellScenes(), restartScenes(), sheddingScenes(), http2Scenes(), cutScenes(), silenceScenes())
+	return slices.Concat(wellScenes(), restartScenes(), sheddingScenes(), http2Scenes(), cutScenes(), silenceScenes(), failoverScenes())
 }
 
 // Nothing goes wrong: what a proxy does to the time to the first token.

@@ -76,17 +76,14 @@ func rows() (all []*row) {
 	slow := goal{0.90, 0.005, 0.15, 42 * time.Second}
 	many := goal{0.95, 0.005, 0.16, 60 * time.Second}  // each process tells little chance from a limit
 	share := goal{0.85, 0.04, 0.70, 110 * time.Second} // a call every 5 s for each: little is learned from that
+	goals := []goal{alone, many, slow, share}
+
 	for _, c := range []client{retrip, before, naively} {
-		for _, of := range []struct {
-			rate      float64
-			processes int
-			workers   int
-			goal      goal
-		}{{20, 1, 200, alone}, {20, 10, 200, many}, {2, 1, 40, slow}, {2, 10, 40, share}} {
-			for _, h := range []hints{millis, seconds, silent} {
+		for i, of := range limits {
+			for _, h := range everyHint {
 				r := &row{batch: batch{rate: of.rate, hints: h, processes: of.processes, workers: of.workers}, client: c}
 				if c.name == retrip.name {
-					r.goal = of.goal
+					r.goal = goals[i]
 				}
 				all = append(all, r)
 			}
@@ -135,7 +132,7 @@ func table(all []*row) string {
 	var b strings.Builder
 	b.WriteString("| client | limit | hints | processes | of the limit | failed | refused an answer | p99 |\n|---|--:|---|--:|--:|--:|--:|--:|\n")
 	for _, r := range all {
-		fmt.Fprintf(&b, "| %s | %g/s | %v | %d | %v |\n", r.client.name, r.rate, r.hints, r.processes, r.figures)
+		b.WriteString(r.line(r.client, r.figures))
 	}
 	return b.String()
 }

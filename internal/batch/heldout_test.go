@@ -35,6 +35,8 @@ func heldOut() (all []*batch) {
 		{rate: 40, processes: 1, workers: 160, name: ", 10 % at random", shape: shape{chance: 0.1, wait: 700 * milli}},
 		{rate: 40, processes: 1, workers: 160, name: ", 20 % at random", shape: shape{chance: 0.2, wait: 700 * milli}},
 		{rate: 40, processes: 1, workers: 160, name: ", 30 % at random", shape: shape{chance: 0.3, wait: 700 * milli}},
+		{rate: 40, processes: 1, workers: 160, name: ", 50 % at random", shape: shape{chance: 0.5, wait: 700 * milli}},
+		{rate: 10, processes: 1, workers: 40, name: ", 30 % at random", shape: shape{chance: 0.3, wait: 2000 * milli}},
 		{rate: 20, processes: 1, workers: 40, name: ", three quarters are others'", shape: shape{taken: 0.75}},
 		{rate: 20, processes: 1, workers: 40, name: ", others fill it", shape: shape{taken: 1}},
 		{rate: 1, processes: 1, workers: 1, name: ", serial, 20 % at random", shape: quick(shape{chance: 0.2, wait: 50 * milli})},
@@ -65,12 +67,17 @@ var leasts = []struct {
 	batch string
 	share float64
 }{
-	{"0.5/s", 0.7},                        // one refusal costs as much as a call
-	{"s, 1, windows of 1 s", 0.8},         // a hint of a second is a window too long
-	{"none, 1, windows of 10 s", 0.8},     // nothing says when the window ends
-	{", 20 % at random", 0.6},             // as much as others who draw on a limit take
-	{", 30 % at random", 0},               // more than is taken for chance
-	{", three quarters are others'", 0.6}, // others who do not back off
+	{"0.5/s", 0.7},                         // one refusal costs as much as a call
+	{"s, 1, windows of 1 s", 0.8},          // a hint of a second is a window too long
+	{"none, 1, windows of 10 s", 0.8},      // nothing says when the window ends
+	{"10/s, ms, 1, 10 % at random", 0.2},   // as much as others who draw on a limit take
+	{"10/s, s, 1, 10 % at random", 0.2},    // the same
+	{"10/s, none, 1, 10 % at random", 0.2}, // the same
+	{", 20 % at random", 0.2},              // the same
+	{", serial, 20 % at random", 0.6},      // a second for 50 ms
+	{", 30 % at random", 0.09},             // more than is taken for chance
+	{", 50 % at random", 0.05},             // the same
+	{", three quarters are others'", 0.6},  // others who do not back off
 	{", others fill it", 0.2},
 	{"s, 1, serial, each refused once: 10 ms", 0.4}, // a second for 10 ms
 }

@@ -7,11 +7,14 @@ const (
 	// what was admitted before: then nobody who draws on the limit alone is refused.
 	low = 0.4
 
+	// usual is the share of refusals by chance with which inARowByChance is meant.
+	usual = 0.05
+
 	// From fewer calls than enough nothing is learned of chance. No more than
-	// mostChance is taken for it: where more is refused, others draw on the limit,
-	// too, who back off as well.
+	// mostChance is taken for it: where more is refused, others may draw on the limit,
+	// too. If all of them took it for chance, none would back off.
 	enough     = 20
-	mostChance = 0.25
+	mostChance = 0.13
 
 	// The share that is taken for chance grows by no more from one cut to the next.
 	// Among processes that share a limit it would grow with the rates of all.
@@ -30,6 +33,10 @@ type chance struct {
 
 // A count is how many calls were sent, and how many of them refused.
 type count struct{ sent, refused float64 }
+
+func (c count) share() float64 { return c.refused / max(c.sent, 1) }
+
+func (c *count) halve() { *c = count{c.sent / 2, c.refused / 2} }
 
 func (c *chance) of(isLow bool) *count {
 	if isLow {
@@ -61,11 +68,17 @@ func (c *chance) share() float64 {
 }
 
 func (c *chance) seen() float64 {
-	share := c.low.refused / c.low.sent
+	share := c.low.share()
 	if c.known {
 		share = min(share, c.least*chanceGrowth+chanceStep)
 	}
 	return share
+}
+
+// patience returns by how much longer a row of refusals has to be for it to say
+// that nothing is admitted: some are in a row by chance.
+func (c *chance) patience() float64 {
+	return math.Log(usual) / math.Log(max(c.share(), usual))
 }
 
 // begin begins to count anew after a cut.
@@ -73,5 +86,6 @@ func (c *chance) begin() {
 	if c.low.sent >= enough {
 		c.least, c.known = c.seen(), true
 	}
-	c.low, c.high = count{c.low.sent / 2, c.low.refused / 2}, count{}
+	c.low.halve()
+	c.high = count{}
 }

@@ -72,6 +72,7 @@ type Throttle struct {
 
 	active   bool
 	limits   [units]limit
+	support  support       // of the limit of calls
 	cut      int           // the limit that was cut last
 	cutAt    time.Duration // when that was
 	score    float64       // of the refusals lately, against what was sent
@@ -240,6 +241,7 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Dura
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
 	again = now + t.spread(t.turn(r))
+	t.support.refused(t.limits[ofCalls].rate())
 	if t.active && s.Epoch != t.Epoch() {
 		t.limits[t.cut].measure(t.sum(t.cut))
 		if r.Known && now < t.gate {
@@ -285,7 +287,7 @@ func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes b
 	switch {
 	case first:
 		return true, true
-	case t.refused >= t.sent, t.score >= inARowByChance, t.score >= inARow && l.chance.share() == 0:
+	case float64(t.refused) >= max(float64(t.sent), l.chance.patience()), t.score >= inARowByChance*l.chance.patience(), t.score >= inARow && l.chance.share() == 0:
 		return now-t.cutAt >= time.Second, true
 	}
 	cuts = l.refused()
@@ -364,7 +366,7 @@ func (t *Throttle) advance(now time.Duration) {
 		}
 		t.needed = now
 	case t.active && !t.Felt(now):
-		t.active, t.limits, t.bursts, t.trial = false, [units]limit{}, 0, 0
+		t.active, t.limits, t.support, t.bursts, t.trial = false, [units]limit{}, support{}, 0, 0
 	}
 	t.seen = max(t.seen, now)
 	if now >= t.gate {
@@ -397,12 +399,23 @@ func (t *Throttle) admit(now time.Duration, w *Waiter) State {
 	if t.active {
 		t.underWay++
 		t.sent++
-		t.score = max(t.score-0.5, 0)
+		t.score = max(t.score-(0.5+t.support.share/2), 0)
+		t.uphold()
 		for i := range t.limits {
 			t.limits[i].sent()
 		}
 	}
 	return w.end(Admitted)
+}
+
+// uphold counts what is let go for the support, and keeps the rate at it.
+func (t *Throttle) uphold() {
+	l := &t.limits[ofCalls]
+	waits := float64(t.queued()) > longWait.Seconds()*l.rate()
+	t.support.sent(l.rate(), l.most, waits)
+	if l.on {
+		l.floor = max(l.floor, t.support.rate)
+	}
 }
 
 func (t *Throttle) spend(now time.Duration, unit int, units float64) {
@@ -486,7 +499,13 @@ func (t *Throttle) lower(now time.Duration, unit int, s Sent) {
 	if !t.limits[t.cut].on {
 		since = t.Recent.First(now-span, now)
 	}
+	if t.cut == ofCalls {
+		floor = max(floor, t.support.rate)
+	}
 	t.limits[t.cut].cut(now, since, floor, t.sum(t.cut))
+	if l := &t.limits[ofCalls]; l.on && !l.guess {
+		t.support.measured(l.most)
+	}
 }
 
 func (t *Throttle) sum(unit int) func(from, until time.Duration) float64 {
