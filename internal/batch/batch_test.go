@@ -74,8 +74,8 @@ func (r *row) String() string { return r.client.name + ", " + r.batch.String() }
 func rows() (all []*row) {
 	alone := goal{0.95, 0.005, 0.05, 25 * time.Second}
 	slow := goal{0.90, 0.005, 0.15, 42 * time.Second}
-	many := goal{0.95, 0.005, 0.16, 60 * time.Second}  // each process tells little chance from a limit
-	share := goal{0.85, 0.04, 0.70, 110 * time.Second} // a call every 5 s for each: little is learned from that
+	many := goal{0.95, 0.005, 0.15, 45 * time.Second}
+	share := goal{0.90, 0.05, 0.78, 100 * time.Second} // a call every 5 s for each: little is learned from that
 	goals := []goal{alone, many, slow, share}
 
 	for _, c := range []client{retrip, before, naively} {

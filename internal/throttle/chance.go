@@ -81,11 +81,13 @@ func (c *chance) patience() float64 {
 	return math.Log(usual) / math.Log(max(c.share(), usual))
 }
 
-// begin begins to count anew after a cut.
+// begin begins to count anew after a cut. What was seen at low rates counts less
+// from cut to cut.
 func (c *chance) begin() {
+	kept := 0.7 // until there is enough
 	if c.low.sent >= enough {
 		c.least, c.known = c.seen(), true
+		kept = 0.5
 	}
-	c.low.halve()
-	c.high = count{}
+	c.low, c.high = count{c.low.sent * kept, c.low.refused * kept}, count{}
 }

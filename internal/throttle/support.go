@@ -11,14 +11,14 @@ const (
 	// Less than leastInVain is no trouble, and of more than mostInVain nothing is known:
 	// a provider that refuses nearly everything may be one that admits nothing.
 	fewest      = 12
-	alike       = 0.7
+	alike       = 0.5
 	leastInVain = 0.15
 	mostInVain  = 0.8
 
-	// A support is judged after so many calls. It is raised by raise while calls wait
-	// longer than longWait and no more of them are refused than before.
-	trialCalls = 20
-	raise      = 1.5
+	// A support is judged after so many calls. It is raised by a factor while calls
+	// wait longer than longWait and no more of them are refused than before.
+	trialCalls = 10
+	raise      = 2
 	longWait   = 20 * time.Second
 )
 
@@ -67,11 +67,11 @@ func (s *support) judge(most float64, waits bool) {
 	share := s.trial.share()
 	s.trial = count{}
 	switch {
-	case share > 0.1+1.5*s.share:
+	case share > 0.2+1.5*s.share:
 		if s.rate /= 2; s.rate < fallen/2*s.best {
 			*s = support{}
 		}
-	case waits && share <= 0.02+1.1*s.share:
+	case waits && share <= 0.1+1.1*s.share:
 		s.rate = max(s.rate, min(raise*s.rate, 2*most))
 	}
 }
@@ -83,8 +83,10 @@ func (s *support) refused(rate float64) {
 		return
 	}
 	s.of(rate).refused++
-	// A few calls at high rates say little of what share of them is refused.
-	before := count{s.high.sent + 4, s.high.refused}.share()
+	before := s.high.share()
+	if s.high.sent < fewest {
+		before = 0 // too few to know the share at high rates
+	}
 	share := s.low.share()
 	if rate < fallen*s.best && s.low.sent >= fewest && share <= mostInVain && share >= max(leastInVain, alike*before) {
 		s.rate, s.share = fallen*s.best, share
