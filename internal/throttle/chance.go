@@ -34,7 +34,7 @@ type chance struct {
 // A count is how many calls were sent, and how many of them refused.
 type count struct{ sent, refused float64 }
 
-func (c count) share() float64 { return c.refused / max(c.sent, 1) }
+func (c *count) share() float64 { return c.refused / max(c.sent, 1) }
 
 func (c *count) halve() { *c = count{c.sent / 2, c.refused / 2} }
 
