@@ -3,6 +3,7 @@ package compat
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,9 +157,7 @@ func TestRetriesOfAnthropicsSDK(t *testing.T) {
 			var cfg retrip.Config
 			cfg.Retry.MaxAttempts = row.attempts
 			s := newScene(t, cfg)
-			for range row.failures {
-				s.provider.Script(row.path, busy)
-			}
+			s.provider.Script(row.path, slices.Repeat([]openaitest.Answer{busy}, row.failures)...)
 			if row.path == openaitest.Other {
 				s.provider.Always(row.path, openaitest.JSON(`{"input_tokens":14}`))
 			}
