@@ -215,7 +215,7 @@ type routing struct {
 	first   int
 	refusal error
 
-	to    int    // the target of the present request, for the layers below
+	to    int    // the target of the present request
 	from  int    // the target of the request before, once begun
 	begun bool   // a request has been made for some target
 	why   string // the error.type for which from is left

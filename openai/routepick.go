@@ -141,8 +141,8 @@ func peekPayload(req *http.Request) ([]byte, bool) {
 }
 
 // takes reports whether a target accepts the call, and the name of the model there.
-// Embeddings need an explicit name: vectors of another model are worse than an
-// error. A name that goes into a path must not be empty or a dot segment, since
+// Embeddings are renamed by an explicit entry only: vectors of another model are
+// worse than an error. A name that goes into a path must not be empty or a dot segment, since
 // that would make another path of it.
 func (g *routing) takes(d *destination) (name string, ok bool) {
 	if d.isHome() {

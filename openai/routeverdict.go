@@ -23,9 +23,9 @@ const (
 	onward              // the next target
 )
 
-// A decided is what was decided about one attempt. It is kept, since several layers
-// ask about the same attempt, and the second question must get the same answer. The
-// zero value ends the call.
+// A decided is what was decided about one attempt. It is kept, because a user's Policy may
+// ask for our decision before routed does, and both must get the same one. The zero
+// value ends the call.
 type decided struct {
 	step
 	spent   bool   // the target is of no further use to this call
@@ -41,14 +41,13 @@ type restOf int
 
 const (
 	nothingRests restOf = iota
-	targetRests // the whole target, whose own credentials were refused
-	modelRests  // one model of the target
-	callerRests // the caller's credential at this target: other callers' may be fine
+	targetRests         // the whole target, whose own credentials were refused
+	modelRests          // one model of the target
+	callerRests         // the caller's credential at this target: other callers' may be fine
 )
 
 // contextCodes say that the payload is too long for the model. Another model may have
-// room for it, which is why this 400 is worth a move. The code of OpenAI is the
-// first. Servers that speak its format have others.
+// room for it, which is why this 400 is worth a move.
 var contextCodes = map[string]bool{
 	"context_length_exceeded": true, "exceed_context_size_error": true, "context_window_exceeded": true,
 }
@@ -257,7 +256,8 @@ func (g *routing) admitsAgain() bool {
 }
 
 // learn notes what an attempt says of its target, for this call and for others. It
-// notes nothing if the attempt went to no target. A failure that ends the call is
+// notes nothing if the attempt reached no target, or went as it was to where its
+// request says. A failure that ends the call is
 // the caller's own and nobody's else, so that it does not count against the target's
 // health.
 func (g *routing) learn(a *retry.Attempt, d *decided) {
