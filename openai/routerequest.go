@@ -13,8 +13,7 @@ import (
 // it succeeds the body belongs to the request that it returns; if it fails, the
 // caller closes the body of req.
 // The URL and the headers are made anew, because the caller's may hold keys that only
-// its own origin may see. Host is cleared for the same reason that the URL is new:
-// it would name the wrong server.
+// its own origin may see. Host is cleared, because it would name the caller's server.
 func (g *routing) requestTo(d *destination, req *http.Request) (*http.Request, error) {
 	if d.isHome() {
 		return req, nil

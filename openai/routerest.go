@@ -7,8 +7,8 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// now is the clock of the router. The rests and the health of targets get the time as
-// a parameter, so that one attempt uses one reading of it.
+// now is the clock of the router. The rests of targets get the time as a parameter, so
+// that their rules can be tested without waiting.
 func (r *router) now() time.Time { return time.Now() }
 
 // number returns the number of the call among those that were refused. Rests need it to
