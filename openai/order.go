@@ -17,8 +17,8 @@ type orderer struct {
 	share []float64 // of each target: its weight, with 1 for 0
 }
 
-// newOrderer sorts the targets into tiers once. The sort is stable, so that the first of
-// a list without tiers and chance remains the first.
+// newOrderer sorts the targets into tiers once. The sort is stable, so that
+// targets of one tier stay as they were configured.
 func newOrderer(targets []Target) *orderer {
 	o := &orderer{names: make([]string, len(targets)), share: make([]float64, len(targets))}
 	byTier := make([]int, len(targets))

@@ -78,7 +78,7 @@ type destination struct {
 	place    targetPlace // of one with a BaseURL
 	deployed bool        // the BaseURL names a deployment
 	header   targetHeader
-	own      bool // Header or Authorize is set: it never gets the caller's credentials
+	own      bool // Header or Authorize is set: the caller's credentials stay behind, unless Forward names them
 	lately   failureShare
 	health   targetHealth
 }
@@ -195,11 +195,11 @@ func limitOf(own, configured time.Duration) time.Duration {
 type routing struct {
 	router *router
 	o      *operation
-	once   bool // at most one visit to each target: an SDK above repeats the call already
 
 	// order is drawn once for the call. A fixed order may be shared with other
 	// calls, so it is cut shorter or dropped, but never written to.
 	order []uint8
+	once  bool // at most one visit to each target: an SDK above repeats the call already
 
 	req    *http.Request // the present attempt's, with the bytes that it sends
 	survey survey
@@ -217,8 +217,8 @@ type routing struct {
 
 	to    int    // the target of the present request
 	from  int    // the target of the request before, once begun
-	begun bool   // a request has been made for some target
 	why   string // the error.type for which from is left
+	begun bool   // a request has been made for some target
 
 	visits  [maxTargets]uint8 // how often an attempt was sent to each target
 	spent   targets           // of no further use to this call
