@@ -80,8 +80,8 @@ type reply struct {
 
 // judge decides what follows a failed response. The order of the cases matters: a 429
 // of a quota is an account's trouble before it is a rate limit, and a 500 may be an
-// accident before it is an outage. accident is a function, because its answer takes
-// a breaker's lock and only a 500 needs it.
+// accident before it is an outage. accident is a function, because it locks a
+// breaker and only a 500 needs it.
 // What the first target refuses for the payload's sake ends the call, since another
 // target would refuse it as well. A later target may just lack a tool or a parameter,
 // so that its 4xx only spends it.

@@ -12,8 +12,8 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// maxTargets bounds Config.Targets. The sets of a call are 32 bits, and its orders are
-// bytes. Nobody has that many places for one model.
+// maxTargets bounds Config.Targets. A set of targets has 32 bits, so that a call can keep
+// several without an allocation.
 const maxTargets = 32
 
 // A Target is a place that calls may go to, see [Config.Targets]. The zero value is
@@ -21,7 +21,7 @@ const maxTargets = 32
 //
 // A [Transport] copies the Target when it is made. Models, Authorize and Base are used
 // by all its calls: do not change Models any more, and let Authorize and Base be safe
-// for concurrent use. Base remains yours to close.
+// for concurrent use.
 type Target struct {
 	// Name is the target's name in metrics, logs, breakers and reports. "" means
 	// the host of BaseURL with its port, or "home" if that is empty. Names are unique,
@@ -79,8 +79,8 @@ type Target struct {
 	Weight int
 
 	// AttemptTimeout and FirstEventTimeout replace those of the [Config] for attempts
-	// at this target. 0 means what the Config says, and negative means none. A call
-	// leaves a silent target only because of such a limit.
+	// at this target. 0 means what the Config says, and negative means none. Without
+	// a limit a silent target keeps its call.
 	AttemptTimeout, FirstEventTimeout time.Duration
 
 	// Base sends the requests to this target. Nil means the Transport's base. A
@@ -159,8 +159,8 @@ func isForwardable(header string) bool {
 }
 
 // wrongBaseURL says what BaseURL should be, or "" if nothing is wrong with it. It never
-// quotes the URL, which may hold a key. An endpoint at its end is refused, because
-// it is the commonest mistake that would otherwise show up as a 404 of every call.
+// quotes the URL, which may hold a key. An endpoint at its end is refused
+// here, because it would otherwise show up only as a failure of every call.
 // A deployment needs explicit models: it serves one, and would answer for any other.
 func (t *Target) wrongBaseURL() string {
 	if t.BaseURL == "" {
@@ -239,8 +239,8 @@ func (t *Target) name() string {
 }
 
 // nameOf returns the name that a model has at the target, and whether the target accepts
-// it. exact leaves "*" out, for calls that a model must answer which somebody has
-// chosen for them.
+// it. exact leaves "*" out, for calls that no other model may answer than one that is
+// configured by name.
 func (t *Target) nameOf(model string, exact bool) (name string, ok bool) {
 	if t.Models == nil {
 		return model, true

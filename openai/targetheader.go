@@ -12,8 +12,8 @@ import (
 // header that nobody has thought of may be a key.
 var alongAlways = []string{"Content-Type", "Content-Encoding", "Accept", "User-Agent", "Traceparent", "Tracestate"}
 
-// alongMessages go along with calls in Anthropic's format, whose payload can't be
-// understood without them.
+// alongMessages go along with calls in Anthropic's format, which names its
+// version and its extensions there.
 var alongMessages = []string{"Anthropic-Version", "Anthropic-Beta"}
 
 // alongUnchanged goes along only with a payload that is sent as it is. The key stands

@@ -30,8 +30,8 @@ func (h *targetHealth) succeeded(start time.Time, now func() time.Time) {
 	}
 }
 
-// failedWith notes the latest failure and its error.type. A lock is cheap enough here,
-// since failures are rare or slow calls wait anyway.
+// failedWith notes the latest failure and its error.type. A lock keeps the two
+// together, and failures are rare enough for one.
 func (h *targetHealth) failedWith(why string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

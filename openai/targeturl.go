@@ -13,7 +13,7 @@ const modelInPath = "{model}"
 // A targetPlace is where a target's requests go: its BaseURL, parsed once.
 type targetPlace struct {
 	scheme, host string
-	path         string // escaped as the user has written it, without its last slash
+	path         string // escaped, without its last slash
 	query        string // sent with each request, for example an api-version
 	named        bool   // the path has modelInPath
 }
