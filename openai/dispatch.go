@@ -8,15 +8,17 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A dispatcher is the base of a Transport with targets: it sends each request by
-// the base of its target.
+// A dispatcher is the base of a Transport whose targets have bases of their own. It
+// stands below all other layers, so that these see one chain. A base that adds
+// credentials then gets the requests of its own target only.
 type dispatcher struct {
 	base   http.RoundTripper
 	router *router
 }
 
-// newDispatcher returns what requests are sent by: base, nil for BaseTransport,
-// unless a target has one of its own.
+// newDispatcher returns base itself if no target has one of its own: the layer would
+// only cost time. A nil base stands for [BaseTransport], which it makes only where it
+// needs it.
 func newDispatcher(base http.RoundTripper, r *router) http.RoundTripper {
 	for _, d := range r.targets {
 		if d.Base != nil {
@@ -29,7 +31,8 @@ func newDispatcher(base http.RoundTripper, r *router) http.RoundTripper {
 	return base
 }
 
-// RoundTrip sends a request by the base of its target.
+// RoundTrip sends a request by the base of its target, or by the common one if the
+// target has none.
 func (b *dispatcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	if own := b.ownBase(req); own != nil {
 		return own.RoundTrip(req)
@@ -37,7 +40,9 @@ func (b *dispatcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	return b.base.RoundTrip(req)
 }
 
-// ownBase returns the base of the target that a request goes to, if it has one.
+// ownBase returns the base of the target that a request goes to, or nil if it has none.
+// It goes by the name in the attempt's subject, which is all that reaches this far
+// down. Names are unique, and targets are few enough for a search.
 func (b *dispatcher) ownBase(req *http.Request) http.RoundTripper {
 	c := call.From(req.Context())
 	if c == nil {
@@ -52,7 +57,8 @@ func (b *dispatcher) ownBase(req *http.Request) http.RoundTripper {
 	return nil
 }
 
-// CloseIdleConnections closes those of all bases.
+// CloseIdleConnections closes the idle connections of all bases. The dispatcher is the
+// only layer that knows the targets' own.
 func (b *dispatcher) CloseIdleConnections() {
 	roundtrip.CloseIdleConnections(b.base)
 	for _, d := range b.router.targets {
@@ -62,8 +68,10 @@ func (b *dispatcher) CloseIdleConnections() {
 	}
 }
 
-// answeredBy returns the URL and the name of the target whose answer the caller
-// gets.
+// answeredBy returns the URL and the name of the target whose answer the caller gets.
+// The operation's metrics use them, since the address and the provider are those that
+// served the call. The URL has no path and no query: nobody needs these, and a
+// BaseURL's query may hold a key.
 func (o *operation) answeredBy() (u *url.URL, target string) {
 	if o.routing == nil || o.call.Answered == nil {
 		return o.url, o.call.Target
@@ -76,7 +84,9 @@ func (o *operation) answeredBy() (u *url.URL, target string) {
 	return o.url, o.call.Answered.Target
 }
 
-// hasOwnLimit reports whether a target has a FirstEventTimeout of its own.
+// hasOwnLimit reports whether a target has a FirstEventTimeout of its own. Its call must
+// then be prepared for such a limit, even if the Config has none. A nil router has
+// no targets.
 func (r *router) hasOwnLimit() bool {
 	if r == nil {
 		return false

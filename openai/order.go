@@ -7,14 +7,18 @@ import (
 	"slices"
 )
 
-// An orderer draws the order in which calls go to the targets.
+// An orderer draws the order in which calls go to the targets. Each call has an order of
+// its own, so that the load is spread without any state that calls share. It does not
+// change after it is made, and is safe for concurrent use.
 type orderer struct {
-	tiers [][]int // targets by tier, lower ones first; in one as they were configured
-	fixed []uint8 // the order, if there is only one
-	names []string
-	share []float64 // of each target
+	tiers [][]int   // targets by tier, lower ones first; within a tier as configured
+	fixed []uint8   // the order, if each tier has one target; shared by all calls
+	names []string  // of each target, for the hash of a session
+	share []float64 // of each target: its weight, with 1 for 0
 }
 
+// newOrderer sorts the targets into tiers once. The sort is stable, so that
+// targets of one tier stay as they were configured.
 func newOrderer(targets []Target) *orderer {
 	o := &orderer{names: make([]string, len(targets)), share: make([]float64, len(targets))}
 	byTier := make([]int, len(targets))
@@ -39,8 +43,10 @@ func newOrderer(targets []Target) *orderer {
 	return o
 }
 
-// draw returns the order of one call: tier by tier, in each by chance and weight,
-// or with a session by that. random returns numbers from 0 to below 1.
+// draw returns the order of one call: tier by tier, and within a tier by chance and
+// weight, or by the session if there is one. All targets are in it, since a call must
+// know where to go when the first ones fail. random returns numbers from 0 to below 1.
+// The caller must not write to the result, which other calls may share.
 func (o *orderer) draw(session string, random func() float64) []uint8 {
 	if o.fixed != nil {
 		return o.fixed
@@ -66,10 +72,13 @@ func (o *orderer) draw(session string, random func() float64) []uint8 {
 	return order
 }
 
-// key returns a number, the least of which comes first: an exponential one whose
-// rate is the target's share, so that each is first as often as its share says.
-// With a session it is made of that and the target's name alone (rendezvous
-// hashing), so that a target that goes takes only its own sessions along.
+// key returns a number by which a tier is sorted, the least first. It is exponentially
+// distributed with the target's share as its rate. The least of such numbers belongs
+// to each target with the probability that its share asks for, and the same holds for
+// the rest of the order.
+// With a session the number depends on that and the target's name alone (rendezvous
+// hashing). A target that goes then takes only its own sessions along, and gets them
+// back when it returns.
 func (o *orderer) key(i int, session string, random func() float64) float64 {
 	u := random()
 	if session != "" {
@@ -78,19 +87,20 @@ func (o *orderer) key(i int, session string, random func() float64) float64 {
 	return -math.Log1p(-u) / o.share[i]
 }
 
-// hashed returns a number from 0 to below 1. It is the same in every process: calls
-// of one session come from many.
+// hashed returns a number from 0 to below 1. It is the same in every process, because
+// the calls of one session may come from many. That is why it has no random seed. The
+// zero byte keeps ("a", "bc") apart from ("ab", "c").
 func hashed(session, name string) float64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(session))
 	_, _ = h.Write([]byte{0})
 	_, _ = h.Write([]byte(name))
-	x := h.Sum64() // whose high bits are too alike for short texts: mixed as in splitmix64
+	x := h.Sum64() // FNV's high bits are too alike for short texts: they are mixed as in splitmix64
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	x ^= x >> 31
 	return float64(x>>11) / (1 << 53)
 }
 
-// chance is the source of chance outside of tests.
+// chance is the source of chance outside of tests. It needs no seed and no lock.
 func chance() float64 { return rand.Float64() }

@@ -13,14 +13,18 @@ import (
 	"github.com/retrip-go/retrip/internal/payload"
 )
 
-// A namedModel is where a payload names its model, and how.
+// A namedModel is where a payload names its model, and how. It is found while the
+// payload is scanned anyway, so that a renaming need not parse it again. The zero
+// value is of a payload without a model.
 type namedModel struct {
 	start, end int    // of the JSON string
-	name       string // "" if it is no string, or too long to be anybody's
-	keys       int    // that are "model", if case is ignored as some servers do
+	name       string // unescaped; "" if it is no string, or too long for any model
+	keys       int    // members named "model", ignoring case as some servers do
 }
 
-// member takes one top-level member.
+// member looks at one top-level member. Two members that differ in case only make the
+// name useless: servers disagree on which of them counts, so that replacing one could
+// leave the other in force.
 func (m *namedModel) member(s *json.Scanner) {
 	if !strings.EqualFold(string(s.Key()), "model") {
 		return
@@ -38,22 +42,26 @@ func (m *namedModel) member(s *json.Scanner) {
 	}
 }
 
-// renamable reports whether the name can be replaced: there is exactly one.
+// renamable reports whether the name can be replaced: exactly one member holds it.
 func (m *namedModel) renamable() bool { return m.keys == 1 && m.name != "" }
 
-// smallPayload is the size up to which a payload is copied for its new name:
-// net/http sends what is in a bytes.Reader in one write with the headers.
+// smallPayload is the size up to which a payload is copied for its new name: net/http
+// sends what is in a bytes.Reader in one write with the headers.
 const smallPayload = 4 << 10
 
+// errNotInMemory is the error for a payload that can't be changed without reading it
+// first, which a streamed upload doesn't allow.
 var errNotInMemory = errors.New("openai: the payload is not in memory")
 
-// A renaming is the body of a request with another model's name. Its payload is
-// shared, not copied.
+// A renaming makes bodies of a payload with another model's name. A payload that
+// retry keeps is shared between attempts, not copied, since it may hold megabytes of
+// images. Nothing but the name changes.
 type renaming struct {
 	at   *namedModel
 	name []byte // as JSON
 }
 
+// newRenaming encodes the name as JSON once, for the body and its later copies.
 func newRenaming(at *namedModel, name string) renaming {
 	encoded, err := stdjson.Marshal(name)
 	if err != nil { // of a string there is none
@@ -62,8 +70,10 @@ func newRenaming(at *namedModel, name string) renaming {
 	return renaming{at, encoded}
 }
 
-// apply gives a request the body with the new name, in the place of its own, which
-// it takes over.
+// apply replaces the body of a request by one with the new name. The old body belongs to
+// the new one from then on. GetBody is replaced, too: net/http calls it to send a
+// request again on a new connection, and must not send the old name then. getBody may
+// be nil, and then the request has no GetBody.
 func (r renaming) apply(req *http.Request, getBody func() (io.ReadCloser, error)) error {
 	body, length, err := r.of(req.Body)
 	if err != nil {
@@ -84,7 +94,9 @@ func (r renaming) apply(req *http.Request, getBody func() (io.ReadCloser, error)
 	return nil
 }
 
-// of returns the body with the new name, and its length.
+// of returns the body with the new name, and its length, which Content-Length needs. It
+// closes the body that it gets. A body that is not a payload.Reader is read only up to
+// smallPayload, because its length is not known before.
 func (r renaming) of(body io.ReadCloser) (io.ReadCloser, int64, error) {
 	if shared, ok := body.(*payload.Reader); ok {
 		data, open := shared.Take()
@@ -107,8 +119,10 @@ func (r renaming) of(body io.ReadCloser) (io.ReadCloser, int64, error) {
 	return io.NopCloser(bytes.NewReader(made)), int64(len(made)), nil
 }
 
-// A partsReader is a body in three parts. It lets each go once it is read, and all
-// when it is closed. Close may run beside Read.
+// A partsReader is a body in three parts: what stands before the name, the name, and
+// what stands behind it. It drops each part once it is read, and all when it is
+// closed, so that a large payload is not kept alive by a body that is done. Close may
+// run beside Read, as net/http's transport does it.
 type partsReader struct {
 	mu     sync.Mutex
 	parts  [3][]byte
@@ -116,6 +130,8 @@ type partsReader struct {
 	closed bool
 }
 
+// Read fills p across the parts, so that the network sees no more writes than for a
+// payload in one piece.
 func (r *partsReader) Read(p []byte) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,6 +153,7 @@ func (r *partsReader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// Close drops the payload. It may be called more than once.
 func (r *partsReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,20 +8,31 @@ import (
 	"time"
 )
 
-// A target whose credentials or model are refused rests: asking again costs a
-// request and helps nobody.
+// A target that refuses its credentials or a model rests: such a refusal lasts until
+// somebody acts, and asking again costs each call a request. A breaker can't do this,
+// because the target is healthy and breakers are about failures.
 const (
-	firstRest       = time.Minute
-	longestRest     = 15 * time.Minute
-	refusalsToRest  = 2 // of different calls, without a success between them
-	authorizeToRest = 3 // failures of Authorize, likewise
+	// Each further rest is twice as long as the one before, up to longestRest. A
+	// new key is found soon, and one that stays refused costs little.
+	firstRest   = time.Minute
+	longestRest = 15 * time.Minute
+
+	// refusalsToRest counts refusals of different calls without a success between
+	// them: one refusal may be about its call alone.
+	refusalsToRest = 2
+
+	// authorizeToRest counts failures of Authorize in the same way. It is more
+	// patient, because fetching a token can fail for a moment.
+	authorizeToRest = 3
 )
 
-// maxRests bounds what rests remember.
+// maxRests bounds how many keys are remembered. Models and credentials come from
+// callers, so that without a bound they could fill the memory.
 const maxRests = 1024
 
-// A restKey is what rests: a target as a whole, one model there, or one caller's
-// credential there.
+// A restKey is what rests: a target as a whole, one model there, one caller's
+// credential there, or the target's Authorize. They rest apart from each other, so
+// that a refused model does not close the target to others.
 type restKey struct {
 	target     int
 	model      string // "" for all
@@ -29,26 +40,30 @@ type restKey struct {
 	authorize  bool   // its Authorize
 }
 
-// A rest is what is known of a key that was refused.
+// A rest is what is known of a key that was refused. A success deletes it, so that the
+// next refusal begins from the start.
 type rest struct {
-	refusals int
-	call     uint64 // that was refused last
-	length   time.Duration
-	until    time.Time // zero while it does not rest
-	trying   bool      // the call that may try is under way
-	tried    time.Time // when it began
+	refusals int           // of different calls
+	call     uint64        // the one that was refused last, which counts once
+	length   time.Duration // of the latest rest; the next one is twice that
+	until    time.Time     // zero before its first rest
+	trying   bool          // the one call that may try is under way
+	tried    time.Time     // when it began
 }
 
-// rests are the keys of a Transport that were refused lately. As long as there are
-// none, no lock is taken. Time is a parameter.
+// rests are the keys of a Transport that were refused lately. They are safe for
+// concurrent use. While there are none, calls read count and need no lock, since that is
+// the normal case. The zero value has no rests. Time is a parameter, for tests.
 type rests struct {
 	count atomic.Int64
 	mu    sync.Mutex
 	all   map[restKey]*rest
 }
 
-// resting reports whether a call should go elsewhere. When a rest is over one call
-// may try: for that one it returns false.
+// resting reports whether a call should go elsewhere. When a rest is over, it returns
+// false for one call, which may try: if the refusal lasts, only that call pays for it.
+// A try that has no outcome, for example because its call was canceled, is given up
+// after firstRest. Otherwise the key would rest for ever.
 func (r *rests) resting(k restKey, now time.Time) bool {
 	if r.count.Load() == 0 {
 		return false
@@ -66,8 +81,9 @@ func (r *rests) resting(k restKey, now time.Time) bool {
 	return false
 }
 
-// refused notes that a call was refused for the key. threshold is how many
-// different calls it takes to rest.
+// refused notes that a call was refused for the key. threshold is how many different
+// calls it takes to rest. A refusal during a rest does not make that longer: it comes
+// from a call that was under way, or that found all targets resting.
 func (r *rests) refused(k restKey, call uint64, threshold int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,7 +102,8 @@ func (r *rests) refused(k restKey, call uint64, threshold int, now time.Time) {
 	e.until, e.trying = now.Add(e.length), false
 }
 
-// add makes room for a key: what has been over for longest goes first.
+// add adds a key. If there is no room, the one whose rest ended first goes, and before
+// it any that has not rested yet: that is the least to forget. r.mu must be held.
 func (r *rests) add(k restKey, now time.Time) *rest {
 	if r.all == nil {
 		r.all = make(map[restKey]*rest)
@@ -107,7 +124,8 @@ func (r *rests) add(k restKey, now time.Time) *rest {
 	return e
 }
 
-// succeeded notes that the keys were not refused.
+// succeeded notes that the keys were not refused. All that is known of them is
+// forgotten, since the credentials or the model work again.
 func (r *rests) succeeded(keys ...restKey) {
 	if r.count.Load() == 0 {
 		return
@@ -120,15 +138,18 @@ func (r *rests) succeeded(keys ...restKey) {
 	r.count.Store(int64(len(r.all)))
 }
 
-// A RestSnapshot is a target that rests, at one moment, because it has refused its
-// credentials, or does not have a model.
+// A RestSnapshot says why and until when calls pass a target over, as part of a
+// [TargetSnapshot]. The target has refused its own credentials, or its
+// [Target.Authorize] has failed, or it does not have a model.
 type RestSnapshot struct {
 	Model string    `json:"model,omitempty"` // "" if the target rests as a whole
 	Until time.Time `json:"until"`           // when one call may try
 }
 
-// of returns the rests of a target that are not over, ordered by model. Those of
-// callers' credentials are theirs alone and not shown.
+// of returns the rests of a target that are not over, ordered by model so that two
+// snapshots can be compared. Rests of callers' credentials are left out: they concern
+// one caller, and say nothing about the target. The list is never nil, so that its
+// JSON is a list, too.
 func (r *rests) of(target int, now time.Time) []RestSnapshot {
 	list := []RestSnapshot{}
 	if r.count.Load() == 0 {

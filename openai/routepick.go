@@ -10,19 +10,24 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A survey is what a call must be asked before it may go anywhere but home. Most
-// calls never are.
+// A survey is what must be known of a call before it may go anywhere but home. It is
+// made late, because most calls are answered at home and never need it. The zero
+// value is a survey that is still to be made.
 type survey struct {
 	done     bool
-	movable  bool
+	movable  bool   // nothing binds the call to the place that its request names
 	kept     bool   // the payload is in memory
-	tail     string // of the path
-	model    string // that is looked up; "" if it is not known
-	named    bool   // by the payload, in which it can be replaced
-	deployed bool   // by the path alone
+	tail     string // the part of the path that a target's BaseURL is joined with
+	model    string // the key for Target.Models; "" if it is not known
+	named    bool   // the payload names the model, and that name can be replaced
+	deployed bool   // the path alone names the model, as a deployment
 }
 
-// look makes the survey, once.
+// look makes the survey on its first call and returns it. A call that may not be sent
+// twice, that stores something, or whose path means something to one server only,
+// stays home: in doubt the request goes where the caller has sent it.
+// The deployment in the path is used only where the payload names no model. Two names
+// may differ, and then nobody can say which one the caller means.
 func (g *routing) look() *survey {
 	s := &g.survey
 	if s.done {
@@ -41,16 +46,20 @@ func (g *routing) look() *survey {
 		s.model = deployment(o.url.Path)
 		s.deployed = s.model != ""
 	}
+	// A payload that is not in memory can't be searched. It goes by what its path says.
 	s.movable = !s.kept || !isBound(g.req)
 	return s
 }
 
-// boundTo are members of payloads that name what one provider alone has.
+// boundTo are the members of payloads that may name what one provider alone has. At
+// any other provider such a call would fail, or would mean something else.
 var boundTo = [...]string{`"file_id"`, `"file_ids"`, `"container_id"`, `"previous_response_id"`, `"vector_store_ids"`, `"container"`, `"audio"`}
 
 // isBound reports whether a payload names something that is stored at a provider:
-// files, containers, earlier answers, their sound. In a text quotes are escaped, so
-// that its words are not taken for that.
+// files, containers, earlier answers, their sound. It searches the bytes instead of
+// parsing them, which is cheap and errs on the side of staying home. A user's text
+// can't look like a member, because its quotes are escaped. A payload that can't be
+// read counts as bound.
 func isBound(req *http.Request) bool {
 	data, ok := peekPayload(req)
 	if !ok {
@@ -64,8 +73,9 @@ func isBound(req *http.Request) bool {
 	return escapesLetters(data)
 }
 
-// escapesLetters reports whether a letter or an underscore is escaped, as no
-// encoder does. The names of members can't be told by their bytes then.
+// escapesLetters reports whether a letter or an underscore is escaped. No encoder does
+// that, but it is valid JSON, and it hides the names of members from a search for
+// their bytes. Only U+0040 to U+007F matter, where letters and the underscore are.
 func escapesLetters(data []byte) bool {
 	for {
 		_, rest, found := bytes.Cut(data, []byte(`\u00`))
@@ -81,7 +91,8 @@ func escapesLetters(data []byte) bool {
 
 // namesStored reports whether a member of a payload is a string or a list, or an object
 // with an id, as in {"role":"assistant","audio":{"id":"audio_1"}}. Other objects are
-// schemas of tools, or settings.
+// schemas of tools, or settings such as the voice of an answer, and any provider
+// understands those. Every occurrence is looked at, since one of them is enough.
 func namesStored(data, member []byte) bool {
 	for {
 		_, rest, found := bytes.Cut(data, member)
@@ -106,10 +117,13 @@ func namesStored(data, member []byte) bool {
 	}
 }
 
-// maxBound is how far an object is looked into for an id.
+// maxBound is how far an object is searched for an id. Objects that refer to something
+// stored are short, and the bound keeps the search linear in the payload.
 const maxBound = 1 << 10
 
-// peekPayload returns the payload of a request, which nobody may write to.
+// peekPayload returns the payload of a request without using it up. The bytes may be
+// shared with attempts that are under way, so nobody may write to them. It reports
+// false if there is no second copy of the body to read.
 func peekPayload(req *http.Request) ([]byte, bool) {
 	if req.GetBody == nil {
 		return nil, false
@@ -126,7 +140,10 @@ func peekPayload(req *http.Request) ([]byte, bool) {
 	return data, err == nil
 }
 
-// takes reports whether a target takes the call, and the name of the model there.
+// takes reports whether a target accepts the call, and the name of the model there.
+// Embeddings are renamed by an explicit entry only: vectors of another model are
+// worse than an error. A name that goes into a path must not be empty or a dot segment, since
+// that would make another path of it.
 func (g *routing) takes(d *destination) (name string, ok bool) {
 	if d.isHome() {
 		return g.o.call.Model, true
@@ -142,18 +159,22 @@ func (g *routing) takes(d *destination) (name string, ok bool) {
 	case s.named, d.place.named || d.deployed:
 		return name, true
 	}
-	// The payload can't be given a name, and must not be sent without one.
+	// Neither the payload nor the path can carry a name. The target must then keep all
+	// names, and a name that only the caller's path has would be lost at a BaseURL.
 	return name, d.Models == nil && (!s.deployed || d.BaseURL == "")
 }
 
-// isHome reports whether a target takes the request as it is.
+// isHome reports whether a target is sent the request as it is. One that sets
+// credentials or renames models is not: its requests are changed, so that the call
+// must be one that may be changed.
 func (d *destination) isHome() bool {
 	return d.index == 0 && d.BaseURL == "" && !d.own && d.Models == nil
 }
 
-// begin returns where the first attempt goes: to the first of the order that takes
-// the call and does not rest; if all rest, to the first that takes it. A call that
-// no target takes goes home.
+// begin returns where the first attempt goes: to the first of the order that accepts
+// the call and does not rest. If all of them rest, the first is tried all the same,
+// because the provider's own error says more than one of ours. A call that no target
+// accepts goes where its request says, as if there were no targets.
 func (g *routing) begin() int {
 	first := -1
 	for _, i := range g.order {
@@ -175,16 +196,17 @@ func (g *routing) begin() int {
 	return first
 }
 
-// elsewhere returns where an attempt goes that was refused by those it asked: to a
-// target that the call has not met, else to one that it may meet again.
+// elsewhere returns the next target for an attempt that the asked ones have refused.
+// Targets without a visit come before those that have failed this call once already.
+// It has no target if the body can't be had again, even if another would accept it.
 func (g *routing) elsewhere(req *http.Request, asked targets) (next int, ok bool) {
-	for _, most := range [...]uint8{1, meetings} {
+	for _, most := range [...]uint8{1, maxVisits} {
 		if g.once && most > 1 {
 			break
 		}
 		for _, i := range g.order {
 			d := g.router.targets[i]
-			if asked.has(int(i)) || g.spent.has(int(i)) || g.met[i] >= most {
+			if asked.has(int(i)) || g.spent.has(int(i)) || g.visits[i] >= most {
 				continue
 			}
 			if _, ok := g.takes(d); ok && !g.resting(d) && g.reopen(req) {
@@ -195,11 +217,13 @@ func (g *routing) elsewhere(req *http.Request, asked targets) (next int, ok bool
 	return 0, false
 }
 
-// unmet returns the next target that the call has not met. renames asks for one that knows the model by another name.
+// unmet returns the next target that the call has not visited and that has not refused
+// it. renames asks for a target that knows the model by another name: the same model
+// would have the same context length.
 func (g *routing) unmet(renames bool) (next int, ok bool) {
 	for _, i := range g.order {
 		d := g.router.targets[i]
-		if g.met[i] > 0 || g.spent.has(int(i)) || g.refused.has(int(i)) {
+		if g.visits[i] > 0 || g.spent.has(int(i)) || g.refused.has(int(i)) {
 			continue
 		}
 		name, ok := g.takes(d)
@@ -211,9 +235,10 @@ func (g *routing) unmet(renames bool) (next int, ok bool) {
 	return 0, false
 }
 
-// again returns the target that a call goes to once it has met all: the first that
-// it may meet again, and whose breaker does not refuse; if all do, the one that
-// does so for the least time.
+// again returns the target of a second round, once all have been visited: the first
+// whose breaker does not refuse. If all breakers refuse, it is the one that does so
+// for the least time, so that a retry can be planned for when it lets calls through.
+// A call that an SDK repeats has no second round of its own.
 func (g *routing) again() (next int, ok bool) {
 	least := time.Duration(1<<63 - 1)
 	if g.once {
@@ -221,7 +246,7 @@ func (g *routing) again() (next int, ok bool) {
 	}
 	for _, i := range g.order {
 		d := g.router.targets[i]
-		if g.met[i] >= meetings || g.spent.has(int(i)) {
+		if g.visits[i] >= maxVisits || g.spent.has(int(i)) {
 			continue
 		}
 		if _, takes := g.takes(d); !takes || g.resting(d) {
@@ -234,7 +259,9 @@ func (g *routing) again() (next int, ok bool) {
 	return next, ok
 }
 
-// anyNext is where an attempt goes that the user's Policy alone has asked for.
+// anyNext returns where an attempt goes that only the user's Policy has asked for. Our
+// verdict was to stop, but the user's word counts. If no target is left, the call
+// stays at the one that it was at.
 func (g *routing) anyNext() int {
 	next, ok := g.unmet(false)
 	g.fresh = ok

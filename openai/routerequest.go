@@ -8,8 +8,12 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// requestTo returns the request that a target is sent in the place of req: that
-// itself, if it goes home as it is. It takes the body of req over.
+// requestTo returns the request that a target is sent instead of req. At home as it is
+// that is req itself, so that a call which never leaves home is sent unchanged. If
+// it succeeds the body belongs to the request that it returns; if it fails, the
+// caller closes the body of req.
+// The URL and the headers are made anew, because the caller's may hold keys that only
+// its own origin may see. Host is cleared, because it would name the caller's server.
 func (g *routing) requestTo(d *destination, req *http.Request) (*http.Request, error) {
 	if d.isHome() {
 		return req, nil
@@ -46,12 +50,18 @@ func (g *routing) requestTo(d *destination, req *http.Request) (*http.Request, e
 	return out, g.authorize(d, out)
 }
 
+// These say why no request was made. They show neither the URL nor what a panic said,
+// since either may hold a key.
 var (
 	errNoPlace           = errors.New("its BaseURL has no place for the name of the model")
 	errAuthorizePanicked = errors.New("Target.Authorize panicked")
 )
 
-// authorize has a target's Authorize complete the headers of a request.
+// authorize lets a target's Authorize complete the headers of a request. It gets a clone
+// without a body: whatever it changes of the URL is dropped with the clone, and the
+// body that will be sent can't be read by mistake. Only the headers are copied back.
+// A failure counts towards a rest of the target, unless the call itself has ended:
+// then Authorize may have failed for that alone.
 func (g *routing) authorize(d *destination, out *http.Request) error {
 	asked := out.Clone(out.Context())
 	asked.Body = nil
@@ -68,7 +78,8 @@ func (g *routing) authorize(d *destination, out *http.Request) error {
 	return nil
 }
 
-// guarded makes an error of a panic.
+// guarded makes an error of a panic, so that the call can go on to the next target. It
+// drops the panic's value, which may hold a credential.
 func guarded(authorize func(*http.Request) error, req *http.Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,8 +89,9 @@ func guarded(authorize func(*http.Request) error, req *http.Request) (err error)
 	return authorize(req)
 }
 
-// An unsentError says that a target was sent nothing, since no request for it could
-// be made.
+// An unsentError says that a target was sent nothing, because no request for it could be
+// made. It counts as a refusal, so that the attempt goes on to the next target and no
+// breaker counts it as a failure.
 type unsentError struct {
 	target string
 	err    error
@@ -89,11 +101,13 @@ func (e *unsentError) Error() string {
 	return fmt.Sprintf("openai: nothing was sent to the target %s: %v", e.target, e.err)
 }
 
-// Unwrap returns what Authorize returned.
+// Unwrap returns the cause, which is what Authorize returned if that has failed. The
+// caller can find its own error by it.
 func (e *unsentError) Unwrap() error { return e.err }
 
 // ErrorType returns the value of the error.type attribute.
 func (e *unsentError) ErrorType() string { return fault.Other }
 
-// Is says to the layers above that nothing was sent.
+// Is tells the layers above by fault.ErrRejected that nothing was sent: the attempt
+// does not use up a number.
 func (e *unsentError) Is(target error) bool { return target == fault.ErrRejected }

@@ -12,33 +12,46 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// maxTargets bounds Config.Targets.
+// maxTargets bounds Config.Targets. A set of targets has 32 bits, so that a call can keep
+// several without an allocation.
 const maxTargets = 32
 
-// A Target is a place that calls may go to. The zero value is where the request
-// says, as the request is. A Transport copies it; Authorize and Base must be safe
+// A Target is a place that calls may go to, see [Config.Targets]. The zero value is
+// where the request says, with the request as it is.
+//
+// A [Transport] copies the Target when it is made. Models, Authorize and Base are used
+// by all its calls: do not change Models any more, and let Authorize and Base be safe
 // for concurrent use.
 type Target struct {
 	// Name is the target's name in metrics, logs, breakers and reports. "" means
-	// the host of BaseURL, or "home" if that is empty. Names are unique.
+	// the host of BaseURL with its port, or "home" if that is empty. Names are unique,
+	// since two targets with one name could not be told apart. WithSession depends on
+	// it: a new name moves sessions. At most 128 bytes.
 	Name string
 
 	// BaseURL is what an SDK would have as its base URL there: it ends in /v1 or
 	// the like, without the endpoint. Azure's may end in
 	// /deployments/{model}?api-version=…, where {model} stands for the name that
 	// the model has there. "" means where the request says.
+	//
+	// The request's own query is left behind, because it may hold a key. The query of
+	// BaseURL is sent instead. A user in the URL is an error: credentials belong in
+	// Header.
 	BaseURL string
 
 	// Header is set on each request to the target: its credentials, and what else
 	// it needs. A target that sets it gets none of the caller's headers but those
-	// that Forward describes.
+	// that Forward describes, so that no key reaches a provider that it is not for.
+	// Host, Content-Length and the headers of a connection are errors.
 	Header http.Header
 
 	// Authorize completes each attempt, for tokens that expire and for signatures.
-	// It is called last, with the URL and headers as they will be sent. It may
-	// change Header and call GetBody; there is no Body. What it changes of all else
-	// is not sent. Its time counts into AttemptTimeout. If it fails or panics
-	// nothing is sent, and the call goes on to the next target.
+	// It is called last, with the URL and headers as they will be sent, since a
+	// signature covers them. It may change Header and call GetBody; there is no Body.
+	// What it changes of all else is not sent. Its time counts into AttemptTimeout, so
+	// it should heed the request's context. If it fails or panics, nothing is sent and
+	// the call goes on to the next target. After it has failed for three calls in a
+	// row, calls pass the target over for a while.
 	Authorize func(*http.Request) error
 
 	// Forward names headers of the caller's request that go along to another
@@ -49,22 +62,25 @@ type Target struct {
 	Forward []string
 
 	// Models are the names that models have there, by the caller's names. Nil means
-	// all models, under the same names. Else only those that are keys may go there;
-	// the key "*" is for all others, and an empty name keeps the caller's.
+	// all models, under the same names. Otherwise only those that are keys may go
+	// there. The key "*" is for all others, and an empty name keeps the caller's.
 	// Embeddings never follow "*", because vectors of another model are worse than
-	// an error.
+	// an error. Nothing else in the payload is changed for a name.
 	Models map[string]string
 
 	// Tier says who comes first: targets of a lower one. Those of one tier share
-	// the calls by their Weight.
+	// the calls by their Weight. A higher tier is asked only by calls that the lower
+	// ones have failed or refused, as is right for a place that costs more. It may
+	// be negative.
 	Tier int
 
 	// Weight is the target's share of its tier's calls, relative to the weights of
 	// the others. 0 means 1; negative is an error.
 	Weight int
 
-	// AttemptTimeout and FirstEventTimeout are those of Config for attempts at this
-	// target. 0 means what the Config says, negative means none.
+	// AttemptTimeout and FirstEventTimeout replace those of the [Config] for attempts
+	// at this target. 0 means what the Config says, and negative means none. Without
+	// a limit a silent target keeps its call.
 	AttemptTimeout, FirstEventTimeout time.Duration
 
 	// Base sends the requests to this target. Nil means the Transport's base. A
@@ -74,16 +90,17 @@ type Target struct {
 	Base http.RoundTripper
 }
 
-// defaultTargetName is that of the Target that is where the request says.
+// defaultTargetName is the name of a Target without a Name and a BaseURL.
 const defaultTargetName = "home"
 
-// A targetError names a target and the field that is wrong with it.
+// targetError returns an error that names a target and its wrong field. It has the index,
+// too, because the name may be made from the field that is wrong.
 func targetError(i int, name, field string, value any, allowed string) error {
 	return &ConfigError{fmt.Sprintf("Targets[%d] (%s).%s", i, name, field), value, allowed}
 }
 
 // validateTargets returns an error that names the first target and field out of its
-// range. It shows no value of a header, and no query of a URL.
+// range. It shows no value of a header and no URL, since both may hold a key.
 func validateTargets(targets []Target) error {
 	if len(targets) > maxTargets {
 		return &ConfigError{"Targets", fmt.Sprintf("a list of %d", len(targets)), "of at most " + strconv.Itoa(maxTargets)}
@@ -103,6 +120,8 @@ func validateTargets(targets []Target) error {
 	return nil
 }
 
+// validate checks all that concerns one target alone. What a request could not be sent
+// with is an error here already, and not one of each call later.
 func (t *Target) validate(i int, name string) error {
 	if len(name) > maxModel {
 		return targetError(i, "", "Name", "too long", "at most "+strconv.Itoa(maxModel)+" bytes")
@@ -126,19 +145,23 @@ func (t *Target) validate(i int, name string) error {
 	return nil
 }
 
-// connectionHeaders are made by a base or belong to one connection (RFC 9110,
-// section 7.6.1).
+// connectionHeaders are made by a base or belong to one connection (RFC 9110, section
+// 7.6.1). A target's Header must not set them: they would contradict what is sent.
 var connectionHeaders = map[string]bool{
 	"Host": true, "Content-Length": true, "Connection": true, "Keep-Alive": true, "Proxy-Connection": true,
 	"Proxy-Authenticate": true, "Proxy-Authorization": true, "Te": true, "Trailer": true, "Transfer-Encoding": true,
 	"Upgrade": true, "Expect": true,
 }
 
+// isForwardable reports whether a header may be set on a request to a target.
 func isForwardable(header string) bool {
 	return !connectionHeaders[textproto.CanonicalMIMEHeaderKey(header)]
 }
 
-// wrongBaseURL says what BaseURL should be, "" if it is.
+// wrongBaseURL says what BaseURL should be, or "" if nothing is wrong with it. It never
+// quotes the URL, which may hold a key. An endpoint at its end is refused
+// here, because it would otherwise show up only as a failure of every call.
+// A deployment needs explicit models: it serves one, and would answer for any other.
 func (t *Target) wrongBaseURL() string {
 	if t.BaseURL == "" {
 		return ""
@@ -161,14 +184,14 @@ func (t *Target) wrongBaseURL() string {
 	return ""
 }
 
-// hasExplicitModels reports whether the target takes named models only.
+// hasExplicitModels reports whether the target accepts none but named models.
 func (t *Target) hasExplicitModels() bool {
 	_, wild := t.Models["*"]
 	return len(t.Models) > 0 && !wild
 }
 
-// deploymentOf returns NAME of a base path with /deployments/NAME; "" if there is
-// none or it stands for the model.
+// deploymentOf returns NAME of a base path with /deployments/NAME. It is "" if there is
+// none, or if NAME is {model}, which each request fills in.
 func deploymentOf(path string) string {
 	_, rest, _ := strings.Cut(path, "/deployments/")
 	name, _, _ := strings.Cut(rest, "/")
@@ -178,6 +201,8 @@ func deploymentOf(path string) string {
 	return name
 }
 
+// hasDotSegment reports whether a path has a segment . or .., which servers and proxies
+// resolve in different ways.
 func hasDotSegment(path string) bool {
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
@@ -187,8 +212,8 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
-// endsInEndpoint reports whether a base path has the tail of an endpoint that is
-// repeated: the tail of each request is put behind it.
+// endsInEndpoint reports whether a base path ends in an endpoint that may be routed. The
+// tail of each request is put behind it, so that it would be there twice.
 func endsInEndpoint(path string) bool {
 	rest, tail := cutLast(strings.TrimSuffix(path, "/"))
 	_, parent := cutLast(rest)
@@ -201,7 +226,8 @@ func endsInEndpoint(path string) bool {
 	return false
 }
 
-// name returns the target's name as it is shown.
+// name returns the target's name as it is shown. It is valid UTF-8, since metrics and
+// JSON need that, and shows nothing of a BaseURL but its host.
 func (t *Target) name() string {
 	if t.Name != "" {
 		return strings.ToValidUTF8(t.Name, "\uFFFD")
@@ -212,9 +238,9 @@ func (t *Target) name() string {
 	return defaultTargetName
 }
 
-// nameOf returns the name that a model has at the target, and whether the target
-// takes it. exact is for calls that may not be answered by another model than one
-// that is named.
+// nameOf returns the name that a model has at the target, and whether the target accepts
+// it. exact leaves "*" out, for calls that no other model may answer than one that is
+// configured by name.
 func (t *Target) nameOf(model string, exact bool) (name string, ok bool) {
 	if t.Models == nil {
 		return model, true

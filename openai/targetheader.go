@@ -7,23 +7,27 @@ import (
 	"slices"
 )
 
-// alongAlways are the headers that go along to any target: they describe the
-// payload and the call, and hold no credentials.
+// alongAlways are the headers that go along to any target: they describe the payload
+// and the call, and hold no credentials. The list says what goes, not what stays: a
+// header that nobody has thought of may be a key.
 var alongAlways = []string{"Content-Type", "Content-Encoding", "Accept", "User-Agent", "Traceparent", "Tracestate"}
 
-// alongMessages go along with calls in Anthropic's format.
+// alongMessages go along with calls in Anthropic's format, which names its
+// version and its extensions there.
 var alongMessages = []string{"Anthropic-Version", "Anthropic-Beta"}
 
-// alongUnchanged goes along with a payload that is sent as it is: a server that
-// knows the key would refuse another payload.
+// alongUnchanged goes along only with a payload that is sent as it is. The key stands
+// for one payload, and a server that knows it would refuse another.
 const alongUnchanged = "Idempotency-Key"
 
-// A targetHeader makes the headers of requests to one target.
+// A targetHeader makes the headers of requests to one target. It is a copy of what the
+// Target says, with canonical names, and is only read after it is made.
 type targetHeader struct {
-	own     http.Header // set last
-	forward []string    // what the user lets go along
+	own     http.Header // set last, so that it replaces what goes along
+	forward []string    // names of further headers that the user lets go along
 }
 
+// newTargetHeader copies the headers of t, because the user may still change theirs.
 func newTargetHeader(t *Target) targetHeader {
 	h := targetHeader{own: make(http.Header, len(t.Header))}
 	for name, values := range t.Header {
@@ -36,8 +40,9 @@ func newTargetHeader(t *Target) targetHeader {
 	return h
 }
 
-// make returns the headers of a request to the target, made of the caller's: only
-// what is named goes along.
+// make returns the headers of a request to the target, made from the caller's. Only what
+// is named goes along. The values are shared with the caller's and the target's, not
+// copied. They are clipped, so that an append by a layer below makes a copy.
 func (h *targetHeader) make(callers http.Header, messages, renamed bool) http.Header {
 	made := make(http.Header, len(alongAlways)+len(h.forward)+len(h.own)+1)
 	along := func(names []string) {
@@ -60,11 +65,14 @@ func (h *targetHeader) make(callers http.Header, messages, renamed bool) http.He
 }
 
 // originsOwn are the headers of an answer that http.Client, or whoever stands above,
-// would take for the caller's own origin's.
+// would apply to the caller's own origin. A cookie of another provider, for example,
+// would be stored by the client's Jar and sent home.
 var originsOwn = []string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security"}
 
-// removeOriginsOwn removes them from an answer of another origin. The map may still
-// be the base's, so that it is copied first.
+// removeOriginsOwn removes these headers from an answer of another origin. The map may
+// still be the base's, so that it is copied before the first change. Most answers
+// have none of them and cost no copy. Names are compared in canonical form, since a
+// base need not have made them so.
 func removeOriginsOwn(response *http.Response) {
 	cloned := false
 	for name := range response.Header {

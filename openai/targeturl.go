@@ -6,18 +6,19 @@ import (
 	"strings"
 )
 
-// modelInPath is what stands in a BaseURL's path for the name of the model there.
+// modelInPath is what stands in a BaseURL's path for the name of the model there. Azure
+// has the name of a deployment in the path, so that a base URL alone is not enough.
 const modelInPath = "{model}"
 
-// A targetPlace is where a target's requests go.
+// A targetPlace is where a target's requests go: its BaseURL, parsed once.
 type targetPlace struct {
 	scheme, host string
 	path         string // escaped, without its last slash
-	query        string
-	named        bool // the path has modelInPath
+	query        string // sent with each request, for example an api-version
+	named        bool   // the path has modelInPath
 }
 
-// placeOf returns where BaseURL says that requests go.
+// placeOf parses a BaseURL. Its scheme is in lower case, so that it compares with others.
 func placeOf(base string) (targetPlace, error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -28,11 +29,14 @@ func placeOf(base string) (targetPlace, error) {
 	return targetPlace{scheme: strings.ToLower(u.Scheme), host: u.Host, path: path, query: u.RawQuery, named: named}, nil
 }
 
-// escapedModel is modelInPath in an escaped path.
+// escapedModel is modelInPath in an escaped path, where braces are not allowed.
 var escapedModel = url.PathEscape(modelInPath)
 
-// url returns the URL of a request there. Nothing of the caller's is in it but the
-// tail, and the query that messages need.
+// url returns the URL of a request there. It has nothing of the caller's but the tail
+// and the query that messages need, because the rest may hold a key. It reports false
+// if the path would not name a model: an empty name, . and .. would make another path
+// of it. The name is escaped, so that a slash in it stays one segment, and RawPath
+// keeps that escaping.
 func (p *targetPlace) url(tail, model string, beta bool) (*url.URL, bool) {
 	escaped := p.path + "/" + tail
 	if p.named {
@@ -55,8 +59,10 @@ func (p *targetPlace) url(tail, model string, beta bool) (*url.URL, bool) {
 	return u, true
 }
 
-// tailOf returns the part of a request's path that the table of endpoints knows, as
-// chat/completions; "" if the request can't go anywhere else.
+// tailOf returns the part of a request's path that the table of endpoints knows, such as
+// chat/completions. It is "" if the request can't go anywhere else: only an endpoint
+// that may be repeated, and whose payload is understood, means the same elsewhere.
+// What stands before the tail belongs to the caller's server.
 func tailOf(req *http.Request) string {
 	path := strings.TrimSuffix(req.URL.Path, "/")
 	rest, tail := cutLast(path)
@@ -77,7 +83,8 @@ func tailOf(req *http.Request) string {
 	return ""
 }
 
-// isPlainSegment reports whether a segment means the same to every server.
+// isPlainSegment reports whether a segment means the same to every server: it has
+// nothing that could be escaped, or be a dot segment.
 func isPlainSegment(s string) bool {
 	for _, c := range s {
 		if (c < 'a' || c > 'z') && c != '_' && c != '-' {
@@ -87,7 +94,8 @@ func isPlainSegment(s string) bool {
 	return s != ""
 }
 
-// isBeta reports whether a query asks for beta=true, as Anthropic's SDKs do.
+// isBeta reports whether a query asks for beta=true, as Anthropic's SDKs do. It is the
+// only part of a caller's query that goes along.
 func isBeta(query string) bool {
 	for query != "" {
 		var part string
@@ -99,8 +107,9 @@ func isBeta(query string) bool {
 	return false
 }
 
-// isOrigin reports whether two URLs have the same origin (RFC 6454). In doubt they
-// have not.
+// isOrigin reports whether two URLs have the same origin (RFC 6454), which compares
+// scheme, host and port, with a default port written out or not. In doubt they have
+// not: the price is a missing header, where a leaked key would be the other one.
 func isOrigin(a *url.URL, scheme, host string) bool {
 	if strings.EqualFold(a.Scheme, scheme) && strings.EqualFold(a.Host, host) {
 		return true
