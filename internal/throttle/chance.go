@@ -47,8 +47,8 @@ func (c *chance) of(isLow bool) *count {
 
 func (c *chance) sent(isLow bool) { c.of(isLow).sent++ }
 
-// refused counts a refusal, and reports whether there are more of them than
-// chance explains.
+// refused counts a refusal, and reports whether there are more of them than chance
+// explains. At low rates every refusal is taken for chance.
 func (c *chance) refused(isLow bool) bool {
 	c.of(isLow).refused++
 	if isLow {

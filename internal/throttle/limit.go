@@ -47,6 +47,8 @@ type limit struct {
 	gain        float64       // by which most is more than what was measured
 }
 
+// rate returns the present rate in units a second. It is infinite while the limit is
+// off, so that callers need no case for that.
 func (l *limit) rate() float64 {
 	switch {
 	case !l.on:
@@ -58,7 +60,7 @@ func (l *limit) rate() float64 {
 	return max(l.most*(1+depth*x*x*x), l.floor)
 }
 
-// progress is how far the rate is on its way back to most, at which it is at 1.
+// progress returns how far the rate is on its way back to most, where it is 1.
 func (l *limit) progress() float64 {
 	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
 	return l.grown.Seconds() / back
@@ -74,8 +76,8 @@ func (l *limit) sent() {
 	}
 }
 
-// refused counts a refusal, and reports whether it says that the rate is too
-// high.
+// refused counts a refusal, and reports whether it says that the rate is too high. A
+// guessed rate has nothing to compare refusals with.
 func (l *limit) refused() bool { return !l.guess && l.chance.refused(l.isLow()) }
 
 // cut lowers the rate after a refusal.
@@ -95,8 +97,9 @@ func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, unti
 	l.measure(sum)
 }
 
-// measure finds out what was admitted before the last cut. It is asked again
-// when more of that turns out to have been refused.
+// measure finds out what was admitted before the last cut. It is called again when
+// more of that turns out to have been refused, because refusals arrive later than
+// the cut.
 func (l *limit) measure(sum func(from, until time.Duration) float64) {
 	measured := l.gain * sum(l.from, l.until) / max(l.until-l.from, time.Second).Seconds()
 	switch {
@@ -118,6 +121,8 @@ func (l *limit) spend(now time.Duration, units float64) {
 	}
 }
 
+// refund takes back a charge. The rate may have changed since, but the difference is
+// too small to remember each charge.
 func (l *limit) refund(units float64) {
 	if l.on {
 		l.next -= time.Duration(units / l.rate() * float64(time.Second))
