@@ -36,6 +36,7 @@ const (
 // share their series.
 type pacingLabels struct{ address, model, target string }
 
+// attributes omits whatever is unknown, so that it makes no series of its own.
 func (l pacingLabels) attributes() []attribute.KeyValue {
 	var attrs []attribute.KeyValue
 	attrs = measure.Append(attrs, attrAddress, l.address)
@@ -80,6 +81,7 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 	return r
 }
 
+// attributes adds what a board filters calls by to the labels of the account.
 func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
 	attrs := append(l.attributes(), attribute.String(attrBackend, r.backend))
 	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
@@ -119,10 +121,13 @@ func outcomeOf(became throttle.State) string {
 type pacingGauges struct {
 	rate    metric.Float64ObservableGauge
 	waiting metric.Int64ObservableUpDownCounter
+	// options caches the attributes of a series, since the gauges are read again and
+	// again.
 	options *measure.Cache[pacingLabels]
 	stop    func() error
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	// pacers are those of Transports that were not closed.
 	pacers map[*pacer]struct{}
 }
 

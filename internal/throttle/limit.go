@@ -34,13 +34,17 @@ const (
 
 // A limit is the rate at which one unit may be spent, in units a second.
 type limit struct {
-	on     bool
-	guess  bool          // most was not measured
-	most   float64       // what was admitted before the last cut, as far as is known
-	floor  float64       // the least rate
-	grown  time.Duration // time in which the rate could grow, since the last cut
-	next   time.Duration // nothing is admitted before
-	atMost float64       // most can't be more, whatever is measured
+	on bool
+	// guess says that most was not measured, because the first refusal came too
+	// early for that.
+	guess bool
+	most  float64 // what was admitted before the last cut, as far as is known
+	floor float64 // the least rate
+	// grown is the time since the last cut in which somebody waited for the rate.
+	grown time.Duration
+	next  time.Duration // nothing is admitted before
+	// atMost bounds most, whatever is measured: a cut must not end in a higher rate.
+	atMost float64
 	chance chance
 
 	from, until time.Duration // what was measured at the last cut

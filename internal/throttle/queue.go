@@ -5,9 +5,12 @@ import "time"
 // A Waiter is a call that may have to wait. Its caller makes it for one call of
 // Arrive, and reads it under the Throttle's lock or after Ready is closed.
 type Waiter struct {
-	Cost   int64         // what the call costs in the unit of a limit of tokens
-	Retry  bool          // it was sent before, and goes before those that were not
-	Latest time.Duration // it is of no use later; 0 is never
+	Cost int64 // what the call costs in the unit of a limit of tokens
+	// Retry says that the call was sent before. It goes before those that were not,
+	// since its caller has waited longer.
+	Retry bool
+	// Latest is when the call is of no use any more. Zero means never.
+	Latest time.Duration
 
 	// NotBefore is when the provider wants it again, at the earliest.
 	NotBefore time.Duration

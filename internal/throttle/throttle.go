@@ -73,21 +73,30 @@ type Throttle struct {
 	Recent Recent
 	epoch  atomic.Uint64 // changes with each burst of refusals: what was sent before is no news
 
-	active   bool
-	limits   [units]limit
-	support  support       // of the limit of calls
-	cut      int           // the limit that was cut last
-	cutAt    time.Duration // when that was
-	score    float64       // of the refusals lately, against what was sent
-	sent     int           // since the last gate
-	refused  int           // of these
-	underWay int           // let go while active, and not returned yet
+	active bool
+	// An account may have a limit of calls and one of tokens at the same time. A
+	// call has to satisfy both.
+	limits  [units]limit
+	support support       // of the limit of calls
+	cut     int           // the limit that was cut last
+	cutAt   time.Duration // when that was
+	// score rises with each refusal and falls with what is sent. Refusals in a row
+	// stand out that way.
+	score    float64
+	sent     int // since the last gate
+	refused  int // of these
+	underWay int // let go while active, and not returned yet
 	asked    time.Duration
 	gate     time.Duration // asked, and a random share: nothing is let go before
-	trial    time.Duration // when one is, all the same; 0 for never
-	bursts   int           // of refusals without a hint, since the last answer
-	needed   time.Duration // when somebody had to wait last
-	seen     time.Duration // until when the time is accounted for
+	// trial is when a call is let go although the gate is closed. Zero means never.
+	trial time.Duration
+	// bursts counts those without a hint since the last answer. The wait doubles
+	// with each.
+	bursts int
+	// needed is when somebody had to wait last. The limit is forgotten some time
+	// after that.
+	needed time.Duration
+	seen   time.Duration // until when the time is accounted for
 
 	retries, calls queue
 	early          queue // of retries that the provider does not want yet
