@@ -185,9 +185,9 @@ func (s *accounts) add(key uint64, req *http.Request, c *call.Call) *account {
 }
 
 // forget removes the account that was used least lately, and one with a limit last.
-// It looks through all of them, since it runs only when a new account meets a full
-// table. Calls that wait for a forgotten account keep their place, because they hold
-// the account itself.
+// It looks through all of them, since it runs only when the table is full and a new
+// account comes. Calls that wait for a forgotten account keep their place, because
+// they hold the account itself.
 func (s *accounts) forget() {
 	var oldest *account
 	for _, a := range s.all {

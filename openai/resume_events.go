@@ -101,6 +101,8 @@ type numberedEvent struct {
 // whenever a stream begins. The reader must see each of them once.
 var openerNames = [...]string{"response.created", "response.queued", "response.in_progress", "ping", "keepalive"}
 
+// event reads one event of a stream. Data that is no JSON object counts as content,
+// since it is nothing that a later stream may repeat.
 func (e *numberedEvent) event(s *stream, name, data []byte) meaning {
 	*e = numberedEvent{}
 	e.opens(name)

@@ -231,7 +231,7 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 	o.reader.resumable = o.kind.format.isResumable()
 	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
 	if repeated && t.router != nil && o.kind.repeat {
-		ctx = req.Context() // it may meet each target once
+		ctx = req.Context() // it may ask each target once
 	}
 	c := o.call.Init(ctx)
 	// The call is traced only if a limit needs the time at which the request was

@@ -84,7 +84,8 @@ func (l *limit) sent() {
 // guessed rate has nothing to compare refusals with.
 func (l *limit) refused() bool { return !l.guess && l.chance.refused(l.isLow()) }
 
-// cut lowers the rate after a refusal.
+// cut lowers the rate after a refusal. What was admitted lately is measured from
+// since on, or over the whole span if that is shorter.
 func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, until time.Duration) float64) {
 	rate := l.rate()
 	l.gain = 1 / (1 - l.chance.share())
