@@ -11,13 +11,16 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// BaseTransport returns a new http.Transport tuned for calls to a model
-// provider: many of them to one host, some of which last for minutes. Unlike
-// http.DefaultTransport it keeps 256 idle connections a host, notices a dead
-// HTTP/2 connection by pings within 45 s, and bounds dialling and the TLS
-// handshake at 10 s each. There is no limit on the time to the response's
-// headers: a model may think. A proxy that asks for credentials is told from a
-// lost connection, so that the call is not repeated. The caller owns it.
+// BaseTransport returns a new [http.Transport] that is tuned for calls to a model
+// provider: many calls to one host, some of which last for minutes. It differs from
+// [http.DefaultTransport] in these points. It keeps 256 idle connections for each
+// host, where net/http keeps two. It notices a dead HTTP/2 connection by pings
+// within 45 s. It bounds dialling and the TLS handshake at 10 s each. It reports a
+// proxy that asks for credentials as an error of its own, so that the call is not
+// repeated as after a lost connection.
+//
+// There is no limit on the time to the response's headers, because a model may think
+// for long. The caller owns the result and may change it before its first use.
 func BaseTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -30,8 +33,11 @@ func BaseTransport() *http.Transport {
 		MaxIdleConnsPerHost:    256,
 		IdleConnTimeout:        90 * time.Second,
 		ExpectContinueTimeout:  time.Second,
-		// A provider's headers are small; what is larger is no answer of one.
+		// A provider's headers are small. Anything larger is no answer of a
+		// provider.
 		MaxResponseHeaderBytes: 1 << 20,
+		// A stream may be silent for minutes while a model thinks, so silence alone
+		// does not show that a connection is dead.
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: 30 * time.Second,
 			PingTimeout:     15 * time.Second,
@@ -39,8 +45,9 @@ func BaseTransport() *http.Transport {
 	}
 }
 
-// recogniseProxyAuth gives a type to the one refusal of a proxy that no attempt
-// mends; net/http would return the text of its status.
+// recogniseProxyAuth gives a type to the one refusal of a proxy that no attempt can
+// change. For other refusals net/http returns an error that holds nothing but the
+// text of the status.
 func recogniseProxyAuth(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusProxyAuthRequired {
 		return &fault.ProxyAuthError{Proxy: proxy.Host}

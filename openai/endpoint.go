@@ -7,27 +7,40 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// An endpoint is all that this package knows of one kind of request. A new one
-// is one more row below; a new wire format is one more file beside chat.go.
+// An endpoint is all that this package knows of one kind of request. No other code
+// asks for an endpoint by its name, so a new kind is one more row below, and a new
+// wire format is one more file beside chat.go.
 type endpoint struct {
-	name      string  // the retrip.endpoint attribute
-	operation string  // the gen_ai.operation.name attribute
-	repeat    bool    // a POST stores nothing, so it may be sent again
-	inspect   bool    // the payload names the model and whether to stream
-	format    *format // of the answers to POSTs; nil for plain HTTP
+	name      string // the retrip.endpoint attribute
+	operation string // the gen_ai.operation.name attribute
+	// repeat says that a POST stores nothing at the provider, so it may be sent
+	// again.
+	repeat bool
+	// inspect says that the payload names the model and whether to stream. Such
+	// payloads are read and buffered. Others, such as the upload of a file, pass
+	// through.
+	inspect bool
+	// The format is that of the answers to POSTs. With nil the answer is judged as
+	// plain HTTP: by its status.
+	format *format
 }
 
-// A row finds an endpoint by the tail of a path, whatever prefix stands before
-// it: /v1, a gateway's, or Azure's /openai/deployments/NAME.
+// A row finds an endpoint by the end of a path. The prefix is not compared, because
+// it differs from server to server: /v1, a gateway's own, or Azure's
+// /openai/deployments/NAME.
 type row struct {
-	parent, tail string // the last two segments; "" for any parent, "*" for any tail
-	header       string // that tells it from another service's path of the same name; "" for none
+	// These are the last two segments. An empty parent stands for any, and so does a
+	// tail of "*".
+	parent, tail string
+	// The header tells the endpoint from another service's path of the same name. It
+	// is in canonical form. Empty means that the path is enough.
+	header string
 	endpoint
 }
 
-// endpoints are looked through from the top, and the first match counts. What
-// must not be repeated stands before a "*" that may be: a prefix can have any
-// name.
+// endpoints are searched from the top, and the first match counts. A row that must
+// not be repeated stands before a row with "*" that may be, because a prefix can
+// have any name: /images/files is an upload, not a picture.
 var endpoints = []row{
 	{"chat", "completions", "", endpoint{"chat", "chat", true, true, chatFormat}},
 	{"", "completions", "", endpoint{"completions", "text_completion", true, true, chatFormat}},
@@ -51,9 +64,12 @@ var endpoints = []row{
 	{"audio", "*", "", endpoint{"audio", "audio", true, true, mediaFormat}},
 }
 
+// otherEndpoint stands for every path that no row knows. It is neither repeated nor
+// inspected, since nothing is known of what it stores.
 var otherEndpoint = endpoint{name: "other", operation: "other"}
 
-// endpointOf names the endpoint of a request.
+// endpointOf returns the endpoint of a request, which is never nil. Every layer asks
+// for it, so it allocates nothing.
 func endpointOf(req *http.Request) *endpoint {
 	if req.URL == nil {
 		return &otherEndpoint
@@ -72,12 +88,15 @@ func endpointOf(req *http.Request) *endpoint {
 	return &otherEndpoint
 }
 
+// matches reports whether the row describes such a request. The header is looked up
+// directly, because its name in the table is canonical.
 func (r *row) matches(parent, tail string, h http.Header) bool {
 	return (r.tail == tail || r.tail == "*") && (r.parent == parent || r.parent == "") &&
 		(r.header == "" || len(h[r.header]) > 0)
 }
 
-// cutLast splits the last segment off a path.
+// cutLast splits the last segment off a path, without the slices that strings.Split
+// would allocate.
 func cutLast(path string) (rest, segment string) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 {
@@ -86,9 +105,10 @@ func cutLast(path string) (rest, segment string) {
 	return path[:i], path[i+1:]
 }
 
-// DefaultSafe is what a nil Config.Retry.Safe stands for: the idempotent methods
-// (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing. A
-// Safe of one's own may call it.
+// DefaultSafe is what a nil Config.Retry.Safe stands for. It accepts the idempotent
+// methods (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing.
+// An endpoint that is not known may store something, so its POSTs are not repeated.
+// A Safe of one's own may call DefaultSafe and add to it.
 func DefaultSafe(req *http.Request) bool {
 	return roundtrip.IsIdempotent(req.Method) || req.Method == http.MethodPost && endpointOf(req).repeat
 }

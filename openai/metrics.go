@@ -48,12 +48,17 @@ const (
 	attrErrorType = "error.type"
 )
 
-// models are what was asked for and what answered.
+// models are the model that was asked for and the one that answered. Providers
+// answer an alias with the name of a version, so both are bounded as one pair.
 type models struct{ asked, answered string }
 
+// clone copies the names, because they may be slices of a payload, which would stay
+// in memory with them.
 func (m models) clone() models { return models{strings.Clone(m.asked), strings.Clone(m.answered)} }
 
-// labels are what tells one series of this package from another.
+// labels are what tells one series of this package from another. They are
+// comparable, so that a set of attributes is built once for each of them. A field
+// that is empty is left out of the attributes.
 type labels struct {
 	operation     string
 	models        models
@@ -65,6 +70,8 @@ type labels struct {
 	target        string
 }
 
+// attributes omits whatever is unknown. An empty attribute would make a series of
+// its own.
 func (l labels) attributes() []attribute.KeyValue {
 	attrs := []attribute.KeyValue{attribute.String(attrOperation, l.operation)}
 	attrs = measure.Append(attrs, attrProvider, providerOf(l.address))
@@ -83,11 +90,15 @@ func (l labels) attributes() []attribute.KeyValue {
 	return measure.Append(attrs, attrErrorType, l.errorType)
 }
 
-// A server is where a request goes. A provider that redirects may name any.
+// A server is where a request goes. A provider that redirects may name any server,
+// so servers are bounded, too.
 type server struct{ address, port string }
 
+// clone copies the names, because they may be slices of a whole URL.
 func (s server) clone() server { return server{strings.Clone(s.address), strings.Clone(s.port)} }
 
+// serverOf returns the server of a URL. Without a host it has no port either, since
+// that would say nothing.
 func serverOf(u *url.URL) server {
 	if address := measure.Label(u.Hostname()); address != "" {
 		return server{address, portOf(u)}
@@ -95,7 +106,9 @@ func serverOf(u *url.URL) server {
 	return server{}
 }
 
-// A labeller makes labels whose number is bounded.
+// A labeller makes labels whose number is bounded, whatever callers and providers
+// send. An unbounded label would fill the memory of the process and of the metrics'
+// backend. It is safe for concurrent use.
 type labeller struct {
 	servers *measure.Bound[server]
 	models  *measure.Bound[models]
@@ -110,6 +123,7 @@ func newLabeller() labeller {
 	}
 }
 
+// labels returns the labels that all instruments of this package share.
 func (b *labeller) labels(operation string, m models, u *url.URL) labels {
 	l := labels{operation: operation, models: b.modelsOf(m)}
 	if s := serverOf(u); s.address != "" {
@@ -119,7 +133,8 @@ func (b *labeller) labels(operation string, m models, u *url.URL) labels {
 	return l
 }
 
-// modelsOf returns m, or what stands for all beyond the bound.
+// modelsOf returns m, or what stands for all models beyond the bound. A model that
+// did not answer stays empty there, so that the attribute is left out as before.
 func (b *labeller) modelsOf(m models) models {
 	if kept, ok := b.models.Admit(m); ok {
 		return kept
@@ -131,6 +146,8 @@ func (b *labeller) modelsOf(m models) models {
 	return m
 }
 
+// serverOf returns s, or what stands for all servers beyond the bound, which have no
+// port in common.
 func (b *labeller) serverOf(s server) server {
 	if kept, ok := b.servers.Admit(s); ok {
 		return kept
@@ -138,7 +155,9 @@ func (b *labeller) serverOf(s server) server {
 	return server{address: measure.Other}
 }
 
-// A series is what labels are made of, as it comes.
+// A series is what labels are made of, before anything is bounded or converted. It
+// is the key under which recent options are found, so making one must allocate
+// nothing.
 type series struct {
 	operation    string
 	models       models
@@ -148,10 +167,12 @@ type series struct {
 	target       string
 }
 
+// hash picks the place of a series among the recent ones. Reading lengths is cheaper
+// than reading strings, and series that share a place only lose speed.
 func (s series) hash() int { return 3*len(s.models.asked) + len(s.host) + s.status + len(s.errorType) }
 
-// kept returns s without what belongs to a URL, which is not to be kept with it;
-// false if it is too long to be kept at all.
+// kept returns a copy of s without the strings that belong to a URL, which would
+// keep the URL in memory. ok is false if a string is too long to be kept at all.
 func (s series) kept() (series, bool) {
 	var schemeOK, hostOK bool
 	s.scheme, schemeOK = measure.Kept(s.scheme)
@@ -159,12 +180,16 @@ func (s series) kept() (series, bool) {
 	return s, schemeOK && hostOK
 }
 
-// An operationRecorder records calls, after all their attempts.
+// An operationRecorder records calls after all their attempts. A failure that a
+// retry has repaired does not appear here, as OpenTelemetry's conventions want it.
+// The attempts have a metric of their own.
 type operationRecorder struct {
 	labeller
 
-	recent     measure.Recent[series, operationOptions]
-	inferences measure.Histogram // their durations
+	recent measure.Recent[series, operationOptions]
+	// inferences and others are durations. The conventions give inferences a metric
+	// of their own.
+	inferences measure.Histogram
 	others     measure.Histogram
 	firstChunk measure.Histogram
 	tokens     tokenRecorder
@@ -172,6 +197,8 @@ type operationRecorder struct {
 	resumes    measure.Counter
 }
 
+// newOperationRecorder makes the instruments of one Transport. Buckets are set for
+// each, since the SDK's own suit milliseconds.
 func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 	m := measure.Meter(provider, "openai")
 	const duration = "Time from the start of a call to the last byte of its answer."
@@ -186,7 +213,8 @@ func newOperationRecorder(provider metric.MeterProvider) *operationRecorder {
 	}
 }
 
-// durationOf returns the instrument for the durations of an operation.
+// durationOf returns the instrument for the durations of an operation. The
+// conventions count these three operations as inference.
 func (r *operationRecorder) durationOf(operation string) measure.Histogram {
 	switch operation {
 	case "chat", "text_completion", "generate_content":
@@ -195,9 +223,13 @@ func (r *operationRecorder) durationOf(operation string) measure.Histogram {
 	return r.others
 }
 
-// operationOptions are the attributes of what one operation records.
+// operationOptions are the attributes of what one operation records. The duration
+// alone has error.type. Tokens and the first chunk exist only where the provider has
+// sent them.
 type operationOptions struct{ duration, answer *measure.Options }
 
+// optionsOf finds the attributes of a recent series, or builds them. Building costs
+// several allocations, and a service has few series.
 func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	if known, ok := r.recent.Find(s.hash(), s); ok {
 		return known
@@ -213,8 +245,9 @@ func (r *operationRecorder) optionsOf(s series, u *url.URL) operationOptions {
 	return made
 }
 
-// record records an operation that is over. said is what its answer said, if
-// it had one.
+// record records an operation that is over. said is what its answer said, and is
+// empty without an answer. Server and target are those that answered, while the
+// model is the one that the caller asked for.
 func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	u, target := o.answeredBy()
 	options := r.optionsOf(series{
@@ -228,13 +261,14 @@ func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	r.durationOf(o.kind.operation).Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
 
-// enabled reports whether somebody reads what record records: no label is
-// looked up for nobody.
+// enabled reports whether anybody reads what record records. Without a reader no
+// label is looked up and no answer is searched for its usage.
 func (r *operationRecorder) enabled(ctx context.Context) bool {
 	return r.inferences.Enabled(ctx) || r.others.Enabled(ctx) || r.tokens.enabled(ctx) || r.firstChunk.Enabled(ctx)
 }
 
-// streamOver counts a stream by how it ended.
+// streamOver counts a stream by how it ended. It counts attempts, since each of them
+// may end a stream in its own way, and it takes the model of the attempt's target.
 func (r *operationRecorder) streamOver(req *http.Request, outcome string) {
 	c := call.From(req.Context())
 	if !r.streams.Enabled(c) {
@@ -256,16 +290,17 @@ func (r *operationRecorder) resumed(o *operation, outcome string) {
 	r.resumes.Add(&o.call, 1, r.options.Get(l))
 }
 
-// A MetricsConfig says where a MetricsTransport records. The zero value is
-// fit for use.
+// A MetricsConfig says where a [MetricsTransport] records. The zero value is ready
+// for use.
 type MetricsConfig struct {
-	// MeterProvider makes the instrument. Nil means the global one.
+	// MeterProvider makes the instrument. Nil means the global one of package otel.
 	MeterProvider metric.MeterProvider
 }
 
-// A MetricsTransport is an http.RoundTripper that records each request that
-// passes it as an attempt: from its start to the response's headers or its
-// failure. It is safe for concurrent use. Make one with NewMetricsTransport.
+// A MetricsTransport is an [http.RoundTripper] that records each request that passes
+// it as one attempt: from its start to the response's headers or to its failure. It
+// does not wait for the body, which a stream's reader may take minutes for. It is
+// safe for concurrent use. Make one with [NewMetricsTransport].
 type MetricsTransport struct {
 	base http.RoundTripper
 
@@ -275,9 +310,10 @@ type MetricsTransport struct {
 	duration measure.Histogram
 }
 
-// NewMetricsTransport returns a MetricsTransport over base; nil means
-// BaseTransport(). It stands below retries, which is where NewTransport puts
-// it.
+// NewMetricsTransport returns a MetricsTransport over base. A nil base means a new
+// [BaseTransport]. It belongs below retries, where each attempt passes it, and
+// [NewTransport] puts it there. Above them it would measure calls with all their
+// waits.
 func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTransport {
 	if base == nil {
 		base = BaseTransport()
@@ -290,11 +326,13 @@ func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTran
 	}
 }
 
-// RoundTrip returns what the base returns, but for a response without a Body,
-// which gets http.NoBody, a response beside an error, which is closed, and
-// neither, which is an error.
+// RoundTrip returns what the base returns, with three exceptions that keep a faulty
+// base from breaking its caller. A response without a Body gets [http.NoBody]. A
+// response beside an error is closed. If there is neither a response nor an error,
+// RoundTrip returns an error.
 func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	// Asked before: what is recorded has to have a start.
+	// The question is asked before the request, because a duration needs its start.
+	// A clock is not read for nobody.
 	recording := req.URL != nil && t.duration.Enabled(req.Context())
 	var start time.Time
 	if recording {
@@ -308,6 +346,8 @@ func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	return response, err
 }
 
+// record records an attempt. The layer also works alone, so the context may hold no
+// call. The model is unknown then.
 func (t *MetricsTransport) record(req *http.Request, took time.Duration, response *http.Response, err error) {
 	ctx := req.Context()
 	var about call.Subject
@@ -323,6 +363,7 @@ func (t *MetricsTransport) record(req *http.Request, took time.Duration, respons
 	t.duration.Record(ctx, took.Seconds(), t.optionsOf(s, req.URL))
 }
 
+// optionsOf finds the attributes of a recent series, or builds them.
 func (t *MetricsTransport) optionsOf(s series, u *url.URL) *measure.Options {
 	if known, ok := t.recent.Find(s.hash(), s); ok {
 		return known
@@ -336,8 +377,8 @@ func (t *MetricsTransport) optionsOf(s series, u *url.URL) *measure.Options {
 	return made
 }
 
-// statusLabel returns a status, or 0 for what is none: HTTP/2 lets a server
-// send any number.
+// statusLabel returns a status, or 0 for a number that is no status of HTTP. Over
+// HTTP/2 a server can send any number, and each would become a series.
 func statusLabel(code int) int {
 	if code < 100 || code > 599 {
 		return 0
@@ -345,8 +386,9 @@ func statusLabel(code int) int {
 	return code
 }
 
-// attemptFailure names the error of an attempt. A base returns its context's
-// error; whether that was a time limit of ours is known from the cause.
+// attemptFailure names the error of an attempt. A base returns its context's error
+// in all cases. Only the cause of the context tells a time limit of ours from a
+// caller who has gone.
 func attemptFailure(ctx context.Context, err error) string {
 	if ctx.Err() != nil {
 		return fault.Type(context.Cause(ctx))
@@ -359,6 +401,8 @@ func (t *MetricsTransport) CloseIdleConnections() {
 	roundtrip.CloseIdleConnections(t.base)
 }
 
+// portOf returns the port of a URL. A URL without one has that of its scheme, so
+// that both spellings share a series.
 func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return measure.Label(port)
@@ -369,8 +413,8 @@ func portOf(u *url.URL) string {
 	return "443"
 }
 
-// providers are the values of gen_ai.provider.name, by the end of the host's
-// name. Others have OpenAI's API shape, and are called so.
+// providers are the values of gen_ai.provider.name by the end of the host's name. A
+// host that is not in the table gets "openai", whose API shape it has.
 var providers = []struct{ host, name string }{
 	{".openai.azure.com", "azure.ai.openai"},
 	{".services.ai.azure.com", "azure.ai.inference"},
@@ -388,6 +432,8 @@ var providers = []struct{ host, name string }{
 	{".amazonaws.com", "aws.bedrock"},
 }
 
+// providerOf returns the provider of a host, or "" if the host is unknown or beyond
+// the bound.
 func providerOf(host string) string {
 	if host == "" || host == measure.Other {
 		return ""

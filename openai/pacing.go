@@ -16,27 +16,30 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// A Pacing says what is done about the rate limit of an account once the
-// provider has refused a call for it.
+// A Pacing says what a [Transport] does about the rate limit of an account once the
+// provider has refused a call for it. The zero value is [AfterRefusal].
 type Pacing int
 
 const (
-	// AfterRefusal is the default. It lets the calls of an account go one after the
-	// other, at the rate that its limit has shown to allow, from the first 429 on
-	// until nobody has had to wait for a minute. An account is the credential
-	// that a request carries, at one host and for one model. Calls wait in the
-	// order in which they came, those that were refused before the others. One
-	// that would have to wait for longer than Config.Retry.MaxRetryAfter for
-	// what the provider asked for, or beyond its deadline or
-	// Config.Retry.MaxElapsed, fails at once with a *LimitError.
+	// AfterRefusal is the default. It does nothing before the first 429. From then
+	// on it lets the calls of the account go one after the other, at the rate that
+	// the limit has shown to allow, until nobody has had to wait for a minute. An
+	// account is the credential that a request carries, at one host and for one
+	// model.
+	//
+	// Calls wait in the order in which they came, and those that were refused go
+	// before new ones. A call fails at once with a [*LimitError] if the provider
+	// asks for a longer wait than Config.Retry.MaxRetryAfter, or if its turn would
+	// come after its deadline or after Config.Retry.MaxElapsed. An early error is
+	// worth more to the caller than a late one.
 	AfterRefusal Pacing = iota
 
-	// Off leaves each call to itself: the retry layer waits as the 429 that it
-	// got says.
+	// Off leaves each call to itself. The retry layer waits as long as the 429 of
+	// the call says, and knows nothing of other calls.
 	Off
 )
 
-// String returns the name of p.
+// String returns the name of p in the form of a metric's attribute.
 func (p Pacing) String() string {
 	switch p {
 	case AfterRefusal:
@@ -47,13 +50,17 @@ func (p Pacing) String() string {
 	return "invalid"
 }
 
-// A LimitError says that a request was not sent because its account's rate
-// limit is exhausted, and that to wait for it would take too long.
+// A LimitError says that a request was not sent, because its account's rate limit is
+// exhausted and the wait for it would be too long. Nothing reached the provider, so
+// the call may be made again after RetryAfter.
 type LimitError struct {
-	Key        string        // the server and the model or deployment; never a credential
-	RetryAfter time.Duration // when to come back
+	// Key names the server and the model or deployment. It never holds a credential.
+	Key string
+	// RetryAfter is how long the call would have had to wait.
+	RetryAfter time.Duration
 }
 
+// Error names the account and what to do.
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("openai: the rate limit of %q is exhausted: come back in %s, or with fewer calls", e.Key, e.RetryAfter.Round(time.Millisecond))
 }
@@ -61,31 +68,47 @@ func (e *LimitError) Error() string {
 // ErrorType returns the value of the error.type attribute, "rate_limited".
 func (e *LimitError) ErrorType() string { return fault.RateLimited }
 
-// Is says to the layers above that nothing was sent.
+// Is tells the layers above that nothing was sent, so that the provider is not held
+// to have failed.
 func (e *LimitError) Is(target error) bool { return target == fault.ErrRejected }
 
-// A PacingSnapshot is an account whose rate limit is felt, at one moment.
+// A PacingSnapshot is the state of an account whose rate limit is felt, at one
+// moment.
 type PacingSnapshot struct {
-	Key         string    `json:"key"`              // as in a LimitError; accounts that differ in their credential share it
-	Target      string    `json:"target,omitempty"` // its name; "" if there is only one place
-	Rate        float64   `json:"rate,omitempty"`   // calls a second that may go; 0 if only PausedUntil holds them back
-	Waiting     int       `json:"waiting"`          // calls
-	PausedUntil time.Time `json:"paused_until"`     // when the time ends for which the provider wanted nothing, or ended; zero for never
+	// Key is that of a [LimitError]. Accounts that differ in their credential alone
+	// share it, because no credential is shown.
+	Key string `json:"key"`
+	// Target is the name of the target, "" without Config.Targets.
+	Target string `json:"target,omitempty"`
+	// Rate is how many calls may go in a second. It is 0 if only PausedUntil holds
+	// them back.
+	Rate float64 `json:"rate,omitempty"`
+	// Waiting is how many calls wait.
+	Waiting int `json:"waiting"`
+	// PausedUntil is when the provider's last pause ends or ended. It is the zero
+	// Time if there was none.
+	PausedUntil time.Time `json:"paused_until"`
 }
 
-// A pacer is the layer that keeps to the rate limits of accounts. As long as an
-// account had none, it counts what is sent, and no more.
+// A pacer is the layer that keeps to the rate limits of accounts. It only counts
+// what an account sends until the provider has refused something, because a limit
+// that nobody has felt is no reason to delay a call.
 type pacer struct {
-	base       http.RoundTripper
-	breaker    *breaker.Transport // below; nil if there is none
-	accounts   accounts
-	clock      call.Clock
-	start      time.Time // what the throttles count from
+	base http.RoundTripper
+	// The breaker is the layer below. It is asked whether it would refuse a call
+	// anyway. It is nil if it is disabled.
+	breaker  *breaker.Transport
+	accounts accounts
+	clock    call.Clock
+	// start is the origin of all times in the throttles, which know no clock.
+	start      time.Time
 	maxWait    time.Duration
 	maxElapsed time.Duration
 	metrics    *pacingRecorder
 }
 
+// newPacer returns the layer above base. It takes the retry layer's limits, so that
+// both agree on which wait is too long.
 func newPacer(base http.RoundTripper, watched *breaker.Transport, cfg *Config) *pacer {
 	p := &pacer{
 		base: base, breaker: watched,
@@ -104,16 +127,21 @@ func newPacer(base http.RoundTripper, watched *breaker.Transport, cfg *Config) *
 	return p
 }
 
-// A ticket is what the latest attempt of a call was let go with.
+// A ticket is what the latest attempt of a call was let go with. The attempts of a
+// call use it one after the other.
 type ticket struct {
-	account  *account // nil: it was not asked about
-	sent     throttle.Sent
-	refusals int           // of the call's attempts
-	again    time.Duration // when the provider wants the next one
+	// The account is nil if no attempt has asked yet.
+	account *account
+	sent    throttle.Sent
+	// refusals counts those of the call's attempts. A call that was refused often
+	// waits longer.
+	refusals int
+	// again is when the provider wants the next attempt.
+	again time.Duration
 }
 
-// refused says that the attempt was refused for a rate limit. A nil ticket is
-// nobody's.
+// refused tells the account that the attempt was refused for its rate limit. A nil
+// ticket belongs to no call, so nothing happens.
 func (t *ticket) refused(r throttle.Refusal) {
 	if t != nil && t.account != nil {
 		r.Before = t.refusals
@@ -122,7 +150,8 @@ func (t *ticket) refused(r throttle.Refusal) {
 	}
 }
 
-// ticketOf returns that of a call's latest attempt; c may be nil.
+// ticketOf returns the ticket of a call's latest attempt. If c is nil or no
+// operation listens to it, the ticket is an empty one, so that no caller has to ask.
 func ticketOf(c *call.Call) *ticket {
 	if c != nil {
 		if o, ok := c.Listener.(*operation); ok {
@@ -132,12 +161,13 @@ func ticketOf(c *call.Call) *ticket {
 	return new(ticket)
 }
 
-// isPaced reports whether somebody else than the retry layer waits for the rate
-// limit of a call.
+// isPaced reports whether the pacer waits for the rate limit of a call. The retry
+// layer must not wait, too, or the call would wait twice.
 func isPaced(c *call.Call) bool { return ticketOf(c).account != nil }
 
 // RoundTrip sends a request when its account's rate limit allows it, or returns a
-// *LimitError.
+// [*LimitError]. A request without an operation passes unpaced, since nobody else
+// could say what it costs.
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := call.From(req.Context())
 	o, ok := c.Listener.(*operation)
@@ -157,7 +187,11 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// admit returns what the request is let go with, as soon as it may.
+// admit waits until the request may go and returns what it was let go with.
+//
+// Its cost estimates the tokens of the call before they are known: the bytes of the
+// payload stand for its input, and four bytes for each token of output that it may
+// ask for.
 func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account) (throttle.Sent, error) {
 	cost := max(req.ContentLength, 0) + 4*c.MaxTokens
 	if !a.active.Load() {
@@ -167,6 +201,8 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 		}
 		return a.count(at, cost), nil
 	}
+	// The breaker will refuse it, so a place in the queue would only delay that
+	// answer.
 	if p.breaker != nil && p.breaker.RefusesFor(req) > 0 {
 		return throttle.Sent{}, nil // it will not be sent, so it need not queue for that
 	}
@@ -174,14 +210,17 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c, call.AttemptFrom(req.Context())),
 		Ready: make(chan struct{}),
 	}
+	// The time was set by the account that refused the call. Another target has
+	// asked for nothing.
 	if o.ticket.account == a { // another target has asked for nothing
 		w.NotBefore = o.ticket.again
 	}
 	return a.wait(req, c, w)
 }
 
-// latest returns when a call is of no use any more, or better goes to another
-// target; 0 for never.
+// latest returns the time after which an attempt is of no use. Zero means never. The
+// call's deadline and MaxElapsed end its use. So does a short wait if another target
+// stands ready, because that target answers sooner.
 func (p *pacer) latest(c *call.Call, attempt *call.Attempt) (latest time.Duration) {
 	if p.maxElapsed > 0 {
 		latest = c.Start.Sub(p.start) + p.maxElapsed
@@ -202,7 +241,9 @@ func (p *pacer) latest(c *call.Call, attempt *call.Attempt) (latest time.Duratio
 
 func (p *pacer) now() time.Duration { return p.clock.Now().Sub(p.start) }
 
-// learn looks at what came of an attempt that was let go.
+// learn tells the account what came of an attempt that was let go. An answer that is
+// no error shows that the limit admits calls again. Other failures say nothing about
+// the limit.
 func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 	if err != nil || response == nil {
 		if fault.IsRejection(err) {
@@ -217,14 +258,16 @@ func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 		}
 	case response.StatusCode < http.StatusBadRequest:
 		t.account.answered(t.sent)
+		// The provider says that its window is used up, so waiting is cheaper than
+		// the 429 that would follow.
 		if wait, ok := windowOf(response.Header); ok {
 			t.account.pause(wait)
 		}
 	}
 }
 
-// interrupted reports whether a call that waits has ended, by its context or by
-// Request.Cancel.
+// interrupted waits for ready, and reports whether the call ended before, by its
+// context or by Request.Cancel.
 func interrupted(ctx context.Context, req *http.Request, ready <-chan struct{}) bool {
 	select {
 	case <-ready:
@@ -235,7 +278,8 @@ func interrupted(ctx context.Context, req *http.Request, ready <-chan struct{}) 
 	return true
 }
 
-// snapshot returns the accounts whose limit is felt, ordered by key.
+// snapshot returns the accounts whose limit is felt, ordered by key, so that two
+// snapshots can be compared.
 func (p *pacer) snapshot() []PacingSnapshot {
 	list := []PacingSnapshot{}
 	for _, a := range p.accounts.list() {

@@ -12,21 +12,24 @@ import (
 )
 
 // credentials are the headers that say whose account a call is charged to.
-// Providers that know organizations and projects limit those.
+// Organization and project belong to them, because providers that know these apply
+// their limits to them. The names are in canonical form.
 var credentials = [...]string{
 	"Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key",
 	"Openai-Organization", "Openai-Project",
 }
 
-// queryCredentials are the parameters of a query that do (Gemini, Azure).
+// queryCredentials are the parameters of a query that hold a credential, as Gemini
+// and Azure accept it.
 var queryCredentials = [...]string{"key", "api-key", "subscription-key"}
 
-// accountSeed keeps the hash of a credential from meaning anything outside this
-// process.
+// accountSeed is the seed of the hash. It differs from process to process, so that a
+// hash says nothing about a credential outside this one.
 var accountSeed = maphash.MakeSeed()
 
-// accountHash tells accounts apart: by host, model, target and credential, which
-// is kept nowhere.
+// accountHash tells accounts apart by host, model, target and credential. Only the
+// hash is kept: a credential must not stay in memory, or reach a log, on our
+// account.
 func accountHash(req *http.Request, c *call.Call) uint64 {
 	var h hash
 	h.add(lower(req.URL.Scheme))
@@ -38,11 +41,17 @@ func accountHash(req *http.Request, c *call.Call) uint64 {
 	return uint64(h)
 }
 
-// A hash is one of a row of strings.
+// A hash is a hash of a sequence of strings. It depends on their order and on where
+// one ends.
 type hash uint64
 
+// add mixes in one more string. The multiplication keeps equal strings from
+// cancelling each other out.
 func (h *hash) add(s string) { *h = *h*0x9e3779b97f4a7c15 ^ hash(maphash.String(accountSeed, s)) }
 
+// addCredentials mixes in the name of a header, too, so that one value in two
+// headers makes two accounts. The map is read directly, since canonical names need
+// no conversion.
 func (h *hash) addCredentials(header http.Header, query string) {
 	for i, name := range &credentials {
 		if values := header[name]; len(values) > 0 {
@@ -55,6 +64,9 @@ func (h *hash) addCredentials(header http.Header, query string) {
 	}
 }
 
+// addQuery mixes in the credentials of a query. It splits the query by hand, because
+// url.ParseQuery allocates for each call. Names and values stay escaped: one client
+// writes its key in one way.
 func (h *hash) addQuery(query string) {
 	for query != "" {
 		var pair string
@@ -69,9 +81,9 @@ func (h *hash) addQuery(query string) {
 	}
 }
 
-// credentialOf returns the part of a header's value that stays the same: AWS
-// signs each request anew (Signature Version 4), with the key of an access key
-// id.
+// credentialOf returns the part of a header's value that stays the same from call to
+// call. AWS signs each request anew (Signature Version 4), so the signature would
+// make each call an account of its own. The access key id names the signer.
 func credentialOf(header int, value string) string {
 	const aws = "AWS4-HMAC-SHA256 "
 	if header != 0 || !strings.HasPrefix(value, aws) {
@@ -82,7 +94,8 @@ func credentialOf(header int, value string) string {
 	return id
 }
 
-// lower is strings.ToLower without its price for what is in lower case already.
+// lower is strings.ToLower without its cost for text that is in lower case already,
+// as nearly all hosts are.
 func lower(s string) string {
 	for i := range len(s) {
 		if c := s[i]; 'A' <= c && c <= 'Z' || c >= 0x80 {
@@ -92,7 +105,8 @@ func lower(s string) string {
 	return s
 }
 
-// accountName returns what is shown of an account: no credential.
+// accountName returns what errors and snapshots show of an account. It holds no
+// credential.
 func accountName(u *url.URL, c *call.Subject) string {
 	parts := []string{lower(u.Scheme) + "://" + shortened(lower(u.Host))}
 	for _, part := range [...]string{c.Model, c.Target} {
@@ -103,23 +117,29 @@ func accountName(u *url.URL, c *call.Subject) string {
 	return strings.Join(parts, " ")
 }
 
-// shortened bounds a host, which a caller may invent.
+// shortened bounds a host, which a caller may invent, and makes it valid UTF-8 for
+// labels and JSON.
 func shortened(host string) string {
 	return strings.ToValidUTF8(host[:min(len(host), maxModel)], "\uFFFD")
 }
 
-// accounts are those that a Transport sends calls for. A look-up of one that was
-// used lately takes no lock.
+// accounts holds the accounts that a Transport sends calls for. It is safe for
+// concurrent use. A look-up of an account that was used lately takes no lock,
+// because every call makes one.
 type accounts struct {
-	max    int
-	make   func(*http.Request, *call.Call) *account
+	// max bounds the accounts, since callers choose credentials and models. It is
+	// Breaker.MaxKeys.
+	max  int
+	make func(*http.Request, *call.Call) *account
+	// lately is a small cache with one place for each residue of the key. Accounts
+	// that share a place only lose speed.
 	lately [64]atomic.Pointer[account]
 
 	mu  sync.RWMutex
 	all map[uint64]*account
 }
 
-// get returns the account of a request, a new one if it is not known.
+// get returns the account of a request, and makes it if it is not known.
 func (s *accounts) get(req *http.Request, c *call.Call) *account {
 	key := accountHash(req, c)
 	slot := &s.lately[key%uint64(len(s.lately))]
@@ -132,6 +152,8 @@ func (s *accounts) get(req *http.Request, c *call.Call) *account {
 	return s.add(key, req, c)
 }
 
+// find looks an account up under the read lock. It fills the cache under that lock,
+// too. Otherwise an account that is forgotten in between would come back.
 func (s *accounts) find(key uint64, slot *atomic.Pointer[account]) *account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -142,6 +164,8 @@ func (s *accounts) find(key uint64, slot *atomic.Pointer[account]) *account {
 	return a
 }
 
+// add makes an account, unless another call has made it meanwhile. It makes room
+// first, so that the bound holds at all times.
 func (s *accounts) add(key uint64, req *http.Request, c *call.Call) *account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,8 +184,10 @@ func (s *accounts) add(key uint64, req *http.Request, c *call.Call) *account {
 	return a
 }
 
-// forget removes the account that was used least lately, one with a limit last.
-// Who waits for one that is forgotten goes on to wait.
+// forget removes the account that was used least lately, and one with a limit last.
+// It looks through all of them, since it runs only when the table is full and a new
+// account comes. Calls that wait for a forgotten account keep their place, because
+// they hold the account itself.
 func (s *accounts) forget() {
 	var oldest *account
 	for _, a := range s.all {
@@ -173,7 +199,8 @@ func (s *accounts) forget() {
 	s.lately[oldest.key%uint64(len(s.lately))].CompareAndSwap(oldest, nil)
 }
 
-// list returns all accounts, in no order.
+// list returns all accounts, in no order. It copies them, so that nobody works under
+// the lock.
 func (s *accounts) list() []*account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

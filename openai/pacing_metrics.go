@@ -18,7 +18,8 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// The names of the metrics and attributes of rate limits.
+// These are the names of the metrics and attributes of rate limits. Dashboards
+// depend on them.
 const (
 	metricPacingRate    = "retrip.pacing.rate"
 	metricPacingWaiting = "retrip.pacing.waiting"
@@ -30,10 +31,12 @@ const (
 	attrTarget        = "retrip.target"
 )
 
-// pacingLabels are what tells one account from another in a metric: those that
-// differ in their credential do not.
+// pacingLabels tell one account from another in a metric. A credential is no label:
+// it would be a secret, and its number is unbounded. Accounts that differ only in it
+// share their series.
 type pacingLabels struct{ address, model, target string }
 
+// attributes omits whatever is unknown, so that it makes no series of its own.
 func (l pacingLabels) attributes() []attribute.KeyValue {
 	var attrs []attribute.KeyValue
 	attrs = measure.Append(attrs, attrAddress, l.address)
@@ -41,14 +44,16 @@ func (l pacingLabels) attributes() []attribute.KeyValue {
 	return measure.Append(attrs, attrTarget, l.target)
 }
 
-// waitLabels are those of a wait.
+// waitLabels are those of the histogram of waits, which knows the call and how its
+// wait ended.
 type waitLabels struct {
 	pacingLabels
 
 	endpoint, outcome string
 }
 
-// A pacingRecorder records what the rate limits of one Transport do.
+// A pacingRecorder records what the rate limits of one Transport do. The tables of
+// labels bound what callers and providers can invent.
 type pacingRecorder struct {
 	backend   string
 	addresses *measure.Labels
@@ -58,6 +63,8 @@ type pacingRecorder struct {
 	gauges    *pacingGauges
 }
 
+// newPacingRecorder makes the recorder of a pacer, which joins the gauges of its
+// MeterProvider.
 func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 	m := measure.Meter(cfg.MeterProvider, "openai")
 	r := &pacingRecorder{
@@ -74,24 +81,29 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 	return r
 }
 
+// attributes adds what a board filters calls by to the labels of the account.
 func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
 	attrs := append(l.attributes(), attribute.String(attrBackend, r.backend))
 	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
 	return measure.Append(attrs, attrPacingOutcome, l.outcome)
 }
 
-// labels returns the labels of an account, whose number is bounded.
+// labels returns the labels of an account. The target's name comes from the Config,
+// so it needs no bound.
 func (r *pacingRecorder) labels(u *url.URL, c *call.Subject) pacingLabels {
 	return pacingLabels{address: r.addresses.Bound(u.Hostname()), model: r.models.Bound(c.Model), target: c.Target}
 }
 
-// waited records the wait of a call.
+// waited records the wait of a call. Attributes are cached, since building them
+// costs more than recording.
 func (r *pacingRecorder) waited(c *call.Call, l pacingLabels, waited time.Duration, became throttle.State) {
 	if r.waits.Enabled(c) {
 		r.waits.Record(c, waited.Seconds(), r.ofWait.Get(waitLabels{l, c.Endpoint, outcomeOf(became)}))
 	}
 }
 
+// outcomeOf returns the value of retrip.pacing.outcome. A call that is still Waiting
+// has left, because its caller gave up.
 func outcomeOf(became throttle.State) string {
 	switch became {
 	case throttle.Admitted:
@@ -104,24 +116,31 @@ func outcomeOf(became throttle.State) string {
 }
 
 // pacingGauges show what the rate limits of all Transports do that share a
-// MeterProvider: of two callbacks that observe one series the last would win.
+// MeterProvider. They are shared, because of two callbacks that observe one series
+// the last would win.
 type pacingGauges struct {
 	rate    metric.Float64ObservableGauge
 	waiting metric.Int64ObservableUpDownCounter
+	// options caches the attributes of a series, since the gauges are read again and
+	// again.
 	options *measure.Cache[pacingLabels]
 	stop    func() error
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	// pacers are those of Transports that were not closed.
 	pacers map[*pacer]struct{}
 }
 
-// allGauges has those of each MeterProvider that a Transport uses.
+// allGauges finds the gauges of each MeterProvider that a Transport uses. Its lock
+// is taken before that of any gauges.
 var allGauges struct {
 	sync.Mutex
 	of map[metric.MeterProvider]*pacingGauges
 }
 
-// join adds a pacer to the gauges of a provider, nil for the global one.
+// join adds a pacer to the gauges of a provider. Nil stands for the global one. A
+// provider whose type is not comparable can be no key of a map, so each of its
+// Transports gets gauges of its own.
 func join(provider metric.MeterProvider, p *pacer) *pacingGauges {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -148,7 +167,9 @@ func join(provider metric.MeterProvider, p *pacer) *pacingGauges {
 	return g
 }
 
-// leave takes a pacer out. The callback goes with the last one.
+// leave removes a pacer. With the last one the callback is unregistered, so that
+// nothing is left of closed Transports. A second call for the same pacer does
+// nothing.
 func (g *pacingGauges) leave(p *pacer) error {
 	allGauges.Lock()
 	defer allGauges.Unlock()
@@ -164,6 +185,7 @@ func (g *pacingGauges) leave(p *pacer) error {
 	return g.stop()
 }
 
+// newPacingGauges registers the one callback of a provider.
 func newPacingGauges(provider metric.MeterProvider) *pacingGauges {
 	m := measure.Meter(provider, "openai")
 	g := &pacingGauges{
@@ -176,7 +198,9 @@ func newPacingGauges(provider metric.MeterProvider) *pacingGauges {
 	return g
 }
 
-// observe adds up the accounts that share their labels.
+// observe adds up the accounts that share their labels: a series has one value in
+// each collection. A rate of 0 is left out, because it means that no rate is known
+// and not that nothing may go.
 func (g *pacingGauges) observe(o metric.Observer) {
 	type sum struct {
 		rate    float64
@@ -200,6 +224,7 @@ func (g *pacingGauges) observe(o metric.Observer) {
 	}
 }
 
+// list returns a copy, since the accounts are read without the lock of the gauges.
 func (g *pacingGauges) list() []*pacer {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 )
 
 // errCanceled ends a body whose Request.Cancel was closed while it was resumed.
+// net/http knows nothing of that wait.
 var errCanceled error = &bodyError{"openai: Request.Cancel ended the call", fault.Canceled}
 
 // What became of a stream that was to be resumed, as retrip.resume.outcome has it.
@@ -25,48 +26,76 @@ const (
 )
 
 // A resumedBody is the body of a response that runs in the background. When its
-// stream breaks off it asks for what is still to come, and goes on with that, so
-// that its reader sees one uncut stream. The requests for that are attempts of the
-// POST's call, which is over when this body is.
+// stream breaks off, it asks for what is still to come and goes on with that, so
+// that its reader sees one uncut stream. A POST to responses must not be repeated,
+// because it starts a second run. Asking for the events of the first run is
+// harmless.
+//
+// The requests for that are attempts of the POST's call, which is over when this
+// body is. Read must not be called concurrently. Close may be called beside Read.
 type resumedBody struct {
 	transport *Transport
 	operation *operation
-	status    int           // of the response
-	sent      *http.Request // the POST as it went to its target
-	events    resumedEvents
-	schedule  resumeSchedule
+	// status is that of the response that the caller has.
+	status int
+	// sent is the POST as it went to its target. The way back leads to the same
+	// place.
+	sent     *http.Request
+	events   resumedEvents
+	schedule resumeSchedule
 
-	chunk  []byte        // for a Read of src
-	buffer []byte        // of out
-	out    []byte        // what the reader is still to get
-	err    error         // what it gets after that
-	broken error         // what the stream broke off with, until an event comes
-	silent bool          // that was a limit to the first useful event
-	wait   time.Duration // that was asked for before the next request
-	code   int           // of the last answer to a request
-	idle   int           // Reads of src in a row that brought nothing
-	before summary       // of the answers before this one
-	known  bool          // what src brings
+	// chunk is what a Read of src reads into, and buffer is what out lies in. Both
+	// are kept from one Read to the next, so that an event costs no allocation.
+	chunk  []byte
+	buffer []byte
+	// out is what the reader is still to get, and err is what it gets after that.
+	out []byte
+	err error
+	// broken is what the stream broke off with. It is nil again once a new event has
+	// come.
+	broken error
+	// silent says that a limit to the first useful event has passed since the last
+	// new event.
+	silent bool
+	// wait is how long the provider or the breaker wants us to stay away before the
+	// next request.
+	wait time.Duration
+	// code is the HTTP status of the last answer to a request, 0 if there was none.
+	code int
+	// idle counts the Reads of src in a row that brought nothing.
+	idle int
+	// before is what the answers before this one have said, since each stream tells
+	// only its part of the metrics.
+	before summary
+	// known says that it is clear whether src brings events.
+	known bool
 
-	mu     sync.Mutex // Close may run beside Read
-	src    io.ReadCloser
-	answer *answer         // that src brings
-	ctx    context.Context //nolint:containedctx // of the requests, made with the first of them
+	// mu guards the fields below it, and before where end reads it, because Close
+	// may run beside Read.
+	mu  sync.Mutex
+	src io.ReadCloser
+	// The answer is the one that src brings.
+	answer *answer
+	// ctx is the context of the requests. It is made with the first of them, since
+	// most streams never break.
+	ctx    context.Context //nolint:containedctx
 	cancel context.CancelFunc
 	closed bool
 	over   bool
 
+	// closing is closed with the body. It wakes a wait at once.
 	closing chan struct{} // closed with the body
 }
 
-// resumes reports whether the call's stream is resumed if it breaks off.
+// resumes reports whether the call's stream is resumed if it breaks off. Whole then
+// need not hold the stream, because resuming is what makes it whole.
 func resumes(c *call.Call) bool {
 	o, ok := c.Listener.(*operation)
 	return ok && o.reader.resume != nil
 }
 
-// resumed returns the body that the answer is read from; nil if it is none that is
-// resumed.
+// resumed returns the body that the answer is read from. It is nil if that body is
+// not resumed.
 func (o *operation) resumed() *resumedBody {
 	if r := o.reader.resume; r != nil {
 		return r.body
@@ -74,8 +103,9 @@ func (o *operation) resumed() *resumedBody {
 	return nil
 }
 
-// resumedFormat returns the format of the answer to an attempt of a call that is
-// no POST: that of the POST if it is resumed, else none.
+// resumedFormat returns the format of the answer to a request that resumes a stream.
+// Such a GET has a row of its own in the table, without a format, but its answer
+// continues that of the POST. For other calls it returns nil.
 func resumedFormat(c *call.Call) *format {
 	if o, ok := c.Listener.(*operation); ok && c.Resuming {
 		return o.kind.format
@@ -84,7 +114,8 @@ func resumedFormat(c *call.Call) *format {
 }
 
 // awaits returns what an attempt of the operation waits for, and for how long at
-// most. A stream that is resumed waits for what it waited for before.
+// most. A resumed stream that was useful before is not a new one, so its silence
+// counts as a pause and not as the time to the first event.
 func (o *operation) awaits(idleLimit time.Duration) (phase, time.Duration) {
 	if o.call.Resuming && o.resumed().isUseful() {
 		return idle, idleLimit
@@ -92,7 +123,7 @@ func (o *operation) awaits(idleLimit time.Duration) (phase, time.Duration) {
 	return firstEvent, o.firstEvent
 }
 
-// resume puts a resumedBody in the place of the response's body, if it brings
+// resume replaces the response's body by a resumedBody, if the response brings
 // events that can be asked for again.
 func (t *Transport) resume(o *operation, response *http.Response) {
 	if o.reader.resume == nil || response.StatusCode != http.StatusOK {
@@ -102,6 +133,7 @@ func (t *Transport) resume(o *operation, response *http.Response) {
 	if !ok || a.format == nil || !a.format.resumes || a.isOpaque() || a.request.URL.Opaque != "" {
 		return
 	}
+	// The payload may be large, and is not needed for as long as the stream lasts.
 	sent := a.request.WithContext(&o.call)
 	sent.Body, sent.GetBody, sent.Header = nil, nil, nil // not to be kept for as long as the stream
 	o.reader.resume.body = &resumedBody{
@@ -111,10 +143,13 @@ func (t *Transport) resume(o *operation, response *http.Response) {
 	response.Body = o.resumed()
 }
 
-// isUseful reports whether the stream has brought something.
+// isUseful reports whether the stream has brought something useful, in this answer
+// or in one before.
 func (b *resumedBody) isUseful() bool { return b.before.first > 0 || b.answer.useful.Load() }
 
-// Read returns whole events, for as long as the stream can be resumed.
+// Read returns only whole events for as long as the stream can be resumed. Half an
+// event that the reader has could not be taken back when the next stream sends it
+// again.
 func (b *resumedBody) Read(p []byte) (int, error) {
 	for len(b.out) == 0 {
 		if b.err != nil {
@@ -128,14 +163,15 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// maxKeptBuffer is how much of what a large event took is kept for the next.
+// maxKeptBuffer bounds the buffer that is kept for the next event. One large event
+// would otherwise cost its memory for as long as the stream lasts.
 const maxKeptBuffer = 64 << 10
 
-// maxIdleReads is how many Reads in a row may bring nothing, as package bufio
-// has it.
+// maxIdleReads is how many Reads in a row may bring neither bytes nor an error
+// before the source counts as faulty. It is the number that package bufio uses.
 const maxIdleReads = 100
 
-// fill reads on.
+// fill reads once from the source and decides what its bytes or its error mean.
 func (b *resumedBody) fill() {
 	if b.chunk == nil {
 		b.chunk = make([]byte, 8<<10)
@@ -161,7 +197,8 @@ func (b *resumedBody) fill() {
 	}
 }
 
-// take takes what a Read brought.
+// take processes what one Read brought. A first stream that brings no events passes
+// as it comes. A later one that does not must not be mixed into the first.
 func (b *resumedBody) take(p []byte) discontinuity {
 	if kind := b.kind(p); kind != undecided {
 		if b.known = true; kind != eventBody {
@@ -180,7 +217,8 @@ func (b *resumedBody) take(p []byte) discontinuity {
 	return refused
 }
 
-// kind returns what src brings, once its bytes have said it; undecided afterwards.
+// kind returns what src brings, once its first bytes have shown it. Afterwards it
+// returns undecided, since the question is asked once for each stream.
 func (b *resumedBody) kind(p []byte) kind {
 	if len(p) == 0 || b.known {
 		return undecided
@@ -190,8 +228,9 @@ func (b *resumedBody) kind(p []byte) kind {
 	return b.answer.kind
 }
 
-// progress notes that a new event has come of a stream that was resumed; joined
-// says that it is the first one.
+// progress notes that a resumed stream has brought a new event. joined says that it
+// is the first one. A break counts as resumed only now: a stream without a new event
+// is no success.
 func (b *resumedBody) progress(joined bool) {
 	b.schedule.progress(time.Now())
 	if joined {
@@ -201,8 +240,9 @@ func (b *resumedBody) progress(joined bool) {
 	}
 }
 
-// broke goes on after the stream has broken off with err, or returns what the
-// reader gets.
+// broke continues after the stream has broken off with err, or returns what the
+// reader gets. An end without the response's last event is a break, too, since a
+// proxy that dies often ends a body in good order.
 func (b *resumedBody) broke(err error) error {
 	if errors.Is(err, io.EOF) {
 		b.out = b.events.end(b.out)
@@ -215,6 +255,8 @@ func (b *resumedBody) broke(err error) error {
 		return err
 	}
 	if errors.Is(err, io.EOF) {
+		// With PassThrough the answer's body reports no cut, but here the end is
+		// known to be one.
 		err = ErrTruncated // which no reader is given that passes errors through
 	}
 	if b.broken == nil {
@@ -227,9 +269,9 @@ func (b *resumedBody) broke(err error) error {
 	return b.ask()
 }
 
-// isSilentAgain reports whether a limit to the first useful event was run into
-// twice without a new event between. More often it is not waited for on the same
-// way.
+// isSilentAgain reports whether a limit to the first useful event has passed twice
+// without a new event between. A third wait of that length on the same way is as
+// unlikely to end well, and costs the caller its time.
 func (b *resumedBody) isSilentAgain(err error) bool {
 	var limit *fault.TimeLimitError
 	if !errors.As(err, &limit) {
@@ -240,7 +282,8 @@ func (b *resumedBody) isSilentAgain(err error) bool {
 	return again
 }
 
-// ended returns why nobody wants more of the stream; nil if somebody does.
+// ended returns why nobody wants more of the stream, or nil if somebody does. The
+// caller's own end is no break and is never resumed.
 func (b *resumedBody) ended() error {
 	c := &b.operation.call
 	select {
@@ -255,13 +298,16 @@ func (b *resumedBody) ended() error {
 	}
 }
 
-// refuse ends the stream because it was resumed with what does not continue it.
+// refuse ends the stream because its continuation does not fit. A gap that the
+// reader can't see would be worse than an error.
 func (b *resumedBody) refuse(why discontinuity) error {
 	b.drop()
 	return b.give(outcomeRefused, string(why))
 }
 
-// give ends the stream, of which no more can be had.
+// give ends the stream, of which no more can be had, with a [*ResumeError]. The
+// response may still exist at the provider, so the error carries what is needed to
+// ask for it.
 func (b *resumedBody) give(outcome, why string) error {
 	b.count(outcome)
 	e := &b.events
@@ -273,7 +319,7 @@ func (b *resumedBody) give(outcome, why string) error {
 	return err
 }
 
-// log tells the log what became of a break.
+// log writes one line about a break. It holds no id and nothing of an event.
 func (b *resumedBody) log(level slog.Level, what, errorType string) {
 	if logger := b.transport.cfg.Logger; logger != nil {
 		logger.LogAttrs(&b.operation.call, level, what,
@@ -281,12 +327,13 @@ func (b *resumedBody) log(level slog.Level, what, errorType string) {
 	}
 }
 
-// count counts what became of a break.
+// count records what became of a break.
 func (b *resumedBody) count(outcome string) {
 	b.operation.metrics.resumed(b.operation, outcome)
 }
 
-// drop closes what is of no use any more.
+// drop closes the source, of which nothing more is needed. The connection is free
+// before the next request begins.
 func (b *resumedBody) drop() {
 	b.mu.Lock()
 	src := b.src
@@ -295,14 +342,16 @@ func (b *resumedBody) drop() {
 	_ = src.Close()
 }
 
+// closeBody closes the body of a response that may be nil.
 func closeBody(response *http.Response) {
 	if response != nil {
 		_ = response.Body.Close()
 	}
 }
 
-// Close closes the body, and ends a request that is to resume it. Nothing is sent
-// for that: the response runs on at the provider.
+// Close closes the body and ends a request that is to resume it. It sends nothing to
+// the provider: the response runs on there, and only its owner can know whether it
+// is still wanted. Close may be called beside Read, and more than once.
 func (b *resumedBody) Close() error {
 	b.mu.Lock()
 	if !b.closed {
@@ -311,11 +360,14 @@ func (b *resumedBody) Close() error {
 	}
 	src := b.src
 	b.mu.Unlock()
+	// A Read beside this one would return an error, and the operation would count as
+	// failed.
 	b.end(nil) // before a Read beside it comes back with an error
 	return src.Close()
 }
 
-// summary returns what all answers so far have said.
+// summary returns what all answers so far have said. The first useful event is that
+// of the first stream, while model and usage are the latest that are known.
 func (b *resumedBody) summary() summary {
 	s := b.answer.summary(b.operation.call.Start)
 	s.model, s.first = cmp.Or(s.model, b.before.model), cmp.Or(b.before.first, s.first)
@@ -325,7 +377,8 @@ func (b *resumedBody) summary() summary {
 	return s
 }
 
-// end ends the operation, once.
+// end ends the operation. It does so once, because both Read and Close come here. An
+// error of io.EOF is the good end.
 func (b *resumedBody) end(err error) {
 	b.mu.Lock()
 	over, said, cancel := b.over, b.summary(), b.cancel

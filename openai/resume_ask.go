@@ -13,8 +13,9 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// ask asks for what is still to come until there is a stream of it, and returns
-// why there is none.
+// ask sends requests until one brings a stream of what is still to come, and returns
+// why there is none. It runs within Read, so no goroutine outlives a reader who has
+// gone.
 func (b *resumedBody) ask() error {
 	for {
 		wait, ok := b.schedule.next()
@@ -41,7 +42,10 @@ func (b *resumedBody) ask() error {
 	}
 }
 
-// request asks once. It returns an error if there is no response.
+// request asks once. It returns an error if there is no response. The request passes
+// breaker, pacing and retry as any other does, because a provider in trouble must
+// not get more requests than these allow. Its context ends with the body, so that
+// Close ends a request under way.
 func (b *resumedBody) request() (*http.Response, error) {
 	b.mu.Lock()
 	if b.cancel == nil {
@@ -56,8 +60,9 @@ func (b *resumedBody) request() (*http.Response, error) {
 	return b.transport.retry.RoundTrip(o.reader.resume.request(b.ctx, b.sent, o.request.Header, e.id, e.last))
 }
 
-// goOn reports whether a response is a stream, which it goes on with. Else it is
-// closed.
+// goOn reports whether a response is a stream, and makes it the source. Any other
+// response is closed. If Close has come meanwhile, it has closed the source before,
+// so the new one is closed here.
 func (b *resumedBody) goOn(response *http.Response) bool {
 	b.code, b.wait = response.StatusCode, 0
 	a, ok := b.operation.call.Answer.(*answer)
@@ -80,8 +85,9 @@ func (b *resumedBody) goOn(response *http.Response) bool {
 	return true
 }
 
-// isFinal reports whether a response that is no stream says that there will be
-// none.
+// isFinal reports whether a response that is no stream says that there will be none.
+// The statuses that pass are those that a later request may find changed. A 404 or
+// another 4xx means that the provider has no events for us any more.
 func isFinal(response *http.Response) bool {
 	switch code := response.StatusCode; {
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= http.StatusInternalServerError:
@@ -90,7 +96,9 @@ func isFinal(response *http.Response) bool {
 	return true
 }
 
-// waitAfter returns how long an error that refused a request asks to wait.
+// waitAfter returns how long an error that refused a request asks to wait. The
+// breaker and the pacer know when a request has a chance. For any other error the
+// schedule's own wait is enough.
 func waitAfter(err error) time.Duration {
 	var open *breaker.OpenError
 	var limited *LimitError
@@ -103,21 +111,27 @@ func waitAfter(err error) time.Duration {
 	return 0
 }
 
+// maxResumeSpread bounds the random share of a wait, so that a long wait is not
+// stretched by minutes.
 const maxResumeSpread = 10 * time.Second
 
-// spread adds a random share to a wait that was asked for: others were asked, too.
+// spread adds a random share to a wait that was asked for. Streams that broke off
+// together were asked to come back together, and would be refused together.
 func spread(wait time.Duration) time.Duration {
 	return wait + rand.N(min(wait/4, maxResumeSpread)+1)
 }
 
-// mayWait reports whether a wait is neither too long nor past the end of the call.
+// mayWait reports whether a wait is neither too long nor past the deadline of the
+// call. The bound leaves room for what spread adds, because the provider did not ask
+// for that share.
 func (b *resumedBody) mayWait(wait time.Duration) bool {
 	longest := cmp.Or(b.transport.cfg.Retry.MaxRetryAfter, retry.DefaultMaxRetryAfter)
 	deadline, ok := b.operation.call.Deadline()
 	return wait <= max(longest+maxResumeSpread, longestResumeWait) && (!ok || time.Now().Add(wait).Before(deadline))
 }
 
-// sleep waits, unless the body is closed or the call ends.
+// sleep waits, unless the body is closed or the call ends, and returns why nobody
+// wants more.
 func (b *resumedBody) sleep(wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -7,17 +7,18 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// A ResumeError ends the stream of a background response that broke off and
-// could not be taken up again. The provider may still have the response: GET it
-// by its id to learn what has become of it. It is an io.ErrUnexpectedEOF, and
-// unwraps to what the stream broke off with first.
+// A ResumeError ends the stream of a background response that broke off and could
+// not be resumed. The provider may still have the response: GET it by its id to
+// learn what has become of it. It matches [io.ErrUnexpectedEOF], as every error for
+// half an answer does, and unwraps to what the stream broke off with first.
 //
 // The stream of a POST to responses whose payload says "background": true and
-// "stream": true is resumed by GETs of its URL and id, from the last event that
-// its reader has got, for as long as the provider keeps it; [WithoutResume]
-// leaves a call alone. Whoever closes the body or cancels the context ends the
-// stream only, and no request is sent for that: the run goes on at the provider,
-// and may be billed. POST to its URL, id and "/cancel" to end it.
+// "stream": true is resumed by GETs of its URL and id. They ask for what follows the
+// last event that the reader has got. [WithoutResume] leaves a call alone.
+//
+// A caller who closes the body or cancels the context ends the stream only. No
+// request is sent for that, so the run goes on at the provider and may be billed. To
+// end it, POST to its URL, id and "/cancel".
 type ResumeError struct {
 	// ResponseID names the response at the provider.
 	ResponseID string
@@ -50,7 +51,7 @@ func (e *ResumeError) Is(target error) bool { return target == io.ErrUnexpectedE
 // Unwrap returns what the stream broke off with first.
 func (e *ResumeError) Unwrap() error { return e.first }
 
-// Timeout reports whether that was a silence.
+// Timeout reports whether the stream broke off by silence.
 func (e *ResumeError) Timeout() bool { return fault.IsTimeout(e.first) }
 
 // Temporary completes net.Error.

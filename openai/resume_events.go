@@ -13,8 +13,9 @@ import (
 // from then on.
 const maxResumedEvent = sse.MaxLine
 
-// A blockSplitter cuts a stream into blocks that end in a blank line: events, or
-// nothing but comments.
+// A blockSplitter cuts a stream into blocks that end in a blank line. A block is an
+// event or nothing but comments. It keeps the bytes as they are, because the reader
+// gets them unchanged.
 type blockSplitter struct {
 	buf   []byte
 	start int // of the block in buf
@@ -22,7 +23,8 @@ type blockSplitter struct {
 	state lineState
 }
 
-// A lineState is where in a line a blockSplitter is.
+// A lineState is where in a line a blockSplitter is. Lines may end in "\n", "\r" or
+// "\r\n", and one stream may hold all of them.
 type lineState uint8
 
 const (
@@ -32,7 +34,8 @@ const (
 	blankReturns                  // behind the "\r" of a blank line, to which a "\n" may belong
 )
 
-// feed adds the next bytes of the stream.
+// feed adds the next bytes of the stream. It moves what is left to the front first,
+// so that the buffer does not grow with the stream.
 func (s *blockSplitter) feed(p []byte) {
 	if s.start > 0 {
 		s.buf = s.buf[:copy(s.buf, s.buf[s.start:])]
@@ -69,6 +72,7 @@ func (s *blockSplitter) next() []byte {
 	return nil
 }
 
+// cut ends a block at the present place.
 func (s *blockSplitter) cut() []byte {
 	block := s.buf[s.start:s.at]
 	s.start, s.state = s.at, atLineStart
@@ -78,11 +82,11 @@ func (s *blockSplitter) cut() []byte {
 // rest returns the block that is not whole.
 func (s *blockSplitter) rest() []byte { return s.buf[s.start:] }
 
-// clear forgets what was fed.
+// clear forgets what was fed, and keeps the buffer for the next stream.
 func (s *blockSplitter) clear() { *s = blockSplitter{buf: s.buf[:0]} }
 
-// A numberedEvent reads an event of the Responses API, with what resuming needs
-// of it.
+// A numberedEvent reads an event of the Responses API, with what resuming needs of
+// it: its number, its type, and the id and status of the response that it carries.
 type numberedEvent struct {
 	responseEvent
 
@@ -93,10 +97,12 @@ type numberedEvent struct {
 	status   string // likewise
 }
 
-// openerNames are the types of events that a provider may repeat, without a
-// number, whenever a stream begins.
+// openerNames are the types of events that a provider may repeat, without a number,
+// whenever a stream begins. The reader must see each of them once.
 var openerNames = [...]string{"response.created", "response.queued", "response.in_progress", "ping", "keepalive"}
 
+// event reads one event of a stream. Data that is no JSON object counts as content,
+// since it is nothing that a later stream may repeat.
 func (e *numberedEvent) event(s *stream, name, data []byte) meaning {
 	*e = numberedEvent{}
 	e.opens(name)
@@ -117,6 +123,8 @@ func (e *numberedEvent) opens(typ []byte) {
 	}
 }
 
+// visit notes the members that resuming needs, and leaves the rest to the reader of
+// any event.
 func (e *numberedEvent) visit(in place, s *json.Scanner) place {
 	key := string(s.Key())
 	switch {
@@ -136,8 +144,8 @@ func (e *numberedEvent) visit(in place, s *json.Scanner) place {
 	return e.responseEvent.visit(in, s)
 }
 
-// statusName returns the status of a response; "" if value is none that may be
-// shown.
+// statusName returns the status of a response, or "" if value is none that may be
+// shown. It ends up in an error's text, which must hold nothing else of an answer.
 func statusName(value []byte) string {
 	name := unquoted(value)
 	if len(name) > 32 {
@@ -151,8 +159,9 @@ func statusName(value []byte) string {
 	return string(name)
 }
 
-// A resumedEvents goes through the events of a response that come in one stream
-// after the other, and makes one stream of them.
+// A resumedEvents reads the events of a response that come in several streams, and
+// makes one stream of them. It decides by their numbers what the reader has seen
+// already.
 type resumedEvents struct {
 	blocks blockSplitter
 	stream stream
@@ -170,8 +179,8 @@ type resumedEvents struct {
 	joined bool // of this stream, the event after the last one has come
 }
 
-// A discontinuity says why a stream is not the continuation of the one before; "" if it
-// is.
+// A discontinuity says why a stream does not continue the one before. It is "" if
+// the stream does. Its text completes the sentence of a [ResumeError].
 type discontinuity string
 
 const (
@@ -182,18 +191,19 @@ const (
 	refusedForNow  discontinuity = "was resumed with an error that may pass"
 )
 
-// begin says that another stream begins, of a response that is known.
+// begin prepares for another stream of the same response. Half an event of the last
+// stream is dropped, because the provider sends that event again.
 func (e *resumedEvents) begin() {
 	e.blocks.clear()
 	e.stream = stream{}
 	e.again, e.joined = true, false
 }
 
-// resumable reports whether the response can be asked for what comes after the
-// last event.
+// resumable reports whether the response can be asked for what comes after the last
+// event. That needs its id and the number of an event.
 func (e *resumedEvents) resumable() bool { return !e.raw && e.id != "" && e.any }
 
-// take takes the next bytes of the stream, and appends to out what its reader is
+// take processes the next bytes of the stream, and appends to out what its reader is
 // to get.
 func (e *resumedEvents) take(out, p []byte) ([]byte, discontinuity) {
 	if e.raw {
@@ -224,8 +234,8 @@ func (e *resumedEvents) take(out, p []byte) ([]byte, discontinuity) {
 	return out, ""
 }
 
-// withoutMark cuts the byte order mark off, which may begin a stream, but may not
-// stand within one.
+// withoutMark removes the byte order mark. One may begin a stream, but for the
+// reader the stream began long ago.
 func (e *resumedEvents) withoutMark(block []byte) []byte {
 	if !e.again {
 		return block
@@ -233,15 +243,17 @@ func (e *resumedEvents) withoutMark(block []byte) []byte {
 	return bytes.TrimPrefix(block, []byte(byteOrderMark))
 }
 
-// flush appends what is held of half an event.
+// flush appends what is held of half an event. After that the stream passes as it
+// comes or is over, so the buffer is not needed.
 func (e *resumedEvents) flush(out []byte) []byte {
 	out = append(out, e.withoutMark(e.blocks.rest())...)
 	e.blocks = blockSplitter{}
 	return out
 }
 
-// end says that the stream has ended as streams should. The last event of a
-// response counts without its blank line.
+// end processes the good end of a stream. A response's last event counts even
+// without its blank line, because some servers close right after it. Half of any
+// other event is left, to be asked for again.
 func (e *resumedEvents) end(out []byte) []byte {
 	if e.raw || len(e.blocks.rest()) == 0 {
 		return out
@@ -256,7 +268,9 @@ func (e *resumedEvents) end(out []byte) []byte {
 	return out
 }
 
-// judge reads a block and says what becomes of it.
+// judge reads a block and decides whether the reader gets it. The order of the cases
+// matters: another response is refused before its numbers are compared, and an event
+// that the reader has seen is dropped before a gap is looked for.
 func (e *resumedEvents) judge(block []byte) (deliver bool, refused discontinuity) {
 	if len(block) > maxResumedEvent {
 		refused = e.passLong(block)
@@ -294,7 +308,7 @@ func (e *resumedEvents) judge(block []byte) (deliver bool, refused discontinuity
 	return true, ""
 }
 
-// read reads the event of a block; ok is false if there is none in it.
+// read reads the event of a block. ok is false if there is none in it.
 func (e *resumedEvents) read(block []byte) (m meaning, ok bool) {
 	e.event = numberedEvent{}
 	e.stream.reader = &e.event
@@ -306,8 +320,9 @@ func (e *resumedEvents) read(block []byte) (m meaning, ok bool) {
 	return m, ok
 }
 
-// know keeps what an event says of the response. An id that can't stand in a URL
-// leads to no request.
+// know keeps what an event says of the response. The first id counts. An id that
+// can't stand in a URL ends resuming, because no request may be led elsewhere by a
+// provider's text.
 func (e *resumedEvents) know(event *numberedEvent) {
 	if event.status != "" {
 		e.status = event.status
@@ -321,8 +336,9 @@ func (e *resumedEvents) know(event *numberedEvent) {
 	}
 }
 
-// isNew reports whether an opener is the first of its type. One of no type that
-// is known always is.
+// isNew reports whether an opener is the first of its type. An opener of an unknown
+// type always counts as new, since to drop what is not understood would harm the
+// reader.
 func (e *resumedEvents) isNew(kind string) bool {
 	for i, name := range openerNames {
 		if kind == name {
@@ -334,8 +350,10 @@ func (e *resumedEvents) isNew(kind string) bool {
 	return true
 }
 
-// passLong lets an event that is too long to be held pass as it comes, of which
-// this is the beginning. That it continues the stream has to be seen there.
+// passLong passes an event that is too long to be held, of which begin is the
+// beginning. Memory stays bounded that way, at the price of resuming. Right after a
+// break the beginning must already show that the event continues the stream, since
+// bytes that were passed can't be taken back.
 func (e *resumedEvents) passLong(begin []byte) discontinuity {
 	if e.again && !e.joined {
 		n, ok := numberIn(begin)
@@ -348,7 +366,8 @@ func (e *resumedEvents) passLong(begin []byte) discontinuity {
 	return ""
 }
 
-// numberIn returns the number of an event by its beginning, if that has it.
+// numberIn returns the number of an event by its beginning, if the number stands
+// there.
 func numberIn(begin []byte) (n int64, ok bool) {
 	for line := range bytes.Lines(begin) {
 		if data, isData := bytes.CutPrefix(line, []byte("data:")); isData {

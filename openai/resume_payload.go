@@ -17,11 +17,13 @@ const (
 	maxInclude  = 256 // bytes of each
 )
 
+// withoutResumeKey is the key of a context's value. Its type keeps it apart from
+// those of other packages.
 type withoutResumeKey struct{}
 
-// WithoutResume returns a context whose calls are not resumed: a background
-// response whose stream breaks off ends as any other stream does. It is for
-// callers who poll, or take up the stream by themselves. See [ResumeError].
+// WithoutResume returns a context whose calls are not resumed. A background response
+// whose stream breaks off then ends as any other stream does. It is for callers who
+// poll, or who resume the stream by themselves. See [ResumeError].
 func WithoutResume(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutResumeKey{}, true)
 }
@@ -29,16 +31,24 @@ func WithoutResume(ctx context.Context) context.Context {
 // mayResume reports whether the calls of a context may be resumed.
 func mayResume(ctx context.Context) bool { return ctx.Value(withoutResumeKey{}) == nil }
 
-// A resumePlan is what a payload says of a response that runs in the background:
-// its stream can be taken up again, and these are the parameters that it is to
-// keep. See https://platform.openai.com/docs/guides/background.
+// A resumePlan is what a payload says of a response that runs in the background. Its
+// stream can be asked for again by its id, and the plan has the parameters that a
+// continued stream must keep. See
+// https://platform.openai.com/docs/guides/background. The payload itself is not kept
+// for that.
 type resumePlan struct {
-	background  bool
-	obfuscation string   // stream_options.include_obfuscation as it is written; "" if it is not
+	// background says that the response runs on without its stream.
+	background bool
+	// obfuscation is stream_options.include_obfuscation as it is written, or "" if
+	// it is absent.
+	obfuscation string
 	include     []string // what the events are to include
-	unusable    bool     // it asks for something that is not kept
+	// unusable says that the payload asks for something that is not kept. A
+	// continued stream would differ, so there is none.
+	unusable bool
 
-	body *resumedBody // of the call; nil until there is a stream
+	// body is the call's. It is nil until there is a stream.
+	body *resumedBody
 }
 
 // resumeMember reads one member of the payload, at its top level, and names the place
@@ -64,7 +74,8 @@ func (p *payloadReader) plan() *resumePlan {
 	return p.resume
 }
 
-// resumeDetail reads a value inside a member.
+// resumeDetail reads a value inside a member. What exceeds a bound makes the plan
+// unusable instead of being cut.
 func (p *payloadReader) resumeDetail(in place, s *json.Scanner) {
 	switch in {
 	case inStreamOptions:
@@ -90,8 +101,9 @@ func literal(value []byte) string {
 	return ""
 }
 
-// planned returns the plan if the payload, of which all was read if whole, asks
-// for a stream that can be resumed; else nil.
+// planned returns the plan if the payload asks for a stream that can be resumed,
+// else nil. The whole payload must have been read, and it must not ask the provider
+// to store nothing, because then there is nothing to come back to.
 func (p *payloadReader) planned(whole bool) *resumePlan {
 	if r := p.resume; r != nil && whole && r.background && !r.unusable && p.call.Stream && !p.store.off {
 		return r
@@ -99,9 +111,10 @@ func (p *payloadReader) planned(whole bool) *resumePlan {
 	return nil
 }
 
-// request returns the request that asks for the events of the response id after
-// number n. sent is the POST as it went to its target: the way back is below its
-// URL, of the same origin. header is that of the caller's POST.
+// request returns the request for the events of the response id after number n. sent
+// is the POST as it went to its target. The new URL lies below that of sent, so the
+// request goes to the same origin. header is that of the caller's POST: a target
+// adds its own credentials anew.
 func (r *resumePlan) request(ctx context.Context, sent *http.Request, header http.Header, id string, n int64) *http.Request {
 	get := sent.WithContext(ctx)
 	get.Method, get.URL, get.Header = http.MethodGet, r.url(sent.URL, id, n), resumingHeader(header)
@@ -110,6 +123,9 @@ func (r *resumePlan) request(ctx context.Context, sent *http.Request, header htt
 	return get
 }
 
+// url adds the id to the path and the parameters to the query. The query of the POST
+// is kept, because it may hold what the server needs, such as Azure's api-version. A
+// path that was escaped in a way of its own stays so.
 func (r *resumePlan) url(sent *url.URL, id string, n int64) *url.URL {
 	u := *sent
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/" + id
@@ -131,8 +147,9 @@ func (r *resumePlan) url(sent *url.URL, id string, n int64) *url.URL {
 	return &u
 }
 
-// resumingHeader returns the header of a POST without what belongs to its
-// payload, to its repetition, or to what it accepts.
+// resumingHeader returns the header of a POST without what belongs to its payload,
+// to its repetition, or to what it accepts. An idempotency key would name another
+// request, and a compressed answer could not be cut into events.
 func resumingHeader(post http.Header) http.Header {
 	h := make(http.Header, len(post)+1)
 	for name, values := range post {
@@ -148,8 +165,9 @@ func resumingHeader(post http.Header) http.Header {
 	return h
 }
 
-// isResponseID reports whether a provider's id can stand in a path without
-// leading anywhere else.
+// isResponseID reports whether a provider's id can stand in a path without leading
+// anywhere else. The set of characters is narrow, so that nothing needs to be
+// escaped.
 func isResponseID(id string) bool {
 	if id == "" || len(id) > 256 || id == "." || id == ".." {
 		return false

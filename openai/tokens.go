@@ -8,13 +8,17 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// A tokenRecorder records the tokens of operations as their providers counted
-// them: how many one operation had, and how many there were in all.
+// A tokenRecorder records the tokens of operations as their providers counted them.
+// Nothing is estimated: a provider that sends no usage leaves no trace here. The
+// conventions have two kinds of instruments, a histogram of what one operation used
+// and counters of the total.
 type tokenRecorder struct {
 	inputOfOne, outputOfOne                         measure.IntHistogram
 	input, output, cacheRead, cacheWrite, reasoning measure.Counter
 }
 
+// newTokenRecorder makes the instruments. measure replaces one that can't be made,
+// so metrics never fail a Transport.
 func newTokenRecorder(m metric.Meter) tokenRecorder {
 	counter := func(name, description string) measure.Counter {
 		return measure.NewCounter(m, name, "{token}", description)
@@ -30,7 +34,8 @@ func newTokenRecorder(m metric.Meter) tokenRecorder {
 	}
 }
 
-// enabled reports whether somebody reads one of the instruments.
+// enabled reports whether anybody reads one of the instruments. Reading the usage of
+// an answer costs time, and nobody needs it otherwise.
 func (r *tokenRecorder) enabled(ctx context.Context) bool {
 	for _, i := range [...]measure.Counter{r.inputOfOne, r.outputOfOne, r.input, r.output, r.cacheRead, r.cacheWrite, r.reasoning} {
 		if i.Enabled(ctx) {
@@ -40,7 +45,8 @@ func (r *tokenRecorder) enabled(ctx context.Context) bool {
 	return false
 }
 
-// record records what is known of u.
+// record records the counts that the provider sent. A count that is unknown is left
+// out, since a zero would say that nothing was used.
 func (r *tokenRecorder) record(ctx context.Context, u *usage, o *measure.Options) {
 	for _, c := range [...]struct {
 		instrument measure.Counter

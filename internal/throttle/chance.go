@@ -12,7 +12,7 @@ const (
 
 	// From fewer calls than enough nothing is learned of chance. No more than
 	// mostChance is taken for it: where more is refused, others may draw on the limit,
-	// too. If all of them took it for chance, none would back off.
+	// too. If all of them ascribed it to chance, none would back off.
 	enough     = 20
 	mostChance = 0.13
 
@@ -45,10 +45,11 @@ func (c *chance) of(isLow bool) *count {
 	return &c.high
 }
 
+// sent counts a call that is let go.
 func (c *chance) sent(isLow bool) { c.of(isLow).sent++ }
 
-// refused counts a refusal, and reports whether there are more of them than
-// chance explains.
+// refused counts a refusal, and reports whether there are more of them than chance
+// explains. At low rates every refusal is taken for chance.
 func (c *chance) refused(isLow bool) bool {
 	c.of(isLow).refused++
 	if isLow {
@@ -67,6 +68,8 @@ func (c *chance) share() float64 {
 	return min(c.seen(), mostChance)
 }
 
+// seen returns the share of refusals at low rates, as far as it may have grown since
+// the last cut.
 func (c *chance) seen() float64 {
 	share := c.low.share()
 	if c.known {

@@ -34,19 +34,25 @@ const (
 
 // A limit is the rate at which one unit may be spent, in units a second.
 type limit struct {
-	on     bool
-	guess  bool          // most was not measured
-	most   float64       // what was admitted before the last cut, as far as is known
-	floor  float64       // the least rate
-	grown  time.Duration // time in which the rate could grow, since the last cut
-	next   time.Duration // nothing is admitted before
-	atMost float64       // most can't be more, whatever is measured
+	on bool
+	// guess says that most was not measured, because the first refusal came too
+	// early for that.
+	guess bool
+	most  float64 // what was admitted before the last cut, as far as is known
+	floor float64 // the least rate
+	// grown is the time since the last cut in which somebody waited for the rate.
+	grown time.Duration
+	next  time.Duration // nothing is admitted before
+	// atMost bounds most, whatever is measured: a cut must not end in a higher rate.
+	atMost float64
 	chance chance
 
 	from, until time.Duration // what was measured at the last cut
 	gain        float64       // by which most is more than what was measured
 }
 
+// rate returns the present rate in units a second. It is infinite while the limit is
+// off, so that callers need no case for that.
 func (l *limit) rate() float64 {
 	switch {
 	case !l.on:
@@ -58,7 +64,7 @@ func (l *limit) rate() float64 {
 	return max(l.most*(1+depth*x*x*x), l.floor)
 }
 
-// progress is how far the rate is on its way back to most, at which it is at 1.
+// progress returns how far the rate is on its way back to most, where it is 1.
 func (l *limit) progress() float64 {
 	back := min(max(returnCalls/(slowest*l.most/l.floor), minReturn), maxReturn)
 	return l.grown.Seconds() / back
@@ -74,11 +80,12 @@ func (l *limit) sent() {
 	}
 }
 
-// refused counts a refusal, and reports whether it says that the rate is too
-// high.
+// refused counts a refusal, and reports whether it says that the rate is too high. A
+// guessed rate has nothing to compare refusals with.
 func (l *limit) refused() bool { return !l.guess && l.chance.refused(l.isLow()) }
 
-// cut lowers the rate after a refusal.
+// cut lowers the rate after a refusal. What was admitted lately is measured from
+// since on, or over the whole span if that is shorter.
 func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, until time.Duration) float64) {
 	rate := l.rate()
 	l.gain = 1 / (1 - l.chance.share())
@@ -95,8 +102,9 @@ func (l *limit) cut(now, since time.Duration, floor float64, sum func(from, unti
 	l.measure(sum)
 }
 
-// measure finds out what was admitted before the last cut. It is asked again
-// when more of that turns out to have been refused.
+// measure finds out what was admitted before the last cut. It is called again when
+// more of that turns out to have been refused, because refusals arrive later than
+// the cut.
 func (l *limit) measure(sum func(from, until time.Duration) float64) {
 	measured := l.gain * sum(l.from, l.until) / max(l.until-l.from, time.Second).Seconds()
 	switch {
@@ -118,6 +126,8 @@ func (l *limit) spend(now time.Duration, units float64) {
 	}
 }
 
+// refund takes back a charge. The rate may have changed since, but the difference is
+// too small to remember each charge.
 func (l *limit) refund(units float64) {
 	if l.on {
 		l.next -= time.Duration(units / l.rate() * float64(time.Second))

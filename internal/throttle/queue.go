@@ -2,12 +2,15 @@ package throttle
 
 import "time"
 
-// A Waiter is a call that may have to wait. It is made by its caller, for one
-// call of Arrive.
+// A Waiter is a call that may have to wait. Its caller makes it for one call of
+// Arrive, and reads it under the Throttle's lock or after Ready is closed.
 type Waiter struct {
-	Cost   int64         // what the call costs in the unit of a limit of tokens
-	Retry  bool          // it was sent before, and goes before those that were not
-	Latest time.Duration // it is of no use later; 0 is never
+	Cost int64 // what the call costs in the unit of a limit of tokens
+	// Retry says that the call was sent before. It goes before those that were not,
+	// since its caller has waited longer.
+	Retry bool
+	// Latest is when the call is of no use any more. Zero means never.
+	Latest time.Duration
 
 	// NotBefore is when the provider wants it again, at the earliest.
 	NotBefore time.Duration
@@ -22,7 +25,7 @@ type Waiter struct {
 	prev, next *Waiter
 }
 
-// A State is what becomes of a Waiter.
+// A State is what has become of a Waiter. The zero value is Waiting.
 type State int
 
 // The states of a Waiter.
@@ -35,12 +38,14 @@ const (
 // State returns what has become of the Waiter.
 func (w *Waiter) State() State { return w.state }
 
-// RetryAfter returns how much longer one that did not go would have had to wait.
+// RetryAfter returns how much longer a Waiter that was refused or left would have
+// had to wait.
 func (w *Waiter) RetryAfter() time.Duration { return w.retryAfter }
 
-// Sent returns what one that is Admitted is known by from now on.
+// Sent returns what an admitted call is known by from now on.
 func (w *Waiter) Sent() Sent { return w.sent }
 
+// end sets the state before it closes Ready, so that whoever wakes up sees it.
 func (w *Waiter) end(s State) State {
 	w.state = s
 	if w.Ready != nil {
@@ -49,7 +54,9 @@ func (w *Waiter) end(s State) State {
 	return s
 }
 
-// A queue has its members in the order in which they came.
+// A queue has its members in order. It is a linked list through the Waiters, so that
+// one leaves from the middle at once and nothing is allocated. It sums the costs,
+// because a newcomer asks for them each time.
 type queue struct {
 	first, last *Waiter
 	length      int
@@ -59,7 +66,8 @@ type queue struct {
 // push adds w as the last.
 func (q *queue) push(w *Waiter) { q.insert(q.last, w) }
 
-// pushByTime adds w to a queue that is ordered by NotBefore.
+// pushByTime adds w to a queue that is ordered by NotBefore. It searches from the
+// end, where most newcomers belong.
 func (q *queue) pushByTime(w *Waiter) {
 	after := q.last
 	for after != nil && after.NotBefore > w.NotBefore {
@@ -68,7 +76,7 @@ func (q *queue) pushByTime(w *Waiter) {
 	q.insert(after, w)
 }
 
-// insert adds w after another, nil for as the first.
+// insert adds w behind another member, or as the first if after is nil.
 func (q *queue) insert(after, w *Waiter) {
 	w.queue, w.prev, w.next = q, after, q.first
 	if after != nil {
@@ -85,6 +93,7 @@ func (q *queue) insert(after, w *Waiter) {
 	q.cost += w.Cost
 }
 
+// remove removes w, which has to be a member.
 func (q *queue) remove(w *Waiter) {
 	if w.prev == nil {
 		q.first = w.next

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What is sent is counted in steps, in a ring that is longer than anybody looks
-// back.
+// What is sent is counted in steps, since the time of each call would need memory
+// for each call. The ring is longer than anybody looks back.
 const (
 	step  = 250 * time.Millisecond
 	steps = 32
@@ -20,10 +20,12 @@ type Recent struct {
 	last atomic.Int64 // the number of the latest step in which something was sent
 }
 
-// numberOf returns the number of a step, which is never 0.
+// numberOf returns the number of a step. It is never 0, which marks a place in the
+// ring that was never used.
 func numberOf(at time.Duration) int64 { return int64(max(at, 0)/step) + 1 }
 
-// Add counts a call that is sent at a time.
+// Add counts a call that is sent at a time. The place of an old step is reused by
+// whoever comes first in the new one.
 func (r *Recent) Add(at time.Duration, cost int64) {
 	n := numberOf(at)
 	s := &r.ring[n%steps]
@@ -42,7 +44,8 @@ func (r *Recent) Add(at time.Duration, cost int64) {
 	}
 }
 
-// Remove takes back what was added at a time.
+// Remove takes back what was added at a time. If the step has left the ring, nobody
+// looks at it any more.
 func (r *Recent) Remove(at time.Duration, cost int64) {
 	n := numberOf(at)
 	if s := &r.ring[n%steps]; s.number.Load() == n {
@@ -51,7 +54,8 @@ func (r *Recent) Remove(at time.Duration, cost int64) {
 	}
 }
 
-// Sum returns what was sent in the steps from one time to another.
+// Sum returns what was sent in the steps from one time to another. It is never
+// negative, although a count that was lost may be removed later.
 func (r *Recent) Sum(from, until time.Duration) (calls, cost int64) {
 	for n := max(numberOf(from), numberOf(until)-steps+1); n <= numberOf(until); n++ {
 		if s := &r.ring[n%steps]; s.number.Load() == n {
@@ -62,10 +66,11 @@ func (r *Recent) Sum(from, until time.Duration) (calls, cost int64) {
 	return max(calls, 0), max(cost, 0)
 }
 
-// Last returns when something was sent last, to a step.
+// Last returns the end of the latest step in which something was sent.
 func (r *Recent) Last() time.Duration { return time.Duration(r.last.Load()) * step }
 
-// First returns when the first of what was sent from one time to another was.
+// First returns when the first of what was sent between two times was sent, or until
+// if nothing was.
 func (r *Recent) First(from, until time.Duration) time.Duration {
 	for n := max(numberOf(from), numberOf(until)-steps+1); n <= numberOf(until); n++ {
 		if s := &r.ring[n%steps]; s.number.Load() == n && s.calls.Load() > 0 {

@@ -37,7 +37,7 @@ type support struct {
 	trial     count   // of what was sent since the support was judged
 }
 
-// measured says what rate was admitted.
+// measured notes what rate was admitted.
 func (s *support) measured(rate float64) { s.best = max(s.best, rate) }
 
 func (s *support) of(rate float64) *count {
@@ -76,7 +76,7 @@ func (s *support) judge(most float64, waits bool) {
 	}
 }
 
-// refused counts a refusal, and puts up the support if cuts are in vain.
+// refused counts a refusal, and sets the support if cuts turn out to be in vain.
 func (s *support) refused(rate float64) {
 	if s.rate > 0 {
 		s.trial.refused++

@@ -42,11 +42,13 @@ const (
 	units
 )
 
-// A Sent is what is known of a call that was let go. The zero value stands for
-// none.
+// A Sent is what is known of a call that was let go. Its caller hands it back with
+// the call's outcome. The zero value stands for no call.
 type Sent struct {
-	At    time.Duration
-	Cost  int64
+	At   time.Duration
+	Cost int64
+	// The epoch tells what was sent before a burst of refusals from what was sent
+	// after it.
 	Epoch uint64
 
 	UnderWay bool // it is counted among those under way, until it has Returned
@@ -61,8 +63,9 @@ type Refusal struct {
 	Before int           // how often it had refused the call before
 }
 
-// A Throttle is the rate limit of one account. It must not be copied. Only
-// Recent and Epoch may be used by many at a time.
+// A Throttle is the rate limit of one account. It must not be copied. Its user locks
+// it: only Recent and Epoch may be used by several goroutines at a time. Its user
+// sets MaxWait and Random before the first use.
 type Throttle struct {
 	MaxWait time.Duration  // for a gate: who would have to wait longer is refused
 	Random  func() float64 // in [0, 1)
@@ -70,31 +73,40 @@ type Throttle struct {
 	Recent Recent
 	epoch  atomic.Uint64 // changes with each burst of refusals: what was sent before is no news
 
-	active   bool
-	limits   [units]limit
-	support  support       // of the limit of calls
-	cut      int           // the limit that was cut last
-	cutAt    time.Duration // when that was
-	score    float64       // of the refusals lately, against what was sent
-	sent     int           // since the last gate
-	refused  int           // of these
-	underWay int           // let go while active, and not returned yet
+	active bool
+	// An account may have a limit of calls and one of tokens at the same time. A
+	// call has to satisfy both.
+	limits  [units]limit
+	support support       // of the limit of calls
+	cut     int           // the limit that was cut last
+	cutAt   time.Duration // when that was
+	// score rises with each refusal and falls with what is sent. Refusals in a row
+	// stand out that way.
+	score    float64
+	sent     int // since the last gate
+	refused  int // of these
+	underWay int // let go while active, and not returned yet
 	asked    time.Duration
 	gate     time.Duration // asked, and a random share: nothing is let go before
-	trial    time.Duration // when one is, all the same; 0 for never
-	bursts   int           // of refusals without a hint, since the last answer
-	needed   time.Duration // when somebody had to wait last
-	seen     time.Duration // until when the time is accounted for
+	// trial is when a call is let go although the gate is closed. Zero means never.
+	trial time.Duration
+	// bursts counts those without a hint since the last answer. The wait doubles
+	// with each.
+	bursts int
+	// needed is when somebody had to wait last. The limit is forgotten some time
+	// after that.
+	needed time.Duration
+	seen   time.Duration // until when the time is accounted for
 
 	retries, calls queue
 	early          queue // of retries that the provider does not want yet
 }
 
-// Epoch returns that of a call that is let go now without asking.
+// Epoch returns the epoch of a call that is let go now without asking.
 func (t *Throttle) Epoch() uint64 { return t.epoch.Load() }
 
-// Active reports whether calls have to ask at all: there was a refusal, and the
-// limit has been felt since.
+// Active reports whether calls have to ask at all. They do from the first refusal or
+// pause on, until the limit is forgotten.
 func (t *Throttle) Active() bool { return t.active }
 
 // Length returns how many wait.
@@ -103,7 +115,7 @@ func (t *Throttle) Length() int { return t.queued() + t.early.length }
 // queued returns how many wait for the rate.
 func (t *Throttle) queued() int { return t.retries.length + t.calls.length }
 
-// Gate returns when the time is over for which the provider wants nothing.
+// Gate returns when the provider's last pause ends or ended.
 func (t *Throttle) Gate() time.Duration { return t.gate }
 
 // Felt reports whether the limit holds somebody back, or has done so lately.
@@ -111,7 +123,8 @@ func (t *Throttle) Felt(now time.Duration) bool {
 	return t.active && (t.Length() > 0 || now-max(t.needed, t.gate) <= forgotten)
 }
 
-// Rate returns how many calls a second may go.
+// Rate returns how many calls a second may go. A limit of tokens is converted by
+// what calls cost lately.
 func (t *Throttle) Rate(now time.Duration) float64 {
 	rate := t.limits[ofCalls].rate()
 	if l := &t.limits[ofCost]; l.on {
@@ -121,8 +134,9 @@ func (t *Throttle) Rate(now time.Duration) float64 {
 	return rate
 }
 
-// Arrive decides whether a call may go: at once, later or not at all. One that
-// waits has to Leave unless Next returns it.
+// Arrive decides whether a call may go: at once, later or not at all. A call that
+// can't go in time is refused now, because its caller can do something else with the
+// time. One that waits has to Leave unless Next returns it.
 func (t *Throttle) Arrive(now time.Duration, w *Waiter) State {
 	t.advance(now)
 	early := w.NotBefore > now
@@ -149,10 +163,11 @@ func (t *Throttle) Arrive(now time.Duration, w *Waiter) State {
 	return Waiting
 }
 
-// all returns the queues, those first who go first.
+// all returns the queues in the order in which they are served.
 func (t *Throttle) all() [3]*queue { return [...]*queue{&t.retries, &t.calls, &t.early} }
 
-// Due returns when Next will have something to do; false is never.
+// Due returns when Next will have something to do. ok is false if nobody waits. One
+// timer for all waiters is enough that way.
 func (t *Throttle) Due() (at time.Duration, ok bool) {
 	if t.Length() == 0 {
 		return 0, false
@@ -175,7 +190,8 @@ func (t *Throttle) Due() (at time.Duration, ok bool) {
 	return at, true
 }
 
-// Next returns the next Waiter whose wait is over now, nil if there is none.
+// Next returns the next Waiter whose wait is over now, or nil if there is none. Its
+// state says whether it was admitted or refused.
 func (t *Throttle) Next(now time.Duration) *Waiter {
 	t.advance(now)
 	for w := t.early.first; w != nil && w.NotBefore <= now; w = t.early.first {
@@ -208,8 +224,8 @@ func (t *Throttle) Next(now time.Duration) *Waiter {
 	return nil
 }
 
-// Leave takes a Waiter out of its queue, if it stands in one, which costs the
-// others nothing.
+// Leave removes a Waiter from its queue, if it stands in one. That costs the others
+// nothing, because nobody books a slot ahead.
 func (t *Throttle) Leave(now time.Duration, w *Waiter) {
 	t.advance(now)
 	if w.queue != nil {
@@ -218,7 +234,8 @@ func (t *Throttle) Leave(now time.Duration, w *Waiter) {
 	}
 }
 
-// Unsent says that what was let go has not been sent after all.
+// Unsent takes back what was let go and has not been sent after all. A refund after
+// a burst would go to a rate that the call was not charged to, so there is none.
 func (t *Throttle) Unsent(now time.Duration, s Sent) {
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
@@ -228,15 +245,19 @@ func (t *Throttle) Unsent(now time.Duration, s Sent) {
 	}
 }
 
-// Returned says that a call is not under way any more, whatever came of it.
+// Returned says that a call is not under way any more, whatever came of it. Whether
+// others are under way decides if a call is alone.
 func (t *Throttle) Returned(s Sent) {
 	if s.UnderWay {
 		t.underWay--
 	}
 }
 
-// Refuse says that the provider refused a call for its rate limit. It returns
-// when the call may be sent again.
+// Refuse says that the provider refused a call for its rate limit. It returns when
+// the call may be sent again.
+//
+// Refusals of what was sent before the last burst are no news: they are counted out
+// of what was admitted, but cut nothing again.
 func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Duration) {
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
@@ -275,10 +296,10 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Dura
 	return again
 }
 
-// judge decides what follows a refusal that is news: whether it cuts the rate,
-// and whether it stops everybody for the time that the provider asked for. One
-// that stands alone does not stop the others unless that costs next to nothing: it
-// may be one that comes whatever the rate is.
+// judge decides what follows a refusal that is news: whether it cuts the rate, and
+// whether it stops everybody for the time that the provider asked for. A refusal
+// that stands alone stops the others only if that costs next to nothing. It may be
+// one that comes whatever the rate is.
 func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes bool) {
 	l := &t.limits[unit]
 	first := !t.active || !l.on
@@ -307,9 +328,9 @@ func (t *Throttle) burst(r Refusal) time.Duration {
 	return wait
 }
 
-// turn returns what a refused call itself has to wait. Where there are others it
-// comes back later each time, so that no call is refused again and again for what
-// the others send.
+// turn returns how long a refused call itself has to wait. Where there are others it
+// waits longer each time. Otherwise one call could be refused again and again for
+// what the others send.
 func (t *Throttle) turn(r Refusal) time.Duration {
 	wait := r.wait(r.Before)
 	if r.Known && r.Before > 0 && t.Length()+t.underWay > 0 {
@@ -318,7 +339,9 @@ func (t *Throttle) turn(r Refusal) time.Duration {
 	return wait
 }
 
-// wait returns what a refused call has to wait that was refused so often before.
+// wait returns how long a refused call has to wait, if it was refused so often
+// before. The provider's own word counts first. Without it the wait doubles, up to a
+// bound.
 func (r Refusal) wait(before int) time.Duration {
 	if r.Known {
 		return r.Wait
@@ -330,13 +353,15 @@ func (r Refusal) wait(before int) time.Duration {
 	return wait
 }
 
-// spread adds a random share to a wait.
+// spread adds a random share to a wait, so that processes that were refused together
+// do not come back together.
 func (t *Throttle) spread(wait time.Duration) time.Duration {
 	return wait + time.Duration(t.Random()*gateShare*float64(wait))
 }
 
 // Pause says that the provider wants nothing for a time, though it has refused
-// nothing yet.
+// nothing yet. It opens a new epoch, so that answers to what was sent before do not
+// end the pause.
 func (t *Throttle) Pause(now, wait time.Duration) {
 	t.advance(now)
 	t.epoch.Add(1)
@@ -344,7 +369,9 @@ func (t *Throttle) Pause(now, wait time.Duration) {
 	t.close(now, wait)
 }
 
-// Answer says that the provider did not refuse a call.
+// Answer says that the provider did not refuse a call. If the call was sent behind a
+// closed gate, the answer shows that the provider admits calls again, so the gate
+// opens early. Answers to earlier calls show nothing of that.
 func (t *Throttle) Answer(now time.Duration, s Sent) {
 	if s.Epoch != t.Epoch() {
 		return
@@ -356,8 +383,9 @@ func (t *Throttle) Answer(now time.Duration, s Sent) {
 	}
 }
 
-// advance accounts for the time until now: a rate grows while somebody waits for
-// it, and a limit that nobody feels is forgotten.
+// advance accounts for the time until now. A rate grows only while somebody waits
+// for it, because nothing is learned from a rate that nobody uses. A limit that
+// nobody feels is forgotten.
 func (t *Throttle) advance(now time.Duration) {
 	switch {
 	case t.queued() > 0:
@@ -374,7 +402,7 @@ func (t *Throttle) advance(now time.Duration) {
 	}
 }
 
-// narrowest returns the limit that calls wait for.
+// narrowest returns the limit that calls wait for. Only that one grows.
 func (t *Throttle) narrowest() *limit {
 	if t.limits[ofCost].next > t.limits[ofCalls].next {
 		return &t.limits[ofCost]
@@ -382,8 +410,8 @@ func (t *Throttle) narrowest() *limit {
 	return &t.limits[ofCalls]
 }
 
-// ready returns when the next call may go beside which so many wait. One that is
-// alone is no burst: it has but to wait for what the provider asked for.
+// ready returns when the next call may go if so many others wait. A call that is
+// alone is no burst, so it waits only for the provider's pause and not for the rate.
 func (t *Throttle) ready(others int) time.Duration {
 	if others == 0 && t.underWay == 0 {
 		return t.gate
@@ -391,6 +419,8 @@ func (t *Throttle) ready(others int) time.Duration {
 	return max(t.gate, t.limits[ofCalls].next, t.limits[ofCost].next)
 }
 
+// admit lets a call go and charges it. It is charged when it goes and not when it
+// arrives, so that a large call never bars a small one before it.
 func (t *Throttle) admit(now time.Duration, w *Waiter) State {
 	t.Recent.Add(now, w.Cost)
 	t.spend(now, ofCalls, 1)
@@ -408,7 +438,8 @@ func (t *Throttle) admit(now time.Duration, w *Waiter) State {
 	return w.end(Admitted)
 }
 
-// uphold counts what is let go for the support, and keeps the rate at it.
+// uphold counts what is let go for the support, and keeps the rate from falling
+// below it.
 func (t *Throttle) uphold() {
 	l := &t.limits[ofCalls]
 	waits := float64(t.queued()) > longWait.Seconds()*l.rate()
@@ -418,6 +449,7 @@ func (t *Throttle) uphold() {
 	}
 }
 
+// spend charges one unit of limit for what is let go.
 func (t *Throttle) spend(now time.Duration, unit int, units float64) {
 	l := &t.limits[unit]
 	if t.Length() == 0 && t.underWay == 0 {
@@ -426,9 +458,11 @@ func (t *Throttle) spend(now time.Duration, unit int, units float64) {
 	l.spend(now, units)
 }
 
+// trialDue reports whether a call may go while the gate is closed.
 func (t *Throttle) trialDue(now time.Duration) bool { return t.trial > 0 && now >= t.trial }
 
-// try lets a call out while the gate is closed.
+// try lets a call go while the gate is closed. A provider may ask for a longer wait
+// than it needs, and only a call can show that.
 func (t *Throttle) try(now time.Duration, w *Waiter) State {
 	t.trial = 0
 	t.plan(now)
@@ -442,6 +476,8 @@ func (t *Throttle) plan(now time.Duration) {
 	}
 }
 
+// smallest returns the waiting call that costs least, since that one is the most
+// likely to fit into what is left of a limit of tokens.
 func (t *Throttle) smallest() *Waiter {
 	var found *Waiter
 	for _, q := range [...]*queue{&t.retries, &t.calls} {
@@ -455,7 +491,8 @@ func (t *Throttle) smallest() *Waiter {
 }
 
 // hopeless reports whether a call would have to wait too long, and how long that
-// would be.
+// would be. The rate may rise while it waits, so a call is hopeless only if even
+// twice the rate would come too late.
 func (t *Throttle) hopeless(now time.Duration, w *Waiter) (wait time.Duration, hopeless bool) {
 	wait = max(t.asked-now, 0)
 	if wait > t.MaxWait {
@@ -479,15 +516,18 @@ func (t *Throttle) hopeless(now time.Duration, w *Waiter) (wait time.Duration, h
 	return wait, w.Latest > 0 && now+soonest >= w.Latest
 }
 
+// seconds converts a number of seconds to a Duration.
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
+// refuse removes a Waiter whose wait would be too long.
 func (t *Throttle) refuse(w *Waiter, retryAfter time.Duration) {
 	w.queue.remove(w)
 	w.retryAfter = max(retryAfter, 0)
 	w.end(Refused)
 }
 
-// lower cuts a limit.
+// lower cuts the limit of one unit. The least rate of a limit of tokens follows from
+// what calls cost lately.
 func (t *Throttle) lower(now time.Duration, unit int, s Sent) {
 	calls, cost := t.Recent.Sum(now-span, now)
 	t.cut, t.cutAt = unit, now
@@ -508,6 +548,7 @@ func (t *Throttle) lower(now time.Duration, unit int, s Sent) {
 	}
 }
 
+// sum returns a function that adds up what was sent in a unit.
 func (t *Throttle) sum(unit int) func(from, until time.Duration) float64 {
 	return func(from, until time.Duration) float64 {
 		calls, cost := t.Recent.Sum(from, until)
@@ -518,7 +559,9 @@ func (t *Throttle) sum(unit int) func(from, until time.Duration) float64 {
 	}
 }
 
-// close lets nothing go for a time, and sends away for whom that is too long.
+// close lets nothing go for a time. It refuses at once everybody for whom that is
+// too long, because waiting could only end the same way. A wait that ends before the
+// present one changes nothing.
 func (t *Throttle) close(now, wait time.Duration) {
 	if now+wait <= t.asked {
 		t.plan(now)
