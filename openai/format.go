@@ -82,7 +82,7 @@ type stream struct {
 	// last bit, since nobody asks for that many.
 	open     uint64 // begun and not finished
 	finished uint64 // have a finish_reason
-	single   bool // no more than one choice was asked for
+	single   bool   // no more than one choice was asked for
 }
 
 // complete reports whether the answer is whole, so that a connection which ends now has

@@ -55,7 +55,7 @@ func plainDecision(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		if errors.Is(a.Err, ErrStalled) {
 			// No headers came to an attempt that resumes a stream. The resuming body
-			// counts its attempts itself.
+			// asks again by a schedule of its own.
 			return retry.Stop(retry.NotRetryable)
 		}
 		return retry.DefaultPolicy(a)
