@@ -15,27 +15,33 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// maxKept bounds what an AnswerError shows of its answer.
+// maxKept bounds what an AnswerError shows of its answer. It holds any error message, and
+// is little enough to keep for each call.
 const maxKept = 64 << 10
 
-// A wanted is what a delivery waits for.
+// A wanted is what a delivery waits for before it hands the answer over.
 type wanted struct {
-	stream  bool          // it takes the answer for a stream of events
-	whole   bool          // to its end; else to its first useful event
-	longest time.Duration // for that
+	stream  bool          // the answer is taken for a stream of events
+	whole   bool          // a stream is held to its end, else to its first useful event
+	longest time.Duration // bounds the wait for the first useful event
 }
 
-// An answer is the body of a 2xx. It passes the bytes on as they come and
-// follows what they say; it ends a body that falls silent, and one that is no
-// answer. It is the breaker's Observer of its own bytes.
+// An answer is the body of a 2xx. It passes the bytes on as they come, unchanged, and
+// follows what they say. It ends a body that falls silent, and one that is no answer. It
+// is also the breaker's Observer of these bytes, so that they are parsed once for all
+// layers.
+//
+// Read is for one goroutine at a time. Close may run beside it, as callers of net/http
+// expect. The fields behind mu are guarded by it; the atomics can be read without it,
+// which spares the layers above a lock for every chunk.
 type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
-	ticket  *ticket       // that the attempt was let go with
-	format  *format       // nil: plain HTTP, whatever it holds
-	left    int64         // bytes to come, if above 0; else unknown
-	held    prefetch.Body // what the delivery makes of it, in the same allocation
+	ticket  *ticket       // pacing's, which learns of a rate limit inside the 2xx
+	format  *format       // nil for plain HTTP, whatever it holds
+	left    int64         // bytes to come; negative if the length is unknown
+	held    prefetch.Body // used by the delivery; it is here to be part of one allocation
 	wanted  wanted        // by the delivery, while it holds the answer
 	single  bool          // no more than one choice was asked for
 
@@ -49,16 +55,17 @@ type answer struct {
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
-	useful atomic.Bool                 // it has brought something
-	over   atomic.Bool                 // nothing more is to be learned
-	early  atomic.Bool                 // it failed before anything useful
-	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
+	useful atomic.Bool                 // it has brought something that a caller can use
+	over   atomic.Bool                 // nothing more is to be learned from its bytes
+	early  atomic.Bool                 // it failed before anything useful, so nothing is lost by a retry
+	failed atomic.Pointer[AnswerError] // what is wrong with it; shared, so never changed
 
-	closed  atomic.Bool // by its reader, or it is about to be
-	counted atomic.Bool // as a stream that is over
+	closed  atomic.Bool // its reader has begun to close it
+	counted atomic.Bool // the metrics have it as a stream that is over
 }
 
-// Read returns the next bytes of the body.
+// Read returns the next bytes of the body. A limit that is over goes before the error of
+// the source, which would only say that the context was canceled.
 func (a *answer) Read(p []byte) (int, error) {
 	a.limit.begin()
 	n, err := a.src.Read(p)
@@ -74,7 +81,8 @@ func (a *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// follow looks at what a Read brought, and returns how the Read ends.
+// follow looks at what a Read brought, and returns the error that the Read ends in.
+// Nothing is waited for after the last byte of a body of known length.
 func (a *answer) follow(p []byte, err, silence error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,7 +102,8 @@ func (a *answer) follow(p []byte, err, silence error) error {
 	return a.finish(err, silence)
 }
 
-// await says what the body is waiting for now.
+// await begins the limit for what the body is waiting for now. The limiter is made only
+// when a limit holds, and never after Close, whose stop it would miss.
 func (a *answer) await() {
 	p, limit := a.next()
 	if a.limit == nil && limit > 0 && !a.closed.Load() {
@@ -103,7 +112,8 @@ func (a *answer) await() {
 	a.limit.enter(p, limit)
 }
 
-// next returns what the body is waiting for, and for how long at most.
+// next returns what the body is waiting for, and for how long at most. Until something
+// useful has come, the limit that began with the attempt goes on: pings don't end it.
 func (a *answer) next() (phase, time.Duration) {
 	switch {
 	case a.format == nil || a.kind == opaque:
@@ -122,7 +132,7 @@ func (a *answer) next() (phase, time.Duration) {
 	}
 }
 
-// Close closes the body.
+// Close closes the body and stops its limits. It may run beside a Read.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.mu.Lock()
@@ -133,8 +143,8 @@ func (a *answer) Close() error {
 	return err
 }
 
-// ended counts a stream, once. One that has brought nothing is a stream by its
-// label.
+// ended counts a stream once, whether its end or its Close comes first. A body that has
+// brought nothing is a stream if its label says so.
 func (a *answer) ended() {
 	a.mu.Lock()
 	if a.kind == undecided {
@@ -170,7 +180,8 @@ func (a *answer) outcome() string {
 	return "closed_by_caller"
 }
 
-// learn looks at the bytes that pass.
+// learn looks at the bytes that pass. The first ones are held back from the reader of a
+// format until they have said what the body is, and are then read before the rest.
 func (a *answer) learn(p []byte) {
 	if a.kind == undecided && a.format.isJudged() {
 		kind, used := a.sniff.add(p)
@@ -214,7 +225,8 @@ func (a *answer) read(p []byte) {
 	}
 }
 
-// readJSON follows a JSON value. What comes behind it is not looked at.
+// readJSON follows a JSON value. What comes behind it, such as another value, is passed
+// on without a look: the value is the answer.
 func (a *answer) readJSON(p []byte) {
 	if a.json.whole() {
 		return
@@ -269,7 +281,8 @@ func (a *answer) event(m meaning) {
 	}
 }
 
-// keep keeps the beginning of what may turn out to be no answer.
+// keep keeps the beginning of what may turn out to be no answer, and drops it once the
+// answer is useful: then there is no more need to show it.
 func (a *answer) keep(p []byte) {
 	switch {
 	case a.useful.Load():
@@ -279,8 +292,9 @@ func (a *answer) keep(p []byte) {
 	}
 }
 
-// fail notes what is wrong with the answer; the first failure counts, and none
-// after the end of a complete stream: that is the caller's to see, no more.
+// fail notes what is wrong with the answer. The first failure counts, because the later
+// ones follow from it. None counts after a stream was complete: its caller has all of
+// the answer. A rate limit goes to pacing at once, which must not wait for the body's end.
 func (a *answer) fail(err *AnswerError) {
 	if a.failed.Load() != nil || a.kind == eventBody && a.stream.complete() {
 		return
@@ -314,14 +328,15 @@ func (a *answer) finish(err, silence error) error {
 func (a *answer) stall(silence error) {
 	v := brokenVerdict(retry.ReasonTimeout)
 	if silence != ErrStalled { //nolint:errorlint // the limiter's own
-		// Its first event has not come in time: on the same way it would be
-		// waited for, and paid for, once more.
+		// Its first event has not come in time. Another attempt at the same place
+		// would multiply the wait, and may be billed twice.
 		v.reason = retry.NotRetryable
 	}
 	a.fail(&AnswerError{text: "the answer stalled", errorType: fault.Timeout, outcome: "stalled", verdict: v, cause: silence})
 }
 
-// lose notes that the connection broke off, unless nobody wanted more of it.
+// lose notes that the connection broke off. If the caller gave up, that is no fault of
+// the provider.
 func (a *answer) lose(err error) {
 	if !a.givenUp() {
 		a.fail(&AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err})
@@ -366,7 +381,7 @@ func (a *answer) finishWhole() {
 	}
 }
 
-// decideAtEnd decides by the label, because the bytes said nothing.
+// decideAtEnd decides by the label, because the bytes were too few to decide.
 func (a *answer) decideAtEnd() {
 	begin := a.sniff.bytes()
 	a.decide(a.sniff.end())
@@ -416,7 +431,8 @@ func (a *answer) saysItself() bool {
 	return false
 }
 
-// Data says to the breaker what is known after the bytes that it has just seen.
+// Data says to the breaker what is known after the bytes that it has just seen. It need
+// not look at them, because they have passed through Read before.
 func (a *answer) Data([]byte) breaker.Outcome {
 	switch err := a.failed.Load(); {
 	case err != nil:
@@ -427,7 +443,9 @@ func (a *answer) Data([]byte) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// End says to the breaker what came of the answer.
+// End says to the breaker what came of the answer. A caller who closes early what has
+// begun well is no failure of the provider; a stream is no success either before it
+// has brought something.
 func (a *answer) End(err error) breaker.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()

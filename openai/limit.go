@@ -28,7 +28,7 @@ const (
 // other choices often follow it.
 const (
 	tailAfterEnd    = time.Second      // after a terminal event or a whole JSON value
-	tailAfterFinish = 10 * time.Second // after a finish_reason for every choice
+	tailAfterFinish = 10 * time.Second // after a mere finish_reason
 )
 
 // end returns the error that a body ends with when the limit of the phase is over, and
@@ -88,7 +88,8 @@ func newLimiter(attempt prefetch.Canceler) *limiter {
 }
 
 // enter begins a phase. It does nothing if the phase has begun before, which keeps the
-// lock and the timer out of the path of every chunk. A limit of 0 or below holds never.
+// lock and the timer out of the path of every chunk. With 0 or less no
+// limit holds.
 func (l *limiter) enter(p phase, limit time.Duration) {
 	if l == nil || l.phase == p && l.limit == limit {
 		return
