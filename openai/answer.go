@@ -157,8 +157,8 @@ func (a *answer) ended() {
 	}
 }
 
-// wasMislabeled reports whether the answer is not of the kind that it was taken
-// for, and takes it for what it is from then on.
+// wasMislabeled reports whether the answer is not of the kind that it was taken for. It
+// is taken for what it is from then on, so the delivery can hold it by the right rules.
 func (a *answer) wasMislabeled() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -167,7 +167,8 @@ func (a *answer) wasMislabeled() bool {
 	return a.wanted.stream != taken
 }
 
-// outcome returns how a stream ended.
+// outcome returns how a stream ended, as a value of retrip.stream.outcome. A stream that
+// neither failed nor was complete can only have been closed.
 func (a *answer) outcome() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,7 +199,7 @@ func (a *answer) learn(p []byte) {
 	a.keep(p)
 }
 
-// decide begins to read a body of a kind.
+// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned.
 func (a *answer) decide(k kind) {
 	a.kind = k
 	switch k {
@@ -212,7 +213,7 @@ func (a *answer) decide(k kind) {
 	}
 }
 
-// read hands the bytes to who reads this kind of body.
+// read hands the bytes to the reader of this kind of body. Other kinds have none.
 func (a *answer) read(p []byte) {
 	switch a.kind {
 	case jsonBody:
@@ -237,7 +238,8 @@ func (a *answer) readJSON(p []byte) {
 	}
 }
 
-// endJSON judges a JSON value that has ended, or can't be one.
+// endJSON judges a JSON value that has ended, or can't be one. A whole value that is an
+// error is worth what its codes are worth, whatever the 2xx says.
 func (a *answer) endJSON() {
 	if !a.json.whole() {
 		a.fail(&AnswerError{text: "the answer is no whole JSON value", errorType: fault.Truncated, verdict: brokenVerdict(retry.ReasonBrokenBody)})
@@ -251,7 +253,8 @@ func (a *answer) endJSON() {
 	a.over.Store(true)
 }
 
-// event notes what one event of a stream means.
+// event notes what one event of a stream means. The first useful event is what the time
+// to the first event is measured by.
 func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
@@ -307,7 +310,8 @@ func (a *answer) fail(err *AnswerError) {
 	}
 }
 
-// finish notes how the body ended, and returns what the reader is given.
+// finish notes how the body ended, and returns the error that the reader gets. Silence
+// after the end of an answer is an ordinary end.
 func (a *answer) finish(err, silence error) error {
 	defer a.over.Store(true)
 	switch {
@@ -324,7 +328,8 @@ func (a *answer) finish(err, silence error) error {
 	return a.ending(err)
 }
 
-// stall notes that a limit of ours ended the body.
+// stall notes that one of our limits ended the body. The provider is to blame for that,
+// but not every stall is worth a retry.
 func (a *answer) stall(silence error) {
 	v := brokenVerdict(retry.ReasonTimeout)
 	if silence != ErrStalled { //nolint:errorlint // the limiter's own
@@ -362,7 +367,8 @@ func lossType(err error) string {
 	return fault.ConnectionError
 }
 
-// finishWhole judges a body that its connection did not cut.
+// finishWhole judges a body that ended without an error. Only here an empty answer or a
+// page can be told from one that is still on its way.
 func (a *answer) finishWhole() {
 	if a.kind == undecided {
 		a.decideAtEnd()
@@ -388,7 +394,8 @@ func (a *answer) decideAtEnd() {
 	a.read(begin)
 }
 
-// finishStream judges a stream that has ended.
+// finishStream judges a stream that has ended. A stream that a format judges must have
+// had its terminal event, or content of an unknown shape. Other streams may be empty.
 func (a *answer) finishStream() {
 	s := a.stream
 	if s.scanner.Pending() {
@@ -401,8 +408,9 @@ func (a *answer) finishStream() {
 	s.done = true // a stream of unknown shape is complete when it ends
 }
 
-// ending returns what a reader is given at the end of the body: what is known
-// to be no answer must not pass for one.
+// ending returns the error that a reader gets at the end of the body. A body that is
+// known to be no answer must not pass for one. The failure is copied before it gets the
+// body, because the breaker may be reading the shared one.
 func (a *answer) ending(eof error) error {
 	err := a.failed.Load()
 	switch {
@@ -419,8 +427,8 @@ func (a *answer) ending(eof error) error {
 	return &shown
 }
 
-// saysItself reports whether an answer that failed is whole all the same: the
-// clients of its format expect to read there that it failed.
+// saysItself reports whether a failed answer is whole all the same, so that its client
+// reads in it that it failed. An error in its place would hide the provider's own words.
 func (a *answer) saysItself() bool {
 	switch a.kind {
 	case eventBody:
@@ -468,8 +476,8 @@ func (a *answer) End(err error) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// Enough reports whether the delivery need not read on: the answer is settled,
-// or is not of the kind that it was taken for.
+// Enough reports whether the delivery need not read on. Either the answer is settled, or
+// it is not of the kind that it was taken for, and other rules hold for it.
 func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
@@ -486,17 +494,21 @@ func (a *answer) kindKnown() bool {
 	return a.kind != undecided
 }
 
+// isOpaque reports whether nothing can be said of the body, so that it is plain HTTP to
+// all layers.
 func (a *answer) isOpaque() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.kind == opaque
 }
 
+// complete reports whether the reader has all of the answer. The caller holds mu.
 func (a *answer) complete() bool {
 	return a.kind == jsonBody && a.json.whole() || a.kind == eventBody && a.stream.complete()
 }
 
-// A summary is what an answer said that is worth recording.
+// A summary is what the metrics record of an answer. It is a copy, since the answer may
+// still be read.
 type summary struct {
 	facts
 
@@ -504,6 +516,7 @@ type summary struct {
 	failure string        // error.type of what is wrong with it; "" if nothing is
 }
 
+// summary returns what is known of the answer now. A JSON answer has no first event.
 func (a *answer) summary(start time.Time) summary {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -33,7 +33,8 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 }
 
 // result returns what the event means that was walked through. A terminal type with a
-// response of status "failed" is a failure: type and status don't always agree. Where
+// response of status "failed" is a failure: some types leave it to the
+// status how the response ended. Where
 // both the event and its response have an error, the response's is the exact one.
 func (e *responseEvent) result(s *stream) meaning {
 	if !e.walk.scan.Whole() {
