@@ -367,8 +367,8 @@ func lossType(err error) string {
 	return fault.ConnectionError
 }
 
-// finishWhole judges a body that ended without an error. Only here an empty answer or a
-// page can be told from one that is still on its way.
+// finishWhole judges a body that ended without an error. An empty answer shows only at
+// its end; a page is read to its end first, so that it can be shown.
 func (a *answer) finishWhole() {
 	if a.kind == undecided {
 		a.decideAtEnd()
