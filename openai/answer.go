@@ -15,27 +15,33 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// maxKept bounds what an AnswerError shows of its answer.
+// maxKept bounds what an AnswerError shows of its answer. It holds any error message, and
+// is little enough to keep for each call.
 const maxKept = 64 << 10
 
-// A wanted is what a delivery waits for.
+// A wanted is what a delivery waits for before it hands the answer over.
 type wanted struct {
-	stream  bool          // it takes the answer for a stream of events
-	whole   bool          // to its end; else to its first useful event
-	longest time.Duration // for that
+	stream  bool          // the answer is taken for a stream of events
+	whole   bool          // a stream is held to its end, else to its first useful event
+	longest time.Duration // bounds the wait for the first useful event
 }
 
-// An answer is the body of a 2xx. It passes the bytes on as they come and
-// follows what they say; it ends a body that falls silent, and one that is no
-// answer. It is the breaker's Observer of its own bytes.
+// An answer is the body of a 2xx. It passes the bytes on as they come, unchanged, and
+// follows what they say. It ends a body that falls silent, and one that is no answer. It
+// is also the breaker's Observer of these bytes, so that they are parsed once for all
+// layers.
+//
+// Read is for one goroutine at a time. Close may run beside it, as callers of net/http
+// expect. The fields behind mu are guarded by it; the atomics can be read without it,
+// which spares the layers above a lock for every chunk.
 type answer struct {
 	src     io.ReadCloser
 	request *http.Request // of the attempt
 	watcher *watcher
-	ticket  *ticket       // that the attempt was let go with
-	format  *format       // nil: plain HTTP, whatever it holds
-	left    int64         // bytes to come, if above 0; else unknown
-	held    prefetch.Body // what the delivery makes of it, in the same allocation
+	ticket  *ticket       // pacing's, which learns of a rate limit inside the 2xx
+	format  *format       // nil for plain HTTP, whatever it holds
+	left    int64         // bytes to come; negative if the length is unknown
+	held    prefetch.Body // used by the delivery; it is here to be part of one allocation
 	wanted  wanted        // by the delivery, while it holds the answer
 	single  bool          // no more than one choice was asked for
 
@@ -49,16 +55,17 @@ type answer struct {
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
-	useful atomic.Bool                 // it has brought something
-	over   atomic.Bool                 // nothing more is to be learned
-	early  atomic.Bool                 // it failed before anything useful
-	failed atomic.Pointer[AnswerError] // what is wrong with it, if anything is
+	useful atomic.Bool                 // it has brought something that a caller can use
+	over   atomic.Bool                 // nothing more is to be learned from its bytes
+	early  atomic.Bool                 // it failed before anything useful, so nothing is lost by a retry
+	failed atomic.Pointer[AnswerError] // what is wrong with it; shared, so never changed
 
-	closed  atomic.Bool // by its reader, or it is about to be
-	counted atomic.Bool // as a stream that is over
+	closed  atomic.Bool // its reader has begun to close it
+	counted atomic.Bool // the metrics have it as a stream that is over
 }
 
-// Read returns the next bytes of the body.
+// Read returns the next bytes of the body. A limit that is over goes before the error of
+// the source, which would only say that the context was canceled.
 func (a *answer) Read(p []byte) (int, error) {
 	a.limit.begin()
 	n, err := a.src.Read(p)
@@ -74,7 +81,8 @@ func (a *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// follow looks at what a Read brought, and returns how the Read ends.
+// follow looks at what a Read brought, and returns the error that the Read ends in.
+// Nothing is waited for after the last byte of a body of known length.
 func (a *answer) follow(p []byte, err, silence error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,7 +102,8 @@ func (a *answer) follow(p []byte, err, silence error) error {
 	return a.finish(err, silence)
 }
 
-// await says what the body is waiting for now.
+// await begins the limit for what the body is waiting for now. The limiter is made only
+// when a limit holds, and never after Close, whose stop it would miss.
 func (a *answer) await() {
 	p, limit := a.next()
 	if a.limit == nil && limit > 0 && !a.closed.Load() {
@@ -103,7 +112,8 @@ func (a *answer) await() {
 	a.limit.enter(p, limit)
 }
 
-// next returns what the body is waiting for, and for how long at most.
+// next returns what the body is waiting for, and for how long at most. Until something
+// useful has come, the limit that began with the attempt goes on: pings don't end it.
 func (a *answer) next() (phase, time.Duration) {
 	switch {
 	case a.format == nil || a.kind == opaque:
@@ -122,7 +132,7 @@ func (a *answer) next() (phase, time.Duration) {
 	}
 }
 
-// Close closes the body.
+// Close closes the body and stops its limits. It may run beside a Read.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.mu.Lock()
@@ -133,8 +143,8 @@ func (a *answer) Close() error {
 	return err
 }
 
-// ended counts a stream, once. One that has brought nothing is a stream by its
-// label.
+// ended counts a stream once, whether its end or its Close comes first. A body that has
+// brought nothing is a stream if its label says so.
 func (a *answer) ended() {
 	a.mu.Lock()
 	if a.kind == undecided {
@@ -147,8 +157,8 @@ func (a *answer) ended() {
 	}
 }
 
-// wasMislabeled reports whether the answer is not of the kind that it was taken
-// for, and takes it for what it is from then on.
+// wasMislabeled reports whether the answer is not of the kind that it was taken for. It
+// is taken for what it is from then on, so the delivery can hold it by the right rules.
 func (a *answer) wasMislabeled() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -157,7 +167,8 @@ func (a *answer) wasMislabeled() bool {
 	return a.wanted.stream != taken
 }
 
-// outcome returns how a stream ended.
+// outcome returns how a stream ended, as a value of retrip.stream.outcome. A stream that
+// neither failed nor was complete can only have been closed.
 func (a *answer) outcome() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -170,7 +181,8 @@ func (a *answer) outcome() string {
 	return "closed_by_caller"
 }
 
-// learn looks at the bytes that pass.
+// learn looks at the bytes that pass. The first ones are held back from the reader of a
+// format until they have said what the body is, and are then read before the rest.
 func (a *answer) learn(p []byte) {
 	if a.kind == undecided && a.format.isJudged() {
 		kind, used := a.sniff.add(p)
@@ -187,7 +199,7 @@ func (a *answer) learn(p []byte) {
 	a.keep(p)
 }
 
-// decide begins to read a body of a kind.
+// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned.
 func (a *answer) decide(k kind) {
 	a.kind = k
 	switch k {
@@ -201,7 +213,7 @@ func (a *answer) decide(k kind) {
 	}
 }
 
-// read hands the bytes to who reads this kind of body.
+// read hands the bytes to the reader of this kind of body. Other kinds have none.
 func (a *answer) read(p []byte) {
 	switch a.kind {
 	case jsonBody:
@@ -214,7 +226,8 @@ func (a *answer) read(p []byte) {
 	}
 }
 
-// readJSON follows a JSON value. What comes behind it is not looked at.
+// readJSON follows a JSON value. What comes behind it, such as another value, is passed
+// on without a look: the value is the answer.
 func (a *answer) readJSON(p []byte) {
 	if a.json.whole() {
 		return
@@ -225,7 +238,8 @@ func (a *answer) readJSON(p []byte) {
 	}
 }
 
-// endJSON judges a JSON value that has ended, or can't be one.
+// endJSON judges a JSON value that has ended, or can't be one. A whole value that is an
+// error is worth what its codes are worth, whatever the 2xx says.
 func (a *answer) endJSON() {
 	if !a.json.whole() {
 		a.fail(&AnswerError{text: "the answer is no whole JSON value", errorType: fault.Truncated, verdict: brokenVerdict(retry.ReasonBrokenBody)})
@@ -239,7 +253,8 @@ func (a *answer) endJSON() {
 	a.over.Store(true)
 }
 
-// event notes what one event of a stream means.
+// event notes what one event of a stream means. The first useful event is what the time
+// to the first event is measured by.
 func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
@@ -269,7 +284,8 @@ func (a *answer) event(m meaning) {
 	}
 }
 
-// keep keeps the beginning of what may turn out to be no answer.
+// keep keeps the beginning of what may turn out to be no answer, and drops it once the
+// answer is useful: then there is no more need to show it.
 func (a *answer) keep(p []byte) {
 	switch {
 	case a.useful.Load():
@@ -279,8 +295,9 @@ func (a *answer) keep(p []byte) {
 	}
 }
 
-// fail notes what is wrong with the answer; the first failure counts, and none
-// after the end of a complete stream: that is the caller's to see, no more.
+// fail notes what is wrong with the answer. The first failure counts, because the later
+// ones follow from it. None counts after a stream was complete: its caller has all of
+// the answer. A rate limit goes to pacing at once, which must not wait for the body's end.
 func (a *answer) fail(err *AnswerError) {
 	if a.failed.Load() != nil || a.kind == eventBody && a.stream.complete() {
 		return
@@ -293,7 +310,8 @@ func (a *answer) fail(err *AnswerError) {
 	}
 }
 
-// finish notes how the body ended, and returns what the reader is given.
+// finish notes how the body ended, and returns the error that the reader gets. Silence
+// after the end of an answer is an ordinary end.
 func (a *answer) finish(err, silence error) error {
 	defer a.over.Store(true)
 	switch {
@@ -310,18 +328,20 @@ func (a *answer) finish(err, silence error) error {
 	return a.ending(err)
 }
 
-// stall notes that a limit of ours ended the body.
+// stall notes that one of our limits ended the body. The provider is to blame for that,
+// but not every stall is worth a retry.
 func (a *answer) stall(silence error) {
 	v := brokenVerdict(retry.ReasonTimeout)
 	if silence != ErrStalled { //nolint:errorlint // the limiter's own
-		// Its first event has not come in time: on the same way it would be
-		// waited for, and paid for, once more.
+		// Its first event has not come in time. Another attempt at the same place
+		// would multiply the wait, and may be billed twice.
 		v.reason = retry.NotRetryable
 	}
 	a.fail(&AnswerError{text: "the answer stalled", errorType: fault.Timeout, outcome: "stalled", verdict: v, cause: silence})
 }
 
-// lose notes that the connection broke off, unless nobody wanted more of it.
+// lose notes that the connection broke off. If the caller gave up, that is no fault of
+// the provider.
 func (a *answer) lose(err error) {
 	if !a.givenUp() {
 		a.fail(&AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err})
@@ -347,7 +367,8 @@ func lossType(err error) string {
 	return fault.ConnectionError
 }
 
-// finishWhole judges a body that its connection did not cut.
+// finishWhole judges a body that ended without an error. An empty answer shows only at
+// its end; a page is read to its end first, so that it can be shown.
 func (a *answer) finishWhole() {
 	if a.kind == undecided {
 		a.decideAtEnd()
@@ -366,14 +387,15 @@ func (a *answer) finishWhole() {
 	}
 }
 
-// decideAtEnd decides by the label, because the bytes said nothing.
+// decideAtEnd decides by the label, because the bytes were too few to decide.
 func (a *answer) decideAtEnd() {
 	begin := a.sniff.bytes()
 	a.decide(a.sniff.end())
 	a.read(begin)
 }
 
-// finishStream judges a stream that has ended.
+// finishStream judges a stream that has ended. A stream that a format judges must have
+// had its terminal event, or content of an unknown shape. Other streams may be empty.
 func (a *answer) finishStream() {
 	s := a.stream
 	if s.scanner.Pending() {
@@ -386,8 +408,9 @@ func (a *answer) finishStream() {
 	s.done = true // a stream of unknown shape is complete when it ends
 }
 
-// ending returns what a reader is given at the end of the body: what is known
-// to be no answer must not pass for one.
+// ending returns the error that a reader gets at the end of the body. A body that is
+// known to be no answer must not pass for one. The failure is copied before it gets the
+// body, because the breaker may be reading the shared one.
 func (a *answer) ending(eof error) error {
 	err := a.failed.Load()
 	switch {
@@ -404,8 +427,8 @@ func (a *answer) ending(eof error) error {
 	return &shown
 }
 
-// saysItself reports whether an answer that failed is whole all the same: the
-// clients of its format expect to read there that it failed.
+// saysItself reports whether a failed answer is whole all the same, so that its client
+// reads in it that it failed. An error in its place would hide the provider's own words.
 func (a *answer) saysItself() bool {
 	switch a.kind {
 	case eventBody:
@@ -416,7 +439,8 @@ func (a *answer) saysItself() bool {
 	return false
 }
 
-// Data says to the breaker what is known after the bytes that it has just seen.
+// Data says to the breaker what is known after the bytes that it has just seen. It need
+// not look at them, because they have passed through Read before.
 func (a *answer) Data([]byte) breaker.Outcome {
 	switch err := a.failed.Load(); {
 	case err != nil:
@@ -427,7 +451,9 @@ func (a *answer) Data([]byte) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// End says to the breaker what came of the answer.
+// End says to the breaker what came of the answer. A caller who closes early what has
+// begun well is no failure of the provider; a stream is no success either before it
+// has brought something.
 func (a *answer) End(err error) breaker.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -450,8 +476,8 @@ func (a *answer) End(err error) breaker.Outcome {
 	return breaker.Undecided
 }
 
-// Enough reports whether the delivery need not read on: the answer is settled,
-// or is not of the kind that it was taken for.
+// Enough reports whether the delivery need not read on. Either the answer is settled, or
+// it is not of the kind that it was taken for, and other rules hold for it.
 func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
@@ -468,17 +494,21 @@ func (a *answer) kindKnown() bool {
 	return a.kind != undecided
 }
 
+// isOpaque reports whether nothing can be said of the body, so that it is plain HTTP to
+// all layers.
 func (a *answer) isOpaque() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.kind == opaque
 }
 
+// complete reports whether the reader has all of the answer. The caller holds mu.
 func (a *answer) complete() bool {
 	return a.kind == jsonBody && a.json.whole() || a.kind == eventBody && a.stream.complete()
 }
 
-// A summary is what an answer said that is worth recording.
+// A summary is what the metrics record of an answer. It is a copy, since the answer may
+// still be read.
 type summary struct {
 	facts
 
@@ -486,6 +516,7 @@ type summary struct {
 	failure string        // error.type of what is wrong with it; "" if nothing is
 }
 
+// summary returns what is known of the answer now. A JSON answer has no first event.
 func (a *answer) summary(start time.Time) summary {
 	a.mu.Lock()
 	defer a.mu.Unlock()

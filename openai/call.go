@@ -7,20 +7,34 @@ import (
 	"github.com/retrip-go/retrip/internal/json"
 )
 
-// A Call is what is known of a call from its request.
+// A Call is what this package knows of a call from its request: its URL and its
+// payload, but nothing of the answer. See [CallFrom].
 type Call struct {
-	Endpoint string // "chat", "embeddings", …; "other" if it is none of those known
-	Model    string // as requested: Azure's deployment, or what the payload names; "" if that names none or was not read
-	Stream   bool   // the payload asks for a stream
-	Target   string // where the attempt goes, by the name of the target; "" if there is only one place
-	Attempt  int    // the number of the attempt in its call, the first is 1; 0 in a context of the whole call
+	// Endpoint is "chat", "embeddings" and so on, or "other" for one that is not
+	// known.
+	Endpoint string
+
+	// Model is the model as requested: Azure's deployment in the path, or else the
+	// payload's model. It is "" if the payload names none or was not read.
+	Model string
+
+	// Stream says that the payload asks for a stream. The answer need not be one.
+	Stream bool
+
+	// Target is the name of the [Target] that the attempt goes to. It is "" if the
+	// call has only one place to go.
+	Target string
+
+	// Attempt is the number of the attempt in its call, from 1 on. It is 0 in a
+	// context that belongs to the whole call.
+	Attempt int
 }
 
-// CallFrom returns the call that a request belongs to, by the context of the
-// request as Policy, Safe, Key, Observe and the base RoundTripper see it: a
-// RoundTripper that traces or logs below the chain tells by Attempt and Target
-// which of the call's requests it has. False means that the request did not come
-// through a Transport of this package.
+// CallFrom returns the call that a request belongs to. It takes the context of the
+// request that Policy, Safe, Key, Observe and the base RoundTripper see. A base that
+// traces or logs can thereby tell the attempts of one call apart, by Attempt and
+// Target. It returns false if the request did not come through a [Transport] of this
+// package.
 func CallFrom(ctx context.Context) (Call, bool) {
 	c := call.From(ctx)
 	if c == nil || c.Endpoint == "" {
@@ -33,8 +47,9 @@ func CallFrom(ctx context.Context) (Call, bool) {
 	return made, true
 }
 
-// A payloadReader reads what a payload says of its call. Of a deployment the
-// payload's model says nothing: the deployment has one.
+// A payloadReader reads what a payload says of its call, in one pass over its top
+// level. Where the path names a deployment, the payload's model counts for nothing,
+// because the deployment has a model of its own.
 type payloadReader struct {
 	walk     walk
 	call     *call.Call
@@ -42,12 +57,13 @@ type payloadReader struct {
 	store    storeScan
 
 	resumable bool        // the endpoint's streams can be resumed
-	resume    *resumePlan // nil if this one can't
+	resume    *resumePlan // nil if this call's stream can't be
 	named     namedModel
 	whole     bool // the payload is one JSON value
 }
 
-// read fills in what payload says of c.
+// read fills in what payload says of c. A payload that is not one JSON value changes
+// no more than the members before its fault have: it is the provider's to refuse.
 func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.call, p.deployed = c, c.Model != ""
 	p.walk.feed(payload, p)
@@ -57,6 +73,8 @@ func (p *payloadReader) read(c *call.Call, payload []byte) {
 	p.resume = p.planned(p.whole)
 }
 
+// visit reads the members that the layers of the chain ask for. The largest of several
+// token limits counts, because pacing must not assume less than may be used.
 func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	switch in {
 	case outside:
@@ -89,8 +107,10 @@ func (p *payloadReader) visit(in place, s *json.Scanner) place {
 	return nowhere
 }
 
-// maxMaxTokens bounds the tokens that a payload allows its answer to have.
+// maxMaxTokens bounds the max_tokens of a payload, which pacing multiplies to estimate
+// what a call costs: an absurd number in a payload must not outweigh all other calls.
 const maxMaxTokens = 1 << 24
 
-// maxChoices bounds the choices that a payload asks for.
+// maxChoices bounds the n of a payload. What matters of it is whether it is above 1,
+// and it has to fit into the uint8 of the call.
 const maxChoices = 64

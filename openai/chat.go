@@ -12,26 +12,28 @@ var chatFormat = &format{judged: true, events: func() eventReader { return new(c
 
 var doneMark = []byte("[DONE]")
 
-// A chunk reads the events of chat and completions, one after the other. It is
-// kept with its stream so that reading allocates nothing.
+// A chunk reads the events of chat and completions, one after the other. One chunk serves
+// a whole stream, so that reading an event allocates nothing.
 type chunk struct {
 	stream *stream
 	walk   walk
 	error  inBandError
 
-	choices bool // there is a member of that name, which makes it a chunk
+	choices bool // there is a member of that name: it alone makes an event a known one
 	brings  bool // something is generated
 
-	// The choice that is being read.
+	// The choice that is being read. Its index may stand behind its delta, so it
+	// takes effect only at its end.
 	bit    uint64 // 0 outside of a choice
 	ends   bool
 	filled bool
 
-	last template // an event that fits it brings something, and changes nothing else
+	last template // an event that fits it brings content and changes nothing else, so it is not parsed
 }
 
-// event reads one event. Some servers part their chunks by one line end only,
-// so that several values come in one event.
+// event reads one event. Some servers put a single line end between their chunks where a
+// blank line should be, so that several values come in one event. An error among them
+// decides, whatever follows.
 func (c *chunk) event(s *stream, _, data []byte) meaning {
 	if c.last.fits(data) {
 		return content
@@ -47,7 +49,7 @@ func (c *chunk) event(s *stream, _, data []byte) meaning {
 	return all
 }
 
-// named knows nothing: the events of this format have no names.
+// named returns content, which decides nothing: the events of this format have no names.
 func (c *chunk) named([]byte) meaning { return content }
 
 // value reads the first value in data, and returns what follows it.
@@ -56,12 +58,13 @@ func (c *chunk) value(s *stream, data []byte) (m meaning, rest []byte) {
 		return terminal, trimSpace(after)
 	}
 	if data[0] != '{' {
-		return content, nil // of no shape that is known
+		return content, nil // an unknown shape is passed on, not failed
 	}
 	return c.object(s, data)
 }
 
-// object reads the object that data begins with.
+// object reads the object that data begins with. An object that brings content and is
+// alone in its event becomes the template for the next events, which are mostly alike.
 func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 	open, finished := s.open, s.finished
 	*c = chunk{stream: s, last: c.last}
@@ -76,13 +79,16 @@ func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 		c.last.begin()
 	}
 	if m == failed || m == corrupt {
-		// OpenRouter ends the choice beside the error, which completes nothing.
+		// OpenRouter sends a finish_reason beside the error. It must not make the
+		// stream count as complete.
 		s.open, s.finished = open, finished
 	}
 	s.known = s.known || c.choices && whole
 	return m, rest
 }
 
+// meaning returns what the object means that was read. An object without choices is
+// content, because it may be another vendor's event.
 func (c *chunk) meaning(whole bool) meaning {
 	e, isError := c.error.failed(c.brings)
 	switch {
@@ -122,6 +128,8 @@ func (c *chunk) visit(in place, s *json.Scanner) place {
 	return nowhere
 }
 
+// top reads a member of the chunk itself. Other members behind the choices may vary from
+// event to event without meaning anything, so the template leaves gaps for them.
 func (c *chunk) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "choices":
@@ -139,14 +147,14 @@ func (c *chunk) top(s *json.Scanner) place {
 		return c.error.top(s)
 	default:
 		if c.choices {
-			c.last.leave(s) // as the padding of OpenAI's events
+			c.last.leave(s) // such as the padding of OpenAI's events
 		}
 	}
 	return nowhere
 }
 
-// choice reads one member of a choice. A finish_reason that is null or empty
-// ends nothing: some servers send one with every chunk.
+// choice reads one member of a choice. A finish_reason that is null or empty ends
+// nothing, because some servers send one with every chunk.
 func (c *chunk) choice(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "index":
@@ -166,8 +174,9 @@ func (c *chunk) choice(s *json.Scanner) place {
 	return nowhere
 }
 
-// delta reads one member of a delta. Whatever a provider adds to it is
-// generated, but for a role.
+// delta reads one member of a delta. Everything but a role counts as generated, since
+// compatible providers add members of their own: reasoning, audio, tool calls. A list of
+// known names would take them for silence.
 func (c *chunk) delta(s *json.Scanner) place {
 	switch {
 	case string(s.Key()) == "role":
@@ -179,7 +188,7 @@ func (c *chunk) delta(s *json.Scanner) place {
 	return nowhere
 }
 
-// fill notes what a scalar brings.
+// fill notes that a scalar brings something, unless it is empty.
 func (c *chunk) fill(s *json.Scanner) {
 	if !isNothing(s.Value()) {
 		c.filled = true
@@ -187,8 +196,9 @@ func (c *chunk) fill(s *json.Scanner) {
 	}
 }
 
-// endChoice notes what the choice that was read does to the stream. Its end
-// brings something, too: an answer may consist of nothing else.
+// endChoice notes what the choice that was read does to the stream. Its end counts as
+// content, too, because an answer may consist of nothing else. A finished choice is not
+// opened again by a later chunk, such as one with filter results.
 func (c *chunk) endChoice() {
 	s := c.stream
 	switch {
@@ -204,7 +214,8 @@ func (c *chunk) endChoice() {
 	c.bit, c.ends, c.filled = 0, false, false
 }
 
-// choiceBit returns the bit of a choice's index.
+// choiceBit returns the bit of a choice's index. High and malformed indexes share the
+// last bit, so that no index is out of range.
 func choiceBit(index []byte) uint64 {
 	n, ok := json.Count(index)
 	if !ok {

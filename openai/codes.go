@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// quotaCodes say that no repetition helps before somebody pays, raises a limit
-// or a month is over. OpenAI documents its own at
-// https://developers.openai.com/api/docs/guides/error-codes: error.code is the
-// exact one, error.type may be insufficient_quota beside any of them.
+// quotaCodes say that no repetition helps before somebody pays, somebody raises a limit,
+// or a month is over. They come with statuses that are retried otherwise, mostly a 429.
+// OpenAI documents its own at https://developers.openai.com/api/docs/guides/error-codes:
+// error.code is the exact one, and error.type may be insufficient_quota beside any of
+// them, which is why both are looked up.
 var quotaCodes = map[string]bool{
 	"insufficient_quota":         true,
 	"credit_balance_exhausted":   true,
@@ -18,10 +19,12 @@ var quotaCodes = map[string]bool{
 	"1113":                       true, // Zhipu: the account is in arrears
 }
 
-// quotaSuffixes match organization_…, project_… and whatever is added.
+// quotaSuffixes match what OpenAI names after the owner of a limit: organization_…,
+// project_…, and whatever owner is added later.
 var quotaSuffixes = []string{"spend_limit_exceeded", "usage_limit_exceeded"}
 
-// isQuotaCode reports whether a code says that an account is used up.
+// isQuotaCode reports whether a code says that an account is used up. Case is ignored,
+// because providers that copy a code don't agree on its case.
 func isQuotaCode(code string) bool {
 	code = strings.ToLower(code)
 	if quotaCodes[code] {
@@ -35,10 +38,14 @@ func isQuotaCode(code string) bool {
 	return false
 }
 
-// codeStatuses are the statuses that codes of errors in a 2xx stand for, in
-// lower case. An error in a 2xx comes without a status of its own, and is
-// worth what the status would have been.
+// codeStatuses are the statuses that the codes of errors stand for, by code in lower
+// case. An error inside a 2xx has no status of its own. It is worth what the same error
+// would have been worth as a status, so that one table of statuses decides both.
+//
+// The name behind a code is the provider or server that sends it. A code without one is
+// common to several.
 var codeStatuses = map[string]int{
+	// The provider's fault: retried, and a failure to the breaker.
 	"server_error":          http.StatusInternalServerError, // OpenAI
 	"internal_error":        http.StatusInternalServerError,
 	"internal_server_error": http.StatusInternalServerError,
@@ -46,6 +53,7 @@ var codeStatuses = map[string]int{
 	"internal":              http.StatusInternalServerError, // Gemini
 	"api_error":             http.StatusInternalServerError, // Anthropic, Mistral
 
+	// The provider has too much to do: retried, and a failure to the breaker.
 	"overloaded_error":          http.StatusServiceUnavailable, // Anthropic
 	"overloaded":                http.StatusServiceUnavailable, // TGI
 	"server_overloaded":         http.StatusServiceUnavailable,
@@ -63,6 +71,7 @@ var codeStatuses = map[string]int{
 	"resource_unavailable":      http.StatusServiceUnavailable,
 	"nocapacity":                http.StatusServiceUnavailable, // Azure
 
+	// A rate limit: retried and paced. The breaker ignores it.
 	"rate_limit_exceeded": http.StatusTooManyRequests, // OpenAI
 	"rate_limit_error":    http.StatusTooManyRequests, // Anthropic
 	"slow_down":           http.StatusTooManyRequests, // OpenAI
@@ -75,6 +84,7 @@ var codeStatuses = map[string]int{
 	"toomanyrequests":     http.StatusTooManyRequests,
 	"resource_exhausted":  http.StatusTooManyRequests, // Gemini
 
+	// Something behind the provider's entrance took too long.
 	"timeout":              http.StatusGatewayTimeout,
 	"timeout_error":        http.StatusGatewayTimeout, // Anthropic
 	"timeouterror":         http.StatusGatewayTimeout,
@@ -85,6 +95,8 @@ var codeStatuses = map[string]int{
 	"deadline_exceeded":    http.StatusGatewayTimeout, // Gemini
 	"vector_store_timeout": http.StatusGatewayTimeout, // OpenAI's Responses API
 
+	// The caller's mistake or account: it would end the same way again, and says
+	// nothing of the provider's health.
 	"content_filter":              http.StatusBadRequest,
 	"content_policy_violation":    http.StatusBadRequest,
 	"moderation_blocked":          http.StatusBadRequest,
@@ -134,13 +146,16 @@ var codeStatuses = map[string]int{
 	"previous_response_not_found": http.StatusNotFound,
 }
 
-// callersMistakes are how codes of wrong requests begin or end.
+// callersMistakes are how the codes of wrong requests begin or end. Providers invent new
+// codes of these shapes for every parameter, so no list of them could be complete.
 var callersMistakes = struct{ prefixes, suffixes []string }{
 	prefixes: []string{"invalid_", "invalid-", "unsupported_", "missing_"},
 	suffixes: []string{"_policy_violation", "policyviolation", "_unsupported", "_not_supported"},
 }
 
-// statusOfCode returns the status that a code stands for, 0 if it is not known.
+// statusOfCode returns the status that a code stands for, 0 if it is not known. OpenRouter,
+// vLLM and others send the status itself as the code. The exact codes go before the
+// shapes, since some of them have such a shape and stand for another status.
 func statusOfCode(code string) int {
 	if status, err := strconv.Atoi(code); err == nil {
 		if status >= 400 && status < 600 {

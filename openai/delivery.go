@@ -8,31 +8,41 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// A Delivery says when RoundTrip returns a response. The longer it is held,
-// the more of what can go wrong is retried and never seen.
+// A Delivery says when RoundTrip returns a response. The longer a response is held,
+// the more of its failures can be retried before the caller sees anything of them.
+//
+// A response whose call can't be repeated is returned at its headers under every
+// Delivery. So is one that is not known to be a JSON answer or a stream of events.
 type Delivery int
 
 const (
-	// FromFirstEvent returns a stream when its first useful event is there,
-	// its end or its failure is certain, or 30 s have brought neither; and a
-	// JSON answer of up to 16 MiB when it is whole. Nothing is held after that.
-	// A failure until then is retried.
+	// FromFirstEvent is the zero value. It returns a stream as soon as its first
+	// useful event has come, or its end or its failure is certain. A failure until
+	// then is retried. A stream that brings none of these is returned after 30 s or
+	// 1 MiB; with [Config.Targets] and a FirstEventTimeout it is held for a second
+	// longer than that timeout, at most for 2 min. A JSON answer is returned when it
+	// is whole, or at 16 MiB. Bytes that come later are passed on at once.
 	FromFirstEvent Delivery = iota
 
-	// Immediate returns every response at its headers.
+	// Immediate returns every response at its headers. Only what fails by then,
+	// or by its status, is retried.
 	Immediate
 
-	// Whole returns a stream when it has ended, so that one that is cut,
-	// stalls or brings an error is retried as a whole: for agents and jobs,
-	// which have no use for half an answer. A stream above 64 MiB, or any
-	// while 512 MiB are held by the Transport, is returned as FromFirstEvent
-	// has it; what is held counts until its reader has read all of it or closes
-	// it. A response in the background is not held, because resuming makes it
-	// whole: see ResumeError. All else is as FromFirstEvent has it.
+	// Whole returns a stream when it has ended. A stream that is cut, stalls or
+	// brings an error is then retried as a whole. It is for agents and jobs, which
+	// have no use for half an answer.
+	//
+	// Memory is bounded: a stream above 64 MiB, and any stream while the
+	// [Transport] holds 512 MiB, is returned as FromFirstEvent would return it. Held
+	// bytes count until the reader has read all of them or has closed the body.
+	//
+	// The stream of a response in the background is not held to its end, because
+	// resuming makes it whole: see [ResumeError]. All other answers are held as by
+	// FromFirstEvent.
 	Whole
 )
 
-// String returns the name of d.
+// String returns the name of d, or "invalid" for a value that has none.
 func (d Delivery) String() string {
 	switch d {
 	case FromFirstEvent:
@@ -46,27 +56,38 @@ func (d Delivery) String() string {
 }
 
 const (
-	maxFirstEvent     = 1 << 20 // of a stream without a useful event
+	// maxFirstEvent and maxFirstEventWait bound the hold of a stream without a useful
+	// event: one that sends nothing but pings must still reach its caller.
+	maxFirstEvent     = 1 << 20
 	maxFirstEventWait = 30 * time.Second
-	maxRoutedWait     = 2 * time.Minute // with targets and a FirstEventTimeout
-	maxJSON           = 16 << 20
-	maxWhole          = 64 << 20  // of one stream
-	maxWholeAll       = 512 << 20 // of all streams of a Transport
+
+	// maxRoutedWait bounds it where the call could still go to another target.
+	maxRoutedWait = 2 * time.Minute
+
+	// maxJSON bounds what is held of an answer that is not a stream. A longer one is
+	// handed over as it comes.
+	maxJSON = 16 << 20
+
+	// maxWhole and maxWholeAll bound what Whole holds: of one stream, and of all
+	// streams of a Transport, so that many long streams can't use up the memory.
+	maxWhole    = 64 << 20
+	maxWholeAll = 512 << 20
 )
 
-// delivery holds responses, as the retry layer's Inspect.
+// A delivery holds responses. It is the Inspect of the retry layer, which lies above
+// the breaker: so the bytes that are held pass the breaker's observer, too.
 type delivery struct {
 	mode  Delivery
-	whole prefetch.Quota // of the streams that are held, until they are read
+	whole prefetch.Quota // shared by all streams of the Transport; safe for concurrent use
 }
 
 func newDelivery(cfg *Config) *delivery {
 	return &delivery{mode: cfg.Delivery, whole: prefetch.Quota{Limit: maxWholeAll}}
 }
 
-// holds returns for how long a stream without a useful event is held. A call that
-// goes to another target at the end of a FirstEventTimeout must not have been handed
-// over before.
+// holds returns for how long a stream without a useful event is held. A call that can
+// go to another target at the end of its FirstEventTimeout must not have been handed
+// over by then, so it is held a second longer than the timeout.
 func holds(c *call.Call) time.Duration {
 	if o, ok := c.Listener.(*operation); ok && o.patience > 0 {
 		return min(o.patience+time.Second, maxRoutedWait)
@@ -74,13 +95,19 @@ func holds(c *call.Call) time.Duration {
 	return maxFirstEventWait
 }
 
-// inspect holds the attempt's response as long as mode says, and returns what
-// is wrong with it. What can't be retried isn't held.
+// inspect holds the attempt's response as long as the mode says, and returns what is
+// wrong with it. A response that can't be retried isn't held: holding it would delay
+// its caller for nothing. A response of a resumed stream isn't held either, because
+// its caller has been reading since the first one.
+//
+// A failure counts only if it came before anything useful. The caller of such a stream
+// loses nothing by another attempt. With Whole nothing has been handed over, so that
+// every failure counts.
 func (d *delivery) inspect(a *retry.Attempt) error {
 	ctx := a.Request.Context()
 	switch answer := call.From(ctx).Answer.(type) {
 	case *errorAnswer:
-		answer.verdict() // looks into the body, if that is worth it
+		answer.verdict() // looks into the body for a code, before Policy decides
 	case *answer:
 		c := call.From(ctx)
 		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable || c.Resuming {
@@ -89,7 +116,7 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))
 		a.Response.Body = body
 		if d.mode == Whole && resumes(c) {
-			d = &delivery{mode: FromFirstEvent} // resuming is what makes it whole
+			d = &delivery{mode: FromFirstEvent} // resuming makes it whole without holding it
 		}
 		d.hold(body, answer, a.Response.ContentLength, holds(c))
 		if err := answer.failed.Load(); err != nil && (d.mode == Whole || answer.early.Load()) {
@@ -99,9 +126,11 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 	return nil
 }
 
-// hold reads the body until the answer may be handed over: a stream at its
-// first useful event or after longest, all else when it is whole. Only its first
-// bytes say which of them it is.
+// hold reads the body until the answer may be handed over: a stream at its first
+// useful event or after longest, everything else when it is whole. The label says at
+// first which of them it is. If the first bytes prove the label wrong, hold goes on
+// with the rules for what it really is, so that a stream labelled as JSON is not held
+// to its end.
 func (d *delivery) hold(body *prefetch.Body, a *answer, size int64, longest time.Duration) {
 	a.wanted = wanted{longest: longest, stream: a.sniff.label == eventBody, whole: d.mode == Whole && a.format.isJudged()}
 	if d.fill(body, a, size) && a.wasMislabeled() && !a.Enough(nil) {
@@ -109,8 +138,8 @@ func (d *delivery) hold(body *prefetch.Body, a *answer, size int64, longest time
 	}
 }
 
-// fill reads on as a stream or as any other answer is read, and reports whether
-// it knows which of them it is and there may be more.
+// fill prefetches by the rules for what the answer is taken for. It reports whether
+// the first bytes have said what the answer is, and more bytes may come.
 func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	var end error
 	switch {
@@ -124,8 +153,9 @@ func (d *delivery) fill(body *prefetch.Body, a *answer, size int64) bool {
 	return end == nil && a.kindKnown()
 }
 
-// fillWhole reads a stream to its end, or where there is no room for all of it as
-// far as FromFirstEvent does. That needs so little that it is not counted.
+// fillWhole prefetches a stream to its end. Where there is no room for all of it, it
+// goes as far as FromFirstEvent does, which needs so little that it is not counted
+// against the quota.
 func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
 	body.Count(&d.whole)
 	if end := body.Fill(maxWhole, -1, 0, a); end != nil || a.Enough(nil) {
@@ -139,7 +169,9 @@ func (d *delivery) fillWhole(body *prefetch.Body, a *answer) error {
 	return body.Fill(maxFirstEvent, -1, a.wanted.longest, a)
 }
 
-// inspectors returns an Inspect that asks own and then user's, which may be nil.
+// inspectors returns an Inspect that asks own and then user, which may be nil. Own goes
+// first, so that a user's Inspect sees an answer that is held already, and is asked
+// only about one that is in order.
 func inspectors(own, user func(*retry.Attempt) error) func(*retry.Attempt) error {
 	if user == nil {
 		return own

@@ -6,19 +6,23 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// What a body returns, besides what its connection does. Test with errors.Is.
+// A body ends in these errors beside those of its connection. Test for them with
+// errors.Is. Both match io.ErrUnexpectedEOF, as [AnswerError] does, so that one
+// check tells half an answer from a whole one.
 var (
 	// ErrTruncated ends a stream that ended without its terminal event, where
-	// io.EOF would pass half an answer off as a whole one. It is an
-	// io.ErrUnexpectedEOF.
+	// io.EOF would pass half an answer off as a whole one. All bytes that came
+	// have been read before.
 	ErrTruncated error = &bodyError{"openai: the stream ended before its terminal event", fault.Truncated}
 
-	// ErrStalled ends a body in which nothing came for Config.IdleTimeout. It
-	// is a net.Error with Timeout() true, and an io.ErrUnexpectedEOF.
+	// ErrStalled ends a body in which nothing came for [Config.IdleTimeout]. It is a
+	// net.Error whose Timeout method returns true. Only the time in which somebody
+	// waits in Read counts: a slow reader doesn't make a body stall.
 	ErrStalled error = &bodyError{"openai: nothing came for longer than Config.IdleTimeout", fault.Timeout}
 )
 
-// A bodyError ends a response's body.
+// A bodyError ends a response's body. Its values are compared by identity, so each
+// is made once.
 type bodyError struct{ text, errorType string }
 
 func (e *bodyError) Error() string     { return e.text }
@@ -27,11 +31,14 @@ func (e *bodyError) ErrorType() string { return e.errorType }
 func (e *bodyError) Timeout() bool     { return e.errorType == fault.Timeout }
 func (e *bodyError) Temporary() bool   { return false }
 
-// An AnswerError says that a 2xx was no answer: its body was empty, a page,
-// cut off or malformed, or it told of an error. It ends the body of such a
-// response in place of io.EOF, after all its bytes have been read, unless
-// [Config.InBandErrors] says otherwise. It is an io.ErrUnexpectedEOF, and
-// where the body broke off it unwraps to what it broke off with.
+// An AnswerError says that a 2xx was no answer: its body was empty, an HTML page,
+// cut off or malformed, or it held an error. It ends the body of such a response in
+// place of io.EOF, because many clients would decode the body as an empty success.
+// All bytes of the body are delivered before it. [PassThrough] as
+// [Config.InBandErrors] ends the body in io.EOF instead.
+//
+// It matches io.ErrUnexpectedEOF. Where the body broke off, it unwraps to the error
+// that the body broke off with. It must not be changed.
 type AnswerError struct {
 	// Code and Type are the provider's own, as its error object has them; ""
 	// if it sent none. The provider's message is in Body alone, because it may
@@ -40,14 +47,14 @@ type AnswerError struct {
 
 	text      string
 	errorType string
-	outcome   string // of a stream, as retrip.stream.outcome has it
+	outcome   string // value of retrip.stream.outcome; only a stream has one
 	verdict   verdict
 	cause     error
-	body      []byte
+	body      []byte // set only on the copy that a reader gets
 }
 
-// Error says what is wrong with the answer. It holds nothing of the body but
-// codes.
+// Error says what is wrong with the answer. Its text has the provider's codes but not
+// its message, because the message may quote the request and errors are logged.
 func (e *AnswerError) Error() string {
 	codes := apiError{code: e.Code, kind: e.Type}.String()
 	if codes != "" {
@@ -56,19 +63,23 @@ func (e *AnswerError) Error() string {
 	return "openai: " + e.text + codes
 }
 
-// Body returns the beginning of what was delivered, at most 64 KiB, for
-// clients that show a provider's message. Nil if a stream had begun to answer.
-// It must not be changed.
+// Body returns the beginning of the delivered body, at most 64 KiB, for clients that
+// show a provider's message. It returns nil if a stream had begun to answer. The
+// bytes must not be changed.
 func (e *AnswerError) Body() []byte { return e.body }
 
-// Is makes every AnswerError an io.ErrUnexpectedEOF.
+// Is reports whether target is io.ErrUnexpectedEOF, which every AnswerError matches
+// whatever its cause is.
 func (e *AnswerError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
-// Unwrap returns what the body broke off with, nil if it ended by itself.
+// Unwrap returns the error that the body broke off with, or nil if the body ended by
+// itself.
 func (e *AnswerError) Unwrap() error { return e.cause }
 
-// Timeout reports whether the answer stalled.
+// Timeout reports whether the answer stalled. It is there for callers that look for a
+// timeout by this method, as they do with a net.Error.
 func (e *AnswerError) Timeout() bool { return e.errorType == fault.Timeout }
 
-// ErrorType returns the value of the error.type attribute.
+// ErrorType returns the value of the error.type attribute in metrics. The layers above
+// read it by this method, since they don't know the types of this package.
 func (e *AnswerError) ErrorType() string { return e.errorType }

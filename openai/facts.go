@@ -2,27 +2,30 @@ package openai
 
 import "github.com/retrip-go/retrip/internal/json"
 
-// Facts are what an answer says of itself.
+// Facts are what an answer says of itself. They come from the bytes that pass, so an
+// answer that is closed early may lack some.
 type facts struct {
-	model string // that answered; "" if it did not say
+	model string // the one that answered, which may not be the one requested; "" if it did not say
 	usage usage
 }
 
-// A usage is what the provider counted; it is never estimated.
+// A usage is what the provider counted. Nothing in it is estimated: a number that the
+// provider did not send would be mistaken for one of its bill.
 type usage struct {
 	input, output         count
-	cacheRead, cacheWrite count // parts of the input, or beside it: providers differ
-	reasoning             count // part of the output
+	cacheRead, cacheWrite count // counted in input by some providers, beside it by others
+	reasoning             count // counted in output
 }
 
-// A count is a number of tokens, if it is known.
+// A count is a number of tokens. The zero value is an unknown number, which is not the
+// same as none: no metric is recorded of it.
 type count struct {
 	n     int64
 	known bool
 }
 
 // top reads a member that answers have at their top level, and names the place
-// inside it.
+// inside it. The first model counts: every chunk of a stream repeats it.
 func (f *facts) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "model":
@@ -37,16 +40,17 @@ func (f *facts) top(s *json.Scanner) place {
 	return nowhere
 }
 
-// visit reads a member of a usage object, by the names that chat, completions
-// and embeddings have for it, and by those of Responses and Messages. The last
-// of several counts: a stream of Messages counts on.
+// visit reads a member of a usage object. It knows the names of chat, completions and
+// embeddings as well as those of Responses and Messages, since none of them means
+// something else to another and compatible providers mix them. The last of several
+// numbers counts, because a stream of Messages goes on counting in later events.
 func (u *usage) visit(in place, s *json.Scanner) place {
 	key := string(s.Key())
 	if in == inUsageDetails {
 		switch key {
 		case "cached_tokens":
 			u.cacheRead.read(s)
-		case "cache_write_tokens": // OpenRouter's
+		case "cache_write_tokens": // OpenRouter's name
 			u.cacheWrite.read(s)
 		case "reasoning_tokens":
 			u.reasoning.read(s)
@@ -70,6 +74,8 @@ func (u *usage) visit(in place, s *json.Scanner) place {
 	return nowhere
 }
 
+// read keeps the number that s reports. Anything but a count, such as null, leaves what
+// was known before.
 func (c *count) read(s *json.Scanner) {
 	if n, ok := json.Count(s.Value()); ok {
 		*c = count{n, true}

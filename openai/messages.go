@@ -6,7 +6,8 @@ import "github.com/retrip-go/retrip/internal/json"
 // with message_stop. See https://docs.anthropic.com/en/api/messages-streaming.
 var messagesFormat = &format{judged: true, events: func() eventReader { return new(messageEvent) }}
 
-// A messageEvent reads the events of the Messages API, one after the other.
+// A messageEvent reads the events of the Messages API, one after the other. One of them
+// serves a whole stream, so that reading an event allocates nothing.
 type messageEvent struct {
 	walk  walk
 	facts *facts
@@ -17,6 +18,9 @@ type messageEvent struct {
 	filled bool // its block or delta has something in it
 }
 
+// event reads one event. A block or delta with nothing in it counts as an opener: nothing
+// is generated yet, so the call may still be retried without loss. An event of an
+// unknown type is content, because the API may add types.
 func (e *messageEvent) event(s *stream, _, data []byte) meaning {
 	if data[0] != '{' {
 		return content // of no shape that is known
@@ -38,13 +42,14 @@ func (e *messageEvent) event(s *stream, _, data []byte) meaning {
 	return e.typ
 }
 
+// named decides by the name, which repeats the type that stands in the data.
 func (e *messageEvent) named(name []byte) meaning {
 	m, _ := messageMeaning(name)
 	return m
 }
 
-// messageMeaning is what the type of an event says, and whether it is known.
-// Blocks and deltas are content if there is something in them.
+// messageMeaning returns what the type of an event says, and whether it is known. Only
+// the data can say whether there is something in a block or delta: event looks there.
 func messageMeaning(typ []byte) (m meaning, known bool) {
 	switch string(typ) {
 	case "message_start", "ping", "content_block_stop":
@@ -84,6 +89,8 @@ func (e *messageEvent) visit(in place, s *json.Scanner) place {
 	return nowhere
 }
 
+// top reads a member of the event itself. Model and usage stand inside the message of the
+// first event; the later usage stands beside a delta.
 func (e *messageEvent) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "type":

@@ -9,10 +9,16 @@ import (
 	"github.com/retrip-go/retrip/internal/hint"
 )
 
+// An observeFunc is the type of the breaker's Config.Observe.
 type observeFunc = func(*http.Response, error) (breaker.Outcome, breaker.Observer, time.Duration)
 
-// observe is the breaker's Observe: an answer that a format judges knows best
-// what it comes to, all else is judged as plain HTTP.
+// observe is the breaker's Observe. An answer with a format follows its own bytes, so
+// it becomes the Observer and settles the attempt itself. An error status is worth what
+// its verdict says, which the retry policy reads as well: breaker and policy must not
+// judge the same attempt differently. Everything else is judged as plain HTTP.
+//
+// Only a Failure passes on the wait that its headers ask for, since nothing else opens
+// a breaker.
 func observe(response *http.Response, err error) (breaker.Outcome, breaker.Observer, time.Duration) {
 	if response == nil {
 		return breaker.DefaultObserve(response, err)
@@ -32,8 +38,10 @@ func observe(response *http.Response, err error) (breaker.Outcome, breaker.Obser
 	return breaker.DefaultObserve(response, err)
 }
 
-// observers returns an Observe that asks this package's own and then user's,
-// which may be nil.
+// observers returns an Observe that asks this package's own and then user, which may
+// be nil. What the user says goes before, unless it is Undecided without an Observer:
+// that leaves the response to this package. The own one is asked in any case, because
+// it reads the codes of an error status.
 func observers(user observeFunc) observeFunc {
 	if user == nil {
 		return observe

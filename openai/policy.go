@@ -10,16 +10,18 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// An advice is what x-should-retry says, with which OpenAI and Anthropic
-// overrule what their SDKs make of a status.
+// An advice is what the header x-should-retry says. OpenAI and Anthropic send it to
+// overrule what their SDKs conclude from a status, because they know better than any
+// table of statuses whether the work may be repeated.
 type advice int
 
 const (
-	noAdvice advice = iota
+	noAdvice advice = iota // no such header, or a value that is neither true nor false
 	retryAdvised
 	stopAdvised
 )
 
+// adviceOf returns the advice in the headers of a response.
 func adviceOf(h http.Header) advice {
 	switch roundtrip.First(h, "X-Should-Retry") {
 	case "true":
@@ -30,11 +32,13 @@ func adviceOf(h http.Header) advice {
 	return noAdvice
 }
 
-// DefaultPolicy is what a nil Config.Retry.Policy stands for: retry.DefaultPolicy
-// with the codes, statuses and headers of providers. A quota that is used up
-// goes before x-should-retry, and that before the status or the error that a
-// 2xx holds. With Config.Targets it also decides where the next attempt goes. A Policy of one's own may call it, within a Transport of this
-// package.
+// DefaultPolicy is the Policy of a [Config] whose Retry.Policy is nil. It adds the codes,
+// statuses and headers of providers to [retry.DefaultPolicy]. A quota that is used up
+// goes before x-should-retry, because no repetition helps until the account is paid for.
+// The header goes before the status, and before an error inside a 2xx.
+//
+// With [Config.Targets] it also decides where the next attempt goes. A Policy of your own
+// may call it to add a rule without losing these, within a [Transport] of this package.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if g := routingOf(a.Request.Context()); g != nil {
 		return g.decide(a)
@@ -42,11 +46,17 @@ func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	return plainDecision(a)
 }
 
-// plainDecision is that about a call that has one place to go.
+// plainDecision decides about a call that has one place to go.
+//
+// A response with an error beside it is a 2xx that Inspect has found to be no answer.
+// A quota is worth a reason of its own, StopServerSaysNo, only where the call would
+// have been repeated otherwise; any other error of the caller's is NotRetryable.
 func plainDecision(a *retry.Attempt) retry.Decision {
 	if a.Response == nil {
 		if errors.Is(a.Err, ErrStalled) {
-			return retry.Stop(retry.NotRetryable) // silence, of an attempt that was to resume a stream
+			// No headers came to an attempt that resumes a stream. The resuming body
+			// asks again by a schedule of its own.
+			return retry.Stop(retry.NotRetryable)
 		}
 		return retry.DefaultPolicy(a)
 	}
@@ -69,7 +79,10 @@ func plainDecision(a *retry.Attempt) retry.Decision {
 	return decisionFor(a, v, reason)
 }
 
-// decisionFor says when the next attempt follows one with a response.
+// decisionFor says when the next attempt follows one with a response. A wait that the
+// provider named is kept. Where an account is paced, pacing holds the next attempt back
+// below the retry layer, since it knows of all calls of the account. A rate limit that
+// says only when it is full again bounds the backoff: waiting longer is of no use.
 func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decision {
 	now, h := time.Now(), a.Response.Header
 	wait, known := waitOf(h, now)
@@ -84,7 +97,9 @@ func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decisio
 	return retry.AfterBackoff(reason)
 }
 
-// verdictOf returns what an attempt with a response is worth.
+// verdictOf returns what an attempt with a response is worth. An error status without
+// an errorAnswer of its own is judged by its status alone: then the response comes from
+// elsewhere, as from a user's own layer, and nobody has looked for codes.
 func verdictOf(a *retry.Attempt) verdict {
 	var broken *AnswerError
 	if errors.As(a.Err, &broken) {
@@ -92,7 +107,7 @@ func verdictOf(a *retry.Attempt) verdict {
 	}
 	code := a.Response.StatusCode
 	if code < http.StatusBadRequest {
-		return brokenVerdict(retry.ReasonBrokenBody) // a user's Inspect has said so
+		return brokenVerdict(retry.ReasonBrokenBody) // a user's Inspect has returned an error
 	}
 	if c := call.From(a.Request.Context()); c != nil {
 		if e, ok := c.Answer.(*errorAnswer); ok && e.response == a.Response {

@@ -7,7 +7,8 @@ import "github.com/retrip-go/retrip/internal/json"
 // https://platform.openai.com/docs/api-reference/responses-streaming.
 var responsesFormat = &format{judged: true, tells: true, resumes: true, events: func() eventReader { return new(responseEvent) }}
 
-// A responseEvent reads the events of the Responses API, one after the other.
+// A responseEvent reads the events of the Responses API, one after the other. One of them
+// serves a whole stream, so that reading an event allocates nothing.
 type responseEvent struct {
 	walk  walk
 	facts *facts
@@ -20,6 +21,8 @@ type responseEvent struct {
 	runFails bool    // the response inside has the status "failed"
 }
 
+// event reads one event. It starts from nothing for each, since no event of this API
+// depends on those before it.
 func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 	if data[0] != '{' {
 		return content // of no shape that is known
@@ -29,7 +32,10 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 	return e.result(s)
 }
 
-// result returns what the event means that was walked through.
+// result returns what the event means that was walked through. A terminal type with a
+// response of status "failed" is a failure: some types leave it to the
+// status how the response ended. Where
+// both the event and its response have an error, the response's is the exact one.
 func (e *responseEvent) result(s *stream) meaning {
 	if !e.walk.scan.Whole() {
 		return corrupt
@@ -49,10 +55,13 @@ func (e *responseEvent) result(s *stream) meaning {
 	return m
 }
 
+// named decides by the name, which repeats the type. The last event carries the whole
+// answer and may be too long to be parsed: its name is what matters of it.
 func (e *responseEvent) named(name []byte) meaning { return responseMeaning(name) }
 
-// responseMeaning is what the type of an event says. Errors of the tools that
-// a running response uses are content.
+// responseMeaning returns what the type of an event says. A failed tool call of a running
+// response, such as response.mcp_call.failed, is content: the response goes on. So are
+// all unknown types, because the API adds new ones.
 func responseMeaning(typ []byte) meaning {
 	switch string(typ) {
 	case "response.created", "response.queued", "response.in_progress", "ping", "keepalive":
@@ -105,7 +114,8 @@ func (e *responseEvent) response(s *json.Scanner) place {
 	return e.facts.top(s)
 }
 
-// unquoted returns what stands between the quotes of a string without escapes.
+// unquoted returns what stands between the quotes of a string. It keeps escapes as they
+// are, since it is for names that have none.
 func unquoted(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' {
 		return nil
