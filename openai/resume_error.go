@@ -42,7 +42,11 @@ func (e *ResumeError) Error() string {
 	if e.Status != "" {
 		text += " (" + strconv.Quote(e.Status) + ")"
 	}
-	return text + " broke off and " + e.reason + ": get the response by its id: " + e.first.Error()
+	text += " broke off"
+	if e.first == nil {
+		return text // made by a user, in a test
+	}
+	return text + " and " + e.reason + ": get the response by its id: " + e.first.Error()
 }
 
 // Is makes every ResumeError an io.ErrUnexpectedEOF.

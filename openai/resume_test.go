@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -996,4 +997,22 @@ func TestBreaksOfAStreamAreCountedByWhatBecameOfThem(t *testing.T) {
 			t.Errorf("%s\nwant\n%s", &got, wantResumes)
 		}
 	})
+}
+
+// A test of a service makes the errors that it wants to see handled: none has more
+// than exported fields then.
+func TestErrorsThatAUserMakesCanBeAsked(t *testing.T) {
+	t.Parallel()
+	for _, err := range []interface {
+		error
+		ErrorType() string
+	}{
+		&openai.ResumeError{ResponseID: "resp_1", Status: "queued"}, &openai.AnswerError{}, &openai.LimitError{}, &breaker.OpenError{}, &retry.Error{},
+	} {
+		var timeout net.Error
+		kind := err.ErrorType()
+		if err.Error() == "" || errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("%T says %q, of type %q", err, err.Error(), kind)
+		}
+	}
 }

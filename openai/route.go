@@ -215,7 +215,6 @@ type routing struct {
 	first   int
 	refusal error
 
-	to    int    // the target of the present request
 	from  int    // the target of the request before, once begun
 	why   string // the error.type for which from is left
 	begun bool   // a request has been made for some target
@@ -338,7 +337,6 @@ func (r *refusals) add(i int, err error) {
 func (g *routing) send(req *http.Request, i int, patient bool) (*http.Response, error) {
 	d := g.router.targets[i]
 	attempt := call.AttemptFrom(req.Context())
-	g.to = i
 	if g.raw {
 		attempt.Subject = g.o.call.Subject
 		g.router.limitAsIs(g.o, req)
