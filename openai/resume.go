@@ -78,7 +78,7 @@ type resumedBody struct {
 	answer *answer
 	// ctx is the context of the requests. It is made with the first of them, since
 	// most streams never break.
-	ctx    context.Context //nolint:containedctx
+	ctx    context.Context //nolint:containedctx // a Read has no parameter for it
 	cancel context.CancelFunc
 	closed bool
 	over   bool
