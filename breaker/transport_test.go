@@ -489,6 +489,7 @@ type somewhere struct{}
 
 func (somewhere) First() (latest bool, refusal error) { return true, nil }
 func (somewhere) Detour() call.Detour                 { return call.Detour{} }
+func (somewhere) Onward() (call.Detour, bool)         { return call.Detour{}, false }
 
 func TestWhereCallsGoSomewhereElseMeanwhileAnOpenBreakerIsProbedSoon(t *testing.T) {
 	t.Parallel()

@@ -547,6 +547,36 @@ func TestNoCallWaitsForATargetThatWouldRefuseIt(t *testing.T) {
 	}
 }
 
+// A limit of retries keeps a call from a target that it has tried, not from another.
+func TestALimitOfRetriesLeavesTheTargetsThatWereNotTried(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		home stub.Func
+		eu   stub.Func
+		cfg  retry.Config
+		way  string
+	}{
+		{"attempts", busy, internal, retry.Config{MaxAttempts: 2}, "home eu third"},
+		{"one attempt", busy, internal, retry.Config{MaxAttempts: 1}, "home"},
+		{"budget", busy, internal, retry.Config{Budget: retry.NewBudget(1, 0)}, "home eu third"},
+		{"time", busy, rateLimitedFor("2"), retry.Config{MaxElapsed: time.Second}, "home eu third"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, test.home).at(atEU, test.eu)
+				third := openai.Target{Name: "third", BaseURL: "https://third.example.com/v1", Header: bearer("third-key"), Tier: 2}
+				tr := newChain(t, w, openai.Config{Targets: append(homeAndEU(), third), Retry: test.cfg})
+				got := do(t, tr, asks(t, t.Context()))
+				if w.way() != test.way || got.status != 200 && test.way != "home" {
+					t.Errorf("got %d, %v, went %q, want %q", got.status, got.err, w.way(), test.way)
+				}
+			})
+		})
+	}
+}
+
 // Not even where all others refuse.
 func TestATargetThatRanIntoATimeLimitIsNeverAskedAgain(t *testing.T) {
 	t.Parallel()

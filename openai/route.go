@@ -421,6 +421,20 @@ func (g *routing) Detour() call.Detour {
 	return to
 }
 
+// Onward implements call.Router. An attempt that may not be made at the same target
+// again, for want of attempts, time or budget, must not cost the call those at others.
+func (g *routing) Onward() (call.Detour, bool) {
+	if g.solo || g.raw {
+		return call.Detour{}, false
+	}
+	next, ok := g.unmet(false)
+	if !ok {
+		return call.Detour{}, false
+	}
+	g.next, g.fresh = next, true
+	return g.Detour(), true
+}
+
 // sameAgain is the detour of a call that goes to one target only. It is never fresh or
 // free, so that the limits of retries hold as they do without targets.
 func (g *routing) sameAgain() call.Detour {

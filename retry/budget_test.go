@@ -140,8 +140,9 @@ func TestOfTheNameOfABucket1024BytesCount(t *testing.T) {
 // elsewhere is a Router that has one more target.
 type elsewhere struct{ to call.Detour }
 
-func (e elsewhere) First() (bool, error) { return false, nil }
-func (e elsewhere) Detour() call.Detour  { return e.to }
+func (e elsewhere) First() (bool, error)      { return false, nil }
+func (e elsewhere) Detour() call.Detour       { return e.to }
+func (elsewhere) Onward() (call.Detour, bool) { return call.Detour{}, false }
 
 func TestTheFirstAttemptAtATargetThatSucceedsPaysIn(t *testing.T) {
 	t.Parallel()

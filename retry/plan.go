@@ -20,11 +20,25 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 		return wait{}, d.reason
 	}
 	c.reason, c.failed = d.reason, a.errorType()
-	to := c.detour()
-	switch {
-	case !c.mayRepeat(a):
+	if !c.mayRepeat(a) {
 		return wait{}, StopNotReplayable
-	case c.sent >= c.maxAttempts() && (!to.Fresh || c.maxAttempts() <= 1):
+	}
+	to := c.detour()
+	next, stopped := c.planFor(a, d, to)
+	if stopped == NotRetryable || to.Fresh || c.call.Router == nil || c.maxAttempts() <= 1 {
+		return next, stopped
+	}
+	// What keeps the call from trying a target again does not keep it from one that it
+	// has not tried.
+	if to, ok := c.call.Router.Onward(); ok {
+		return c.planFor(a, After(0, d.reason), to)
+	}
+	return next, stopped
+}
+
+// planFor plans an attempt at the target of a detour.
+func (c *trip) planFor(a *attempt, d Decision, to call.Detour) (wait, Reason) {
+	if c.sent >= c.maxAttempts() && (!to.Fresh || c.maxAttempts() <= 1) {
 		return wait{}, StopAttempts
 	}
 	next, ok := c.waitFor(d)

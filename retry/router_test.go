@@ -38,6 +38,8 @@ func (w *itinerary) Detour() call.Detour {
 	return call.Detour{Fresh: fresh, Free: fresh && w.free, Subject: call.Subject{Target: next}}
 }
 
+func (w *itinerary) Onward() (call.Detour, bool) { return call.Detour{}, false }
+
 func (w *itinerary) RoundTrip(req *http.Request) (*http.Response, error) {
 	target := w.targets[w.sent]
 	w.sent++

@@ -135,6 +135,10 @@ type Router interface {
 	// Detour is asked once it is certain that another attempt is wished for. It
 	// returns where that goes.
 	Detour() Detour
+
+	// Onward is asked if a limit of retries forbids the attempt of the Detour. It
+	// returns that to a target which the call has not tried; false if there is none.
+	Onward() (Detour, bool)
 }
 
 // A Detour is where the next attempt of a call goes.
