@@ -29,7 +29,6 @@ import (
 
 var (
 	flagFor     = flag.Duration("soak.for", 0, "how long TestSoak lasts; 0 = 8s, or 3s with -short")
-	flagTargets = flag.Bool("soak.targets", false, "run TestSoakOfTargets, too")
 	flagSeed    = flag.Uint64("soak.seed", 0, "what the calls and faults of TestSoak follow from; 0 = a random one")
 	flagCallers = flag.Int("soak.callers", 200, "how many callers TestSoak has at the same time")
 )
