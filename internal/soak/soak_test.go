@@ -46,6 +46,20 @@ const (
 // left of it; and the books balance. The plan follows from the seed, the
 // schedule does not.
 func TestSoak(t *testing.T) {
+	runSoak(t, func(t *testing.T, seed uint64) soaking { return newSoak(t, seed) })
+}
+
+// A soaking is a soak under way.
+type soaking interface {
+	run(length time.Duration)
+	settle()  // waits until nothing is left of the calls, and balances the books
+	recover() // waits until all is well again
+	finish()  // looks at it as a whole
+}
+
+// runSoak runs one in two halves, and compares what is left of them.
+func runSoak(t *testing.T, start func(t *testing.T, seed uint64) soaking) {
+	t.Helper()
 	length, seed := *flagFor, *flagSeed
 	switch {
 	case length > 0:
@@ -58,13 +72,13 @@ func TestSoak(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	// Not by t.Log, which says nothing if the test hangs.
-	fmt.Fprintf(os.Stderr, "go test ./internal/soak -race -run '^TestSoak$' -soak.for=%v -soak.seed=%d\n", length, seed)
+	fmt.Fprintf(os.Stderr, "go test ./internal/soak -race -run '^%s$' -soak.for=%v -soak.seed=%d\n", t.Name(), length, seed)
 
 	before := goleak.IgnoreCurrent()
 	t.Run("calls", func(t *testing.T) {
 		// All that it sends is garbage, and little is live.
 		defer debug.SetGCPercent(debug.SetGCPercent(600))
-		s := newSoak(t, seed)
+		s := start(t, seed)
 		// What the first half has cost once, such as the series of its metrics,
 		// the second must not cost again.
 		s.run(length / 2)
@@ -82,12 +96,16 @@ func TestSoak(t *testing.T) {
 		if second > first+first/2+4<<20 {
 			t.Error("the heap grew")
 		}
-		s.audit()
-		s.summarise()
+		s.finish()
 	})
 	if err := goleak.Find(before); err != nil {
 		t.Error(err)
 	}
+}
+
+func (s *soak) finish() {
+	s.audit()
+	s.summarise()
 }
 
 func heapInUse() uint64 {

@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +18,6 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/exemplar"
-	"go.uber.org/goleak"
 
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/openai"
@@ -47,44 +43,7 @@ const routedLimit = time.Second
 // such a call ends in the whole answer. Else it returns a 200, and what is already with
 // the caller may still break off.
 func TestSoakOfTargets(t *testing.T) {
-	length, seed := *flagFor, *flagSeed
-	switch {
-	case length > 0:
-	case testing.Short():
-		length = 3 * time.Second
-	default:
-		length = 8 * time.Second
-	}
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	// Not by t.Log, which says nothing if the test hangs.
-	fmt.Fprintf(os.Stderr, "go test ./internal/soak -race -run '^TestSoakOfTargets$' -soak.for=%v -soak.seed=%d\n", length, seed)
-
-	before := goleak.IgnoreCurrent()
-	t.Run("calls", func(t *testing.T) {
-		defer debug.SetGCPercent(debug.SetGCPercent(600))
-		s := newRoutedSoak(t, seed)
-		s.run(length / 2)
-		s.settle()
-		first := heapInUse()
-		s.run(length - length/2)
-		s.settle()
-		s.comeHome()
-		s.settle()
-		second := heapInUse()
-		for limit := time.Now().Add(slack); second > first+first/2+4<<20 && time.Now().Before(limit); {
-			second = heapInUse()
-		}
-		t.Logf("heap in use: %d bytes, then %d", first, second)
-		if second > first+first/2+4<<20 {
-			t.Error("the heap grew")
-		}
-		s.summarise()
-	})
-	if err := goleak.Find(before); err != nil {
-		t.Error(err)
-	}
+	runSoak(t, func(t *testing.T, seed uint64) soaking { return newRoutedSoak(t, seed) })
 }
 
 // A routedScene is one chain with targets.
@@ -332,8 +291,8 @@ func (s *routedSoak) balance(scene *routedScene) {
 	}
 }
 
-// comeHome holds the chains to it that calls go home again, once home is well.
-func (s *routedSoak) comeHome() {
+// recover holds the chains to it that calls go home again, once home is well.
+func (s *routedSoak) recover() {
 	s.Helper()
 	for n := range s.scenes {
 		if !s.scenes[n].home {
@@ -353,8 +312,8 @@ func (s *routedSoak) comeHome() {
 	}
 }
 
-// summarise shows what the soak has seen, and that it was worth it.
-func (s *routedSoak) summarise() {
+// finish shows what the soak has seen, and that it was worth it.
+func (s *routedSoak) finish() {
 	s.Logf("%d calls: %d whole, %d broken off, %d without an answer; %d must not fail, of which %d were too slow; %d streams resumed to their end, %d refused",
 		s.next.Load(), s.whole.Load(), s.broken.Load(), s.failed.Load(), s.sheltered.Load(), s.excused.Load(), s.resumed.Load(), s.refused.Load())
 	for _, v := range s.sites {
