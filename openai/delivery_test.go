@@ -185,14 +185,15 @@ func TestErrStalledIsANetError(t *testing.T) {
 func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		method, path, media string
-		retried             bool
+		method, path, media, encoding string
+		retried                       bool
 	}{
-		"JSON":                {http.MethodPost, "/v1/chat/completions", "application/json", true},
-		"a stream":            {http.MethodPost, "/v1/chat/completions", "text/event-stream", true},
-		"of no type":          {http.MethodPost, "/v1/chat/completions", "", true},
-		"of another endpoint": {http.MethodPost, "/v1/audio/speech", "audio/mpeg", false},
-		"not of a POST":       {http.MethodDelete, "/v1/chat/completions", "application/json", false},
+		"JSON":                {http.MethodPost, "/v1/chat/completions", "application/json", "", true},
+		"a stream":            {http.MethodPost, "/v1/chat/completions", "text/event-stream", "", true},
+		"said to be zipped":   {http.MethodPost, "/v1/chat/completions", "application/json", "gzip", true},
+		"of no type":          {http.MethodPost, "/v1/chat/completions", "", "", true},
+		"of another endpoint": {http.MethodPost, "/v1/audio/speech", "audio/mpeg", "", false},
+		"not of a POST":       {http.MethodDelete, "/v1/chat/completions", "application/json", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,7 +201,7 @@ func TestAnEmptyAnswerIsRetriedWhereOneIsExpected(t *testing.T) {
 				calls := 0
 				chain := openai.NewTransport(stub.Func(func(*http.Request) (*http.Response, error) {
 					calls++
-					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {row.media}}, Body: http.NoBody}, nil
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {row.media}, "Content-Encoding": {row.encoding}}, Body: http.NoBody}, nil
 				}), openai.Config{Retry: retry.Config{MaxAttempts: 2}})
 				req, err := http.NewRequestWithContext(t.Context(), row.method, "https://api.example.com"+row.path, strings.NewReader(asked))
 				if err != nil {

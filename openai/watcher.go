@@ -82,7 +82,8 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 
 // watch returns what is known of a response, or nil if that is no more than its status.
 // It may put a in the place of the body. An answer that can't be judged (plain HTTP, or
-// compressed) becomes opaque: the first-event limit ends, and its bytes are not read.
+// compressed) becomes opaque: the first-event limit ends, and its bytes are not read. An
+// empty body has no bytes that an encoding could hide, and is judged whatever it claims.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
 		return &errorAnswer{response: response, attempt: attemptOf(a.request), curious: c.Router != nil}
@@ -94,7 +95,7 @@ func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	a.src, a.format, a.left, a.single = response.Body, f, response.ContentLength, c.Choices <= 1
 	a.sniff.label = labelOf(response.Header)
 	switch {
-	case f == nil, roundtrip.IsCompressed(response.Header), !f.judged && a.sniff.label != eventBody:
+	case f == nil, roundtrip.IsCompressed(response.Header) && response.Body != http.NoBody, !f.judged && a.sniff.label != eventBody:
 		a.limit.enter(noPhase, 0)
 		a.decide(opaque)
 	case !f.judged:
