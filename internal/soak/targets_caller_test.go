@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/retrip-go/retrip/openai"
@@ -100,12 +101,25 @@ func (s *routedSoak) fill(p *routedPlan, req *http.Request, payload []byte) {
 	case sharedBody:
 	case knownBody:
 		req.Body = open()
-		req.GetBody = func() (io.ReadCloser, error) { return open(), nil }
+		req.GetBody = func() (io.ReadCloser, error) {
+			if isForNetHTTP() {
+				return io.NopCloser(bytes.NewReader(payload)), nil
+			}
+			return open(), nil
+		}
 	case opaqueBody:
 		req.Body, req.GetBody = open(), nil
 	default:
 		req.Body, req.GetBody, req.ContentLength = open(), nil, -1
 	}
+}
+
+// isForNetHTTP reports whether net/http has called the function that calls it. It
+// does not close every body that it asks for: http.Client opens one for a redirect
+// that is refused then, and its HTTP/2 one for a connection that it does not get.
+func isForNetHTTP() bool {
+	pc, _, _, ok := runtime.Caller(2)
+	return ok && strings.HasPrefix(runtime.FuncForPC(pc).Name(), "net/http.")
 }
 
 // A routedUpload must be closed once at least.
@@ -120,19 +134,10 @@ func (u *routedUpload) Close() error {
 	return nil
 }
 
-// refuseRedirect has the redirect as the answer. http.Client has opened the body for
-// the next request by then, and does not close it.
-func refuseRedirect(next *http.Request, _ []*http.Request) error {
-	if next.Body != nil {
-		_ = next.Body.Close()
-	}
-	return http.ErrUseLastResponse
-}
-
 func (s *routedSoak) use(p *routedPlan, req *http.Request, report *retry.Report, cancel context.CancelFunc) {
 	scene := &s.scenes[p.scene]
 	header := req.Header.Clone()
-	client := &http.Client{Transport: scene.chain, CheckRedirect: refuseRedirect}
+	client := &http.Client{Transport: scene.chain, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if p.caller == hasClientTimeout {
 		client.Timeout = p.limit
 	}

@@ -43,7 +43,8 @@ const routedLimit = time.Second
 // such a call ends in the whole answer. Else it returns a 200, and what is already with
 // the caller may still break off.
 func TestSoakOfTargets(t *testing.T) {
-	runSoak(t, func(t *testing.T, seed uint64) soaking { return newRoutedSoak(t, seed) })
+	// Series and accounts of six chains by four origins take some 12 MiB, once all have come up.
+	runSoak(t, 16<<20, func(t *testing.T, seed uint64) soaking { return newRoutedSoak(t, seed) })
 }
 
 // A routedScene is one chain with targets.
