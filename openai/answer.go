@@ -295,11 +295,18 @@ func (a *answer) keep(p []byte) {
 	}
 }
 
-// fail notes what is wrong with the answer. The first failure counts, because the later
-// ones follow from it. None counts after a stream was complete: its caller has all of
-// the answer. A rate limit goes to pacing at once, which must not wait for the body's end.
+// fail notes what is wrong with the answer. None counts after a stream was complete: its
+// caller has all of the answer.
 func (a *answer) fail(err *AnswerError) {
-	if a.failed.Load() != nil || a.kind == eventBody && a.stream.complete() {
+	if a.kind != eventBody || !a.stream.complete() {
+		a.note(err)
+	}
+}
+
+// note notes a failure. The first one counts, because the later ones follow from it. A
+// rate limit goes to pacing at once, which must not wait for the body's end.
+func (a *answer) note(err *AnswerError) {
+	if a.failed.Load() != nil {
 		return
 	}
 	a.early.Store(!a.useful.Load())
@@ -341,10 +348,17 @@ func (a *answer) stall(silence error) {
 }
 
 // lose notes that the connection broke off. If the caller gave up, that is no fault of
-// the provider.
+// the provider. It counts after a finish_reason, too, while Whole holds the stream: the
+// reader would get the error behind an answer that another attempt brings without one.
 func (a *answer) lose(err error) {
-	if !a.givenUp() {
-		a.fail(&AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err})
+	if a.givenUp() {
+		return
+	}
+	lost := &AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err}
+	if a.kind == eventBody && a.wanted.whole && !a.stream.done {
+		a.note(lost)
+	} else {
+		a.fail(lost)
 	}
 }
 

@@ -37,6 +37,7 @@ type result struct {
 	calls, answered, halves int
 	requests                int64
 	first                   time.Duration // the median of the streams answered
+	failure                 error         // of the first call that failed, for whoever looks for the reason
 }
 
 // A played scene has a result for each pairing.
@@ -138,6 +139,8 @@ func summed(pair pairing, outcomes []outcome, requests int64) result {
 			sum.answered++
 		case o.half:
 			sum.halves++
+		case sum.failure == nil:
+			sum.failure = o.err
 		}
 		if o.answered && o.first > 0 {
 			firsts = append(firsts, o.first)
@@ -166,8 +169,8 @@ func (p played) breaks() string {
 	var broken []string
 	for _, r := range p.results {
 		if r.chain && (r.answered < sdk.answered || r.halves > sdk.halves) {
-			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where %d and %d are expected",
-				r.name, r.answered, r.calls, r.halves, sdk.answered, sdk.halves))
+			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where %d and %d are expected; the first failed with: %v",
+				r.name, r.answered, r.calls, r.halves, sdk.answered, sdk.halves, r.failure))
 		}
 	}
 	return strings.Join(broken, "; ")
