@@ -25,9 +25,13 @@ type scene struct {
 }
 
 const (
-	sceneLimit = 10 * time.Second       // of a scene's calls; those that are not over by then are not answered
-	atOnce     = 4                      // scenes
-	rest       = 100 * time.Millisecond // of a caller whose call has failed
+	// sceneLimit bounds a scene's calls; those that are not over by then are not answered.
+	// A stream that freezes behind its finish_reason ends after the 10 s in which a
+	// usage event may still come, and its caller has more calls to make.
+	sceneLimit = 16 * time.Second
+
+	atOnce = 4                      // scenes
+	rest   = 100 * time.Millisecond // of a caller whose call has failed
 )
 
 // A result is what came of a scene for one pairing.
@@ -169,7 +173,7 @@ func (p played) breaks() string {
 	var broken []string
 	for _, r := range p.results {
 		if r.chain && (r.answered < sdk.answered || r.halves > sdk.halves) {
-			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where %d and %d are expected; the first failed with: %v",
+			broken = append(broken, fmt.Sprintf("%s: %d of %d calls answered and %d halves, where %d and %d are expected; the first failure: %v",
 				r.name, r.answered, r.calls, r.halves, sdk.answered, sdk.halves, r.failure))
 		}
 	}
