@@ -14,12 +14,12 @@ const (
 )
 
 // withSecond is a chain that may go to a second provider, as soon as the first is
-// silent for a second: before its answer or in its midst.
+// silent for two seconds: before its answer or in its midst.
 func withSecond(url string) retrip.Config {
 	return retrip.Config{
 		Delivery:          retrip.Whole,
-		FirstEventTimeout: time.Second,
-		IdleTimeout:       time.Second,
+		FirstEventTimeout: 2 * time.Second,
+		IdleTimeout:       2 * time.Second,
 		Targets: []retrip.Target{
 			{},
 			{Name: "second", BaseURL: url + "/v1", Header: http.Header{"Authorization": {"Bearer " + secondKey}}, Tier: 1},
