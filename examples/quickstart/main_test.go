@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -44,6 +45,29 @@ func TestStory(t *testing.T) {
 		`retrip\.retries +error\.type=503 reason=overloaded delay_source=backoff +5\n`,
 		`21 operations - 4 rejected \+ 11 retries = 28 attempts`,
 	)
+}
+
+// TestTheREADMETellsTheStory compares the excerpt in the README with the story: all
+// but the numbers is as the program prints it.
+func TestTheREADMETellsTheStory(t *testing.T) {
+	t.Setenv("OPENAI_API_KEY", "")
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "\n```\nA call that")
+	excerpt, _, ok := strings.Cut("A call that"+rest, "\n```\n")
+	if !ok {
+		t.Fatal("the README has no excerpt")
+	}
+	number := regexp.MustCompile(` *\d+(ms|µs| ms)`)
+	var patterns []string
+	for line := range strings.Lines(excerpt) {
+		if line = strings.TrimSuffix(line, "\n"); line != "…" {
+			patterns = append(patterns, number.ReplaceAllString(regexp.QuoteMeta(line), ` *\d+$1`)+`\n`)
+		}
+	}
+	inOrder(t, tell(t), patterns...)
 }
 
 // TestRealProvider lets a second server be the real one.
