@@ -12,7 +12,8 @@ import (
 var (
 	// ErrTruncated ends a stream that ended without its terminal event, where
 	// io.EOF would pass half an answer off as a whole one. All bytes that came
-	// have been read before.
+	// have been read before. A stream whose connection is lost ends in the
+	// connection's own error instead, which for net/http is io.ErrUnexpectedEOF.
 	ErrTruncated error = &bodyError{"openai: the stream ended before its terminal event", fault.Truncated}
 
 	// ErrStalled ends a body in which nothing came for [Config.IdleTimeout]. It is a

@@ -12,10 +12,9 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	retrip "github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 )
-
-import retrip "github.com/retrip-go/retrip/openai"
 
 // TestTheREADMEsCode runs what the README shows: a client whose call is repeated,
 // and then, with a second target, is answered there.
@@ -95,11 +94,11 @@ func TestTheREADMEsCodeIsThis(t *testing.T) {
 	}
 }
 
-// flat returns code without its indents.
+// flat returns code without its indents, and imports as they stand in a group.
 func flat(code string) string {
 	lines := strings.Split(code, "\n")
 	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
+		lines[i] = strings.TrimPrefix(strings.TrimSpace(lines[i]), "import ")
 	}
 	return strings.Join(lines, "\n")
 }
