@@ -95,10 +95,24 @@ func TestWhatHappensWhen(t *testing.T) {
 			if got.status != test.want.status || got.requests != test.want.requests || !matches(got.err, test.want.err) {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
-			if half := errors.Is(got.err, io.ErrUnexpectedEOF); half != (test.want.err != nil) {
-				t.Errorf("half an answer: %v, of %v", half, got.err)
-			}
 		})
+	}
+}
+
+// Whatever breaks a stream off, its last Read says so, on HTTP/2 too: an answer is
+// whole if there is no error.
+func TestHalfAnAnswerEndsInAnError(t *testing.T) {
+	t.Parallel()
+	srv := openaitest.NewTLSServer()
+	defer srv.Close()
+	srv.Always(openaitest.Chat, openaitest.OK().CutAfter(3)) // resets the request's stream
+	base := openai.BaseTransport()
+	openaitest.Trust(base, srv)
+	transport := openai.NewTransport(base, openai.Config{})
+	defer transport.CloseIdleConnections()
+	got := callOnce(t, &http.Client{Transport: transport}, srv, true)
+	if got.status != 200 || got.err == nil || got.requests != 1 {
+		t.Errorf("%+v, want an error of the body of the only request", got)
 	}
 }
 
