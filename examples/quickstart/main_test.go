@@ -9,10 +9,13 @@ import (
 	"github.com/retrip-go/retrip/openai/openaitest"
 )
 
-// TestStory checks that the parts of the story are told, and in this order.
+// TestStory checks that the parts of the story are told, and in this order; and that
+// the README's excerpt is what the program prints, but for the numbers of its times.
 func TestStory(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "")
-	inOrder(t, tell(t),
+	output := tell(t)
+	inOrder(t, output, excerpt(t)...)
+	inOrder(t, output,
 		`provider: openaitest`,
 		`attempt 1: 503, .* \(backoff\)`,
 		`attempt 2: 429, .*wait 1(\.\d+)?s \(hint\)`,
@@ -47,27 +50,25 @@ func TestStory(t *testing.T) {
 	)
 }
 
-// TestTheREADMETellsTheStory compares the excerpt in the README with the story: all
-// but the numbers is as the program prints it.
-func TestTheREADMETellsTheStory(t *testing.T) {
-	t.Setenv("OPENAI_API_KEY", "")
+// excerpt returns a pattern for each line of the excerpt in the README.
+func excerpt(t *testing.T) (patterns []string) {
+	t.Helper()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(readme), "\n```\nA call that")
-	excerpt, _, ok := strings.Cut("A call that"+rest, "\n```\n")
+	lines, _, ok := strings.Cut("A call that"+rest, "\n```\n")
 	if !ok {
 		t.Fatal("the README has no excerpt")
 	}
-	number := regexp.MustCompile(` *\d+(ms|µs| ms)`)
-	var patterns []string
-	for line := range strings.Lines(excerpt) {
-		if line = strings.TrimSuffix(line, "\n"); line != "…" {
-			patterns = append(patterns, number.ReplaceAllString(regexp.QuoteMeta(line), ` *\d+$1`)+`\n`)
+	number := regexp.MustCompile(` *\d+(?: ms|ms|µs|s)\b`)
+	for line := range strings.SplitSeq(lines, "\n") {
+		if line != "…" {
+			patterns = append(patterns, number.ReplaceAllString(regexp.QuoteMeta(line), ` *[\d.]+ ?(ms|µs|s)`)+`\n`)
 		}
 	}
-	inOrder(t, tell(t), patterns...)
+	return patterns
 }
 
 // TestRealProvider lets a second server be the real one.
