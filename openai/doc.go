@@ -17,6 +17,9 @@
 // repeated where the request may be; what goes wrong after cannot be taken back,
 // and ends the body in an error. [Config] has the settings, with their defaults.
 //
+// With [Config.Targets] a call that fails at one place is answered by another: a
+// [Target] has its own address and credentials.
+//
 // The stream of a response that runs in the background is taken up again when it
 // breaks off, from its last whole event: see [ResumeError].
 //

@@ -6,13 +6,16 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// A body ends in these errors beside those of its connection. Test for them with
-// errors.Is. Both match io.ErrUnexpectedEOF, as [AnswerError] does, so that one
-// check tells half an answer from a whole one.
+// A body ends in these errors beside those of its connection. An answer is whole only
+// if its body ends in io.EOF: any other error says that half of it has come. Test for
+// these two with errors.Is. Both match io.ErrUnexpectedEOF, as [AnswerError] and
+// [ResumeError] do. A connection that is reset ends a body in an error that doesn't.
 var (
 	// ErrTruncated ends a stream that ended without its terminal event, where
 	// io.EOF would pass half an answer off as a whole one. All bytes that came
-	// have been read before.
+	// have been read before. A stream whose connection is lost ends in the
+	// connection's own error instead; that of net/http is io.ErrUnexpectedEOF where
+	// HTTP/1 was cut.
 	ErrTruncated error = &bodyError{"openai: the stream ended before its terminal event", fault.Truncated}
 
 	// ErrStalled ends a body in which nothing came for [Config.IdleTimeout]. It is a

@@ -43,11 +43,11 @@ func ExampleErrTruncated() {
 	defer client.CloseIdleConnections()
 
 	answer, err := post(context.Background(), client, srv.URL, story)
-	fmt.Println("half an answer:", errors.Is(err, io.ErrUnexpectedEOF)) // the one check for all that can go wrong
+	fmt.Println("half an answer:", err != nil, errors.Is(err, io.ErrUnexpectedEOF)) // a reset matches only the first
 	fmt.Println("cut:", errors.Is(err, openai.ErrTruncated))
 	fmt.Println("events that came:", strings.Count(answer, "data: "))
 	// Output:
-	// half an answer: true
+	// half an answer: true true
 	// cut: true
 	// events that came: 3
 }

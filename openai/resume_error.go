@@ -9,8 +9,8 @@ import (
 
 // A ResumeError ends the stream of a background response that broke off and could
 // not be resumed. The provider may still have the response: GET it by its id to
-// learn what has become of it. It matches [io.ErrUnexpectedEOF], as every error for
-// half an answer does, and unwraps to what the stream broke off with first.
+// learn what has become of it. It matches [io.ErrUnexpectedEOF], as [ErrTruncated]
+// does, and unwraps to what the stream broke off with first.
 //
 // The stream of a POST to responses whose payload says "background": true and
 // "stream": true is resumed by GETs of its URL and id. They ask for what follows the

@@ -19,7 +19,7 @@ type Event struct {
 	Reason      Reason          // why another attempt follows
 	ErrorType   string          // what the attempt failed with, as the metrics' error.type has it
 	Delay       time.Duration   // how long the wait is meant to be
-	DelaySource string          // "backoff" or "hint"
+	DelaySource string          // "backoff", or "hint" where the server or the Policy said how long; a fail-over is a hint of 0
 	Endpoint    string          // "chat", …; "" if unknown
 	Model       string          // as requested; "" if unknown
 	Target      string          // where the failed attempt went, by the name of the target; "" if there is only one place

@@ -2,7 +2,7 @@
 // uses net/http alone; ../openai-go does the same with the official SDK.
 //
 // Without an environment the provider is openaitest, in this process, and goes
-// through a bad day. With OPENAI_API_KEY, and OPENAI_BASE_URL and OPENAI_MODEL
+// through a bad day; at last there is a second one, which stands in. With OPENAI_API_KEY, and OPENAI_BASE_URL and OPENAI_MODEL
 // where they differ from OpenAI's, it is a real one: two short calls.
 package main
 
@@ -58,10 +58,7 @@ func run(ctx context.Context, w io.Writer) error {
 		provider = openaitest.NewServer()
 		defer provider.Close()
 		c.url, c.key = provider.URL, "none"
-		cfg.Retry.Backoff = func() backoff.BackOff {
-			return backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstBackoff))
-		}
-		cfg.Breaker.OpenDuration = openDuration
+		shorten(&cfg)
 	}
 
 	transport := retrip.NewTransport(nil, cfg) //nolint:contextcheck // it outlives every context
@@ -69,9 +66,16 @@ func run(ctx context.Context, w io.Writer) error {
 	defer transport.CloseIdleConnections()
 	c.client = &http.Client{Transport: transport}
 
-	s := story{timeline: out, chat: c, provider: provider}
+	s := story{timeline: out, cfg: cfg, chat: c, provider: provider}
 	if err := s.tell(ctx); err != nil {
 		return err
 	}
 	return printMetrics(ctx, out, reader)
+}
+
+func shorten(cfg *retrip.Config) {
+	cfg.Retry.Backoff = func() backoff.BackOff {
+		return backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstBackoff))
+	}
+	cfg.Breaker.OpenDuration = openDuration
 }

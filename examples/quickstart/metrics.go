@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,12 +15,13 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// told are the attributes that the table tells apart. The others, as model and
-// server.address, have one value each here.
-var told = []attribute.Key{
+// shown are the attributes that the table tells apart. Series that differ in
+// others, as in server.port, are added up.
+var shown = []attribute.Key{
 	"error.type", "http.response.status_code",
 	"retrip.retry.reason", "retrip.retry.delay_source", "retrip.retry.stop_reason",
 	"retrip.breaker.state", "retrip.breaker.from", "retrip.breaker.to", "retrip.breaker.outcome",
+	"retrip.target", "retrip.target.from", "retrip.target.to",
 }
 
 // printMetrics prints what an exporter would send.
@@ -27,18 +30,17 @@ func printMetrics(ctx context.Context, out *timeline, reader metric.Reader) erro
 	if err := reader.Collect(ctx, &data); err != nil {
 		return err
 	}
-	var rows []row
+	rows := map[rowKey]row{}
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			rows = append(rows, rowsOf(m)...)
+			addRows(rows, m)
 		}
 	}
-	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a.metric+a.labels, b.metric+b.labels) })
 
 	out.title("Metrics")
 	table := tabwriter.NewWriter(out.w, 0, 0, 3, ' ', 0)
-	for _, r := range rows {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", r.metric, r.labels, r.text)
+	for _, key := range slices.SortedFunc(maps.Keys(rows), rowKey.compare) {
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", key.metric, key.labels, rows[key])
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -52,54 +54,71 @@ func printMetrics(ctx context.Context, out *timeline, reader metric.Reader) erro
 	return nil
 }
 
-// A row is one series of a metric.
-type row struct {
-	metric, labels, text string
-	count                int64
+// A rowKey is what tells the rows of the table apart.
+type rowKey struct{ metric, labels string }
+
+func (k rowKey) compare(other rowKey) int {
+	return cmp.Or(strings.Compare(k.metric, other.metric), strings.Compare(k.labels, other.labels))
 }
 
-func rowsOf(m metricdata.Metrics) []row {
-	var rows []row
-	add := func(attrs attribute.Set, count int64, text string) {
-		rows = append(rows, row{m.Name, labels(attrs), text, count})
+// A row is what a metric has counted.
+type row struct {
+	count int64
+	total float64 // of what was measured
+	mean  string  // the format of the mean; "" for what is counted only
+}
+
+func (r row) String() string {
+	if r.mean == "" {
+		return strconv.FormatInt(r.count, 10)
+	}
+	return fmt.Sprintf("%d, mean "+r.mean, r.count, r.total/float64(r.count))
+}
+
+func addRows(rows map[rowKey]row, m metricdata.Metrics) {
+	add := func(attrs attribute.Set, r row) {
+		key := rowKey{m.Name, labels(attrs)}
+		r.count += rows[key].count
+		r.total += rows[key].total
+		rows[key] = r
 	}
 	switch data := m.Data.(type) {
 	case metricdata.Histogram[float64]: // of seconds, all of them
 		for _, p := range data.DataPoints {
-			add(p.Attributes, int64(p.Count), fmt.Sprintf("%d, mean %.2f ms", p.Count, 1000*p.Sum/float64(p.Count)))
+			add(p.Attributes, row{int64(p.Count), 1000 * p.Sum, "%.2f ms"})
 		}
 	case metricdata.Histogram[int64]:
 		for _, p := range data.DataPoints {
-			add(p.Attributes, int64(p.Count), fmt.Sprintf("%d, mean %.1f", p.Count, float64(p.Sum)/float64(p.Count)))
+			add(p.Attributes, row{int64(p.Count), float64(p.Sum), "%.1f"})
 		}
 	case metricdata.Sum[int64]:
 		for _, p := range data.DataPoints {
-			add(p.Attributes, p.Value, strconv.FormatInt(p.Value, 10))
+			add(p.Attributes, row{count: p.Value})
 		}
 	case metricdata.Gauge[int64]:
 		for _, p := range data.DataPoints {
-			add(p.Attributes, p.Value, strconv.FormatInt(p.Value, 10))
+			add(p.Attributes, row{count: p.Value})
 		}
 	}
-	return rows
 }
 
-// labels returns what is told of a series, without the prefix that its metric
+// labels returns what is shown of a series, without the prefix that its metric
 // has as well.
 func labels(attrs attribute.Set) string {
 	var parts []string
-	for _, key := range told {
+	for _, key := range shown {
 		if value, ok := attrs.Value(key); ok {
-			name := strings.TrimPrefix(strings.TrimPrefix(string(key), "retrip.retry."), "retrip.breaker.")
-			parts = append(parts, name+"="+value.Emit())
+			parts = append(parts, shortName.Replace(string(key))+"="+value.Emit())
 		}
 	}
 	return strings.Join(parts, " ")
 }
 
-func sum(rows []row, metric, labels string) (total int64) {
-	for _, r := range rows {
-		if r.metric == metric && strings.Contains(r.labels, labels) {
+var shortName = strings.NewReplacer("retrip.retry.", "", "retrip.breaker.", "", "retrip.target.", "", "retrip.", "")
+
+func sum(rows map[rowKey]row, metric, labels string) (total int64) {
+	for key, r := range rows {
+		if key.metric == metric && strings.Contains(key.labels, labels) {
 			total += r.count
 		}
 	}

@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	retrip "github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/openai/openaitest"
 	"github.com/retrip-go/retrip/retry"
 )
 
-// A story is a sequence of calls to one provider.
+// A story is a sequence of calls to one provider, and at last to two.
 type story struct {
 	*timeline
 
+	cfg      retrip.Config // that of chat
 	chat     chat
 	provider *openaitest.Server // nil if it is a real one
 }
@@ -23,7 +25,8 @@ func (s *story) tell(ctx context.Context) error {
 	acts := []func(context.Context) error{s.plainCall, s.stream}
 	if s.provider != nil {
 		s.line("provider: openaitest, in this process")
-		acts = []func(context.Context) error{s.badStart, s.stream, s.outage, s.recovery}
+		s.line("shortened: the first backoff, %v instead of 500ms; an open breaker's time, %v instead of 5s", firstBackoff, openDuration)
+		acts = []func(context.Context) error{s.badStart, s.stream, s.outage, s.recovery, s.failover}
 	}
 	for _, act := range acts {
 		if err := act(ctx); err != nil {
@@ -45,7 +48,11 @@ func (s *story) badStart(ctx context.Context) error {
 		openaitest.Status(429).With("Retry-After", "1"),
 		openaitest.Say("Here I am, at the third attempt."),
 	)
-	return s.answered(ctx, "Are you there?")
+	if err := s.answered(ctx, "Are you there?"); err != nil {
+		return err
+	}
+	s.line("a rate limit holds for all calls of the account: its wait is in retrip.pacing.waits")
+	return nil
 }
 
 func (s *story) stream(ctx context.Context) error {

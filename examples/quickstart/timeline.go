@@ -43,7 +43,14 @@ func (t *timeline) printf(format string, args ...any) {
 
 // retry is a retry.Config's OnRetry.
 func (t *timeline) retry(e retry.Event) {
-	t.line("attempt %d: %s, %s; wait %v (%s), then retry", e.Attempt, e.ErrorType, e.Reason, e.Delay.Round(time.Millisecond), e.DelaySource)
+	where, wait := "", "no wait"
+	if e.Target != "" {
+		where = " at " + e.Target
+	}
+	if e.Delay > 0 {
+		wait = fmt.Sprintf("wait %v (%s)", e.Delay.Round(time.Millisecond), e.DelaySource)
+	}
+	t.line("attempt %d%s: %s, %s; %s, then retry", e.Attempt, where, e.ErrorType, e.Reason, wait)
 }
 
 // stateChange is a breaker.Config's OnStateChange.

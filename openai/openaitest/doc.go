@@ -11,6 +11,10 @@
 //	)
 //	client := openai.NewClient(option.WithBaseURL(srv.URL), option.WithHTTPClient(…))
 //
+// A test of a fail-over has two servers, each at the base URL of its target; one dies
+// by its Close, or fails by [Server.Always]. Waits are short with a Retry.Backoff of
+// few milliseconds in the Config.
+//
 // Each request takes the next answer of its endpoint's script. Without one it
 // gets the healthy answer: chat (streamed or not, with usage and tool calls),
 // responses, completions, embeddings, moderations, models and file uploads; and
