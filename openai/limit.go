@@ -63,6 +63,7 @@ type limiter struct {
 
 	waiting atomic.Int64          // when the pending wait began, since epoch and plus 1, so that 0 is for none
 	waited  atomic.Int64          // nanoseconds spent in waits that are over, in the phase firstEvent
+	traced  atomic.Bool           // the base is net/http's, which says when the request is written
 	parked  atomic.Bool           // the timer is off because nobody waited: the next wait sets it
 	ended   atomic.Pointer[error] // what the body ends with, once a limit was over
 

@@ -50,7 +50,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 			forget(c, a.limit)
 		}
 	}()
-	response, err := w.base.RoundTrip(req)
+	response, err := w.base.RoundTrip(watchUpload(req, a.limit))
 	silence := a.limit.answered()
 	if err != nil {
 		if silence != nil {
@@ -142,9 +142,9 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	}
 	l := newLimiter(attemptOf(a.request))
 	l.enter(p, limit)
-	if a.request.Body == nil || a.request.GetBody != nil {
-		// A base that reports nothing of its connection has the whole request now,
-		// unless it has an upload to read. net/http takes this back in GetConn.
+	if !isStreamed(a.request) {
+		// A base that reports nothing to a trace has the whole request now. net/http
+		// takes this back in GetConn. For an upload see watchUpload.
 		l.begin()
 	}
 	o.waiting.Store(l)
