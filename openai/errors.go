@@ -6,18 +6,18 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// A body ends in these errors beside those of its connection. Test for them with
-// errors.Is. Both match io.ErrUnexpectedEOF, as [AnswerError] does, so that one
-// check tells half an answer from a whole one.
+// A body may end in these errors, and in those of its connection. Test for them with
+// errors.Is. Both match io.ErrUnexpectedEOF, as [AnswerError] and [ResumeError] do, so
+// that one check separates half an answer from a whole one.
 var (
 	// ErrTruncated ends a stream that ended without its terminal event, where
 	// io.EOF would pass half an answer off as a whole one. All bytes that came
-	// have been read before.
+	// have been read before. [PassThrough] keeps io.EOF.
 	ErrTruncated error = &bodyError{"openai: the stream ended before its terminal event", fault.Truncated}
 
 	// ErrStalled ends a body in which nothing came for [Config.IdleTimeout]. It is a
-	// net.Error whose Timeout method returns true. Only the time in which somebody
-	// waits in Read counts: a slow reader doesn't make a body stall.
+	// net.Error whose Timeout method returns true. Only the time in which a Read waits
+	// counts: a slow reader doesn't make a body stall.
 	ErrStalled error = &bodyError{"openai: nothing came for longer than Config.IdleTimeout", fault.Timeout}
 )
 

@@ -38,7 +38,8 @@ func adviceOf(h http.Header) advice {
 // The header goes before the status, and before an error inside a 2xx.
 //
 // With [Config.Targets] it also decides where the next attempt goes. A Policy of your own
-// may call it to add a rule without losing these, within a [Transport] of this package.
+// may call it, to add a rule without losing these. It must run in a [Transport] of this
+// package: under any other it knows nothing of the answer but its status and headers.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if g := routingOf(a.Request.Context()); g != nil {
 		return g.decide(a)
