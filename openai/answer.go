@@ -47,8 +47,8 @@ type answer struct {
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	any    bool       // a byte was read
-	kind   kind
-	sniff  sniffer
+	kind   kind       // what its bytes are, once they have said so
+	sniff  sniffer    // of the first bytes
 	limit  *limiter   // nil while no limit holds; written by the reader only
 	stream *stream    // of an eventBody
 	json   jsonAnswer // of a jsonBody
@@ -70,7 +70,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	a.limit.begin()
 	n, err := a.src.Read(p)
 	n = min(max(n, 0), len(p)) // a base that counts wrongly must not harm more than itself
-	silence := a.limit.end()
+	silence := a.limit.end()   // before follow, whose time is not the provider's
 	err = a.follow(p[:n], err, silence)
 	if err != nil {
 		if silence != nil {
@@ -82,7 +82,8 @@ func (a *answer) Read(p []byte) (int, error) {
 }
 
 // follow looks at what a Read brought, and returns the error that the Read ends in.
-// Nothing is waited for after the last byte of a body of known length.
+// Nothing is waited for after the last byte of a body of known length: a reader that
+// knows the length need not read again, and would leave a timer behind.
 func (a *answer) follow(p []byte, err, silence error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,7 +114,9 @@ func (a *answer) await() {
 }
 
 // next returns what the body is waiting for, and for how long at most. Until something
-// useful has come, the limit that began with the attempt goes on: pings don't end it.
+// useful has come, the limit that began with the attempt goes on: pings don't end it,
+// since a proxy may send them for a provider that is dead. After the end of an answer the
+// tail goes before the idle limit, which would make a failure of a whole answer.
 func (a *answer) next() (phase, time.Duration) {
 	switch {
 	case a.format == nil || a.kind == opaque:
@@ -132,7 +135,8 @@ func (a *answer) next() (phase, time.Duration) {
 	}
 }
 
-// Close closes the body and stops its limits. It may run beside a Read.
+// Close closes the body and stops its limits. It may run beside a Read, which it does not
+// wait for: the Read may be blocked until the source is closed.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.mu.Lock()
@@ -143,8 +147,9 @@ func (a *answer) Close() error {
 	return err
 }
 
-// ended counts a stream once, whether its end or its Close comes first. A body that has
-// brought nothing is a stream if its label says so.
+// ended counts a stream once, whether its end or its Close comes first: a reader does
+// both as a rule, and may do them from two goroutines. A body that has brought nothing is
+// a stream if its label says so.
 func (a *answer) ended() {
 	a.mu.Lock()
 	if a.kind == undecided {
@@ -199,7 +204,9 @@ func (a *answer) learn(p []byte) {
 	a.keep(p)
 }
 
-// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned.
+// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned,
+// so that the layers above stop asking. A page has no reader either: it is judged at its
+// end, when all of it can be shown.
 func (a *answer) decide(k kind) {
 	a.kind = k
 	switch k {
@@ -226,8 +233,8 @@ func (a *answer) read(p []byte) {
 	}
 }
 
-// readJSON follows a JSON value. What comes behind it, such as another value, is passed
-// on without a look: the value is the answer.
+// readJSON follows a JSON value. What comes behind it, such as a line end, [DONE] or
+// another value, is passed on without a look: the value is the answer.
 func (a *answer) readJSON(p []byte) {
 	if a.json.whole() {
 		return
@@ -254,7 +261,8 @@ func (a *answer) endJSON() {
 }
 
 // event notes what one event of a stream means. The first useful event is what the time
-// to the first event is measured by.
+// to the first event is measured by. A terminal event counts as useful: an answer may
+// consist of nothing else, such as one that was stopped by a filter.
 func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
@@ -263,7 +271,7 @@ func (a *answer) event(m meaning) {
 			text: "the stream brought an error", Code: e.code, Type: e.kind,
 			errorType: fault.StreamError, outcome: "error_event", verdict: inBandVerdict(e, retry.ReasonStreamError),
 		})
-		if a.format.tells {
+		if a.format.reportsFailure {
 			a.stream.done = true // the provider has said its last word: nothing is cut off
 		}
 	case corrupt:
@@ -304,7 +312,8 @@ func (a *answer) fail(err *AnswerError) {
 }
 
 // note notes a failure. The first one counts, because the later ones follow from it. A
-// rate limit goes to pacing at once, which must not wait for the body's end.
+// rate limit goes to pacing at once, which must not wait for the body's end: other calls
+// of the account are about to be sent.
 func (a *answer) note(err *AnswerError) {
 	if a.failed.Load() != nil {
 		return
@@ -362,7 +371,8 @@ func (a *answer) lose(err error) {
 	}
 }
 
-// givenUp reports whether the body broke off because nobody wanted more of it.
+// givenUp reports whether the body broke off because its caller gave it up. The base
+// returns the same kinds of errors for that as for a lost connection.
 func (a *answer) givenUp() bool {
 	select {
 	case <-a.request.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
@@ -382,7 +392,8 @@ func lossType(err error) string {
 }
 
 // finishWhole judges a body that ended without an error. An empty answer shows only at
-// its end; a page is read to its end first, so that it can be shown.
+// its end; a page is read to its end first, so that it can be shown. Proxies turn a dead
+// upstream into either of them, with a status of 200.
 func (a *answer) finishWhole() {
 	if a.kind == undecided {
 		a.decideAtEnd()
@@ -448,13 +459,14 @@ func (a *answer) saysItself() bool {
 	case eventBody:
 		return a.stream.done
 	case jsonBody:
-		return a.format.tells && a.json.whole()
+		return a.format.reportsFailure && a.json.whole()
 	}
 	return false
 }
 
 // Data says to the breaker what is known after the bytes that it has just seen. It need
-// not look at them, because they have passed through Read before.
+// not look at them, because they have passed through Read before. It takes no lock: the
+// breaker asks after each Read, until it knows the outcome.
 func (a *answer) Data([]byte) breaker.Outcome {
 	switch err := a.failed.Load(); {
 	case err != nil:
@@ -491,7 +503,8 @@ func (a *answer) End(err error) breaker.Outcome {
 }
 
 // Enough reports whether the delivery need not read on. Either the answer is settled, or
-// it is not of the kind that it was taken for, and other rules hold for it.
+// it is not of the kind that it was taken for, and other rules hold for it. Its argument
+// is not used, since the bytes have passed through Read before.
 func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
@@ -522,7 +535,7 @@ func (a *answer) complete() bool {
 }
 
 // A summary is what the metrics record of an answer. It is a copy, since the answer may
-// still be read.
+// still be read: a call may be over for its caller before its body is closed.
 type summary struct {
 	facts
 

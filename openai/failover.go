@@ -192,7 +192,7 @@ func (r *router) snapshot(s *Snapshot) []TargetSnapshot {
 	now := r.now()
 	for _, d := range r.targets {
 		t := TargetSnapshot{Name: d.name, Tier: d.Tier, Weight: max(d.Weight, 1), Rests: r.rests.of(d.index, now)}
-		d.health.tell(&t)
+		d.health.fill(&t)
 		for i := range s.Breakers {
 			if b := &s.Breakers[i]; b.Target == d.name {
 				t.count(b.State)

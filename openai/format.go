@@ -13,10 +13,10 @@ type format struct {
 	// that is labelled as an event stream is read, for the errors in it.
 	judged bool
 
-	// tells says that a failed answer is an object like any other, in which clients
-	// expect to read that it failed. An error event ends such a stream in order.
+	// reportsFailure says that a failed answer is an object like any other, in which
+	// clients expect to read that it failed. An error event ends such a stream in order.
 	// The reader of one gets io.EOF: its client shows the failure itself.
-	tells bool
+	reportsFailure bool
 
 	// resumes says that a stream that is cut can be taken up again by the numbers
 	// of its events, if its response runs in the background.

@@ -209,7 +209,7 @@ func (b *resumedBody) take(p []byte) discontinuity {
 		}
 	}
 	joined, last := b.events.joined, b.events.last
-	out, refused := b.events.take(b.buffer[:0], p)
+	out, refused := b.events.add(b.buffer[:0], p)
 	b.buffer, b.out = out, out
 	if b.events.again && b.events.last != last {
 		b.progress(!joined)

@@ -18,7 +18,7 @@ type watcher struct {
 	base           http.RoundTripper
 	firstEvent     time.Duration // as Config.FirstEventTimeout has it
 	idle           time.Duration // negative for none
-	idleEverywhere bool          // somebody asked for it: the default holds only where a format judges the answer
+	idleEverywhere bool          // the Config sets idle: the default holds only where a format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
 }
@@ -86,7 +86,7 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // empty body has no bytes that an encoding could hide, and is judged whatever it claims.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		return &errorAnswer{response: response, attempt: attemptOf(a.request), curious: c.Router != nil}
+		return &errorAnswer{response: response, attempt: attemptOf(a.request), routed: c.Router != nil}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {
