@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// quotaCodes say that no repetition helps before somebody pays, somebody raises a limit,
-// or a month is over. They come with statuses that are retried otherwise, mostly a 429.
+// quotaCodes say that no repetition helps before the account is paid for, its limit is
+// raised, or a month is over. They come with statuses that are retried otherwise, mostly a 429.
 // OpenAI documents its own at https://developers.openai.com/api/docs/guides/error-codes:
 // error.code is the exact one, and error.type may be insufficient_quota beside any of
 // them, which is why both are looked up.

@@ -261,7 +261,7 @@ func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	r.durationOf(o.kind.operation).Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
 
-// enabled reports whether anybody reads what record records. Without a reader no
+// enabled reports whether there is a reader of what record records. Without a reader no
 // label is looked up and no answer is searched for its usage.
 func (r *operationRecorder) enabled(ctx context.Context) bool {
 	return r.inferences.Enabled(ctx) || r.others.Enabled(ctx) || r.tokens.enabled(ctx) || r.firstChunk.Enabled(ctx)
@@ -332,7 +332,7 @@ func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTran
 // RoundTrip returns an error.
 func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	// The question is asked before the request, because a duration needs its start.
-	// A clock is not read for nobody.
+	// The clock is not read for a metric that has no reader.
 	recording := req.URL != nil && t.duration.Enabled(req.Context())
 	var start time.Time
 	if recording {

@@ -9,7 +9,7 @@ import (
 )
 
 // A target that refuses its credentials or a model rests: such a refusal lasts until
-// somebody acts, and asking again costs each call a request. A breaker can't do this,
+// the operator acts, and asking again costs each call a request. A breaker can't do this,
 // because the target is healthy and breakers are about failures.
 const (
 	// Each further rest is twice as long as the one before, up to longestRest. A

@@ -64,7 +64,7 @@ func (h *targetHeader) make(callers http.Header, messages, renamed bool) http.He
 	return made
 }
 
-// originsOwn are the headers of an answer that http.Client, or whoever stands above,
+// originsOwn are the headers of an answer that http.Client, or a layer above it,
 // would apply to the caller's own origin. A cookie of another provider, for example,
 // would be stored by the client's Jar and sent home.
 var originsOwn = []string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security"}

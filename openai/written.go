@@ -21,8 +21,8 @@ type written struct {
 	waiting atomic.Pointer[limiter] // of the present attempt
 }
 
-// Trace returns the trace by which net/http says how far a request got. It goes on
-// to tell the caller's own, which is in ctx.
+// Trace returns the trace by which net/http says how far a request got. The caller's
+// own trace, which is in ctx, is called as well.
 func (w *written) Trace(ctx context.Context) *httptrace.ClientTrace {
 	w.once.Do(func() {
 		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: w.getConn, WroteRequest: w.wroteRequest})
@@ -31,8 +31,9 @@ func (w *written) Trace(ctx context.Context) *httptrace.ClientTrace {
 	return w.trace
 }
 
-// getConn says that the base is net/http's, which says later when the request
-// is written.
+// getConn notes that the base is net/http's, which says later when the request
+// is written. Until then the time is that of a dial, of a place in the connection pool
+// or of an upload, and not the provider's.
 func (w *written) getConn(string) {
 	if l := w.waiting.Load(); l != nil {
 		l.traced.Store(true)
@@ -40,6 +41,8 @@ func (w *written) getConn(string) {
 	}
 }
 
+// wroteRequest begins the limit. net/http calls it again when it has sent a request anew
+// on another connection, and the wait begins anew then.
 func (w *written) wroteRequest(httptrace.WroteRequestInfo) {
 	if l := w.waiting.Load(); l != nil {
 		l.written()
