@@ -26,6 +26,8 @@ func isCanceled(req *http.Request) bool {
 	}
 }
 
+// isOurTimeout reports whether a time limit of this module ended the attempt, and not
+// the caller's deadline.
 func isOurTimeout(err error) bool {
 	var limit *fault.TimeLimitError
 	return errors.As(err, &limit)
@@ -54,7 +56,8 @@ func isDial(err error) bool {
 
 // isPermanent reports whether the next attempt would fail the same way: a
 // name that does not exist, a certificate that is not trusted, an address
-// that can't be parsed.
+// that can't be parsed. To repeat those would only hide a mistake of the configuration
+// behind a minute of waiting.
 func isPermanent(err error) bool {
 	var (
 		dns         *net.DNSError

@@ -22,6 +22,8 @@ type Error struct {
 	ended error // the context's Err
 }
 
+// Error says how many attempts were sent, and what the last one failed with. If the
+// context ended the call, that comes first, since it is what the caller must change.
 func (e *Error) Error() string {
 	sent := strconv.Itoa(e.Attempts) + " attempts"
 	if e.Attempts == 1 {
@@ -53,7 +55,8 @@ func (e *Error) Timeout() bool {
 	return fault.IsTimeout(e.Err)
 }
 
-// ErrorType returns the error.type attribute of the metrics for e.
+// ErrorType returns the error.type attribute of the metrics for e. A caller who gave up
+// is not the last attempt's failure, so that the end of the context goes before.
 func (e *Error) ErrorType() string {
 	switch {
 	case e.Cause == nil:
@@ -65,13 +68,15 @@ func (e *Error) ErrorType() string {
 	}
 }
 
+// These end a call that no attempt has ended.
 var (
 	errNoURL         = errors.New("retry: the request has no URL")
 	errPanicked      = errors.New("retry: the base RoundTripper, or a function of the Config, panicked")
 	errRequestCancel = errors.New("retry: canceled through Request.Cancel")
 )
 
-// A statusError is a response of that status where an error is needed.
+// A statusError is a response of that status where an error is needed, as in a Report.
+// It holds nothing of the response's body, which may quote the request.
 type statusError int
 
 func (e statusError) Error() string {

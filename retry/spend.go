@@ -51,6 +51,8 @@ func (c *trip) returnReserved() {
 	c.pay(gain)
 }
 
+// pay pays tokens into the call's bucket. A Budget of which nothing is missing has no
+// need of them, and the key need not be asked for.
 func (c *trip) pay(tokens float64) {
 	if tokens > 0 && !c.t.cfg.Budget.idle() {
 		c.t.cfg.Budget.pay(c.budgetKey(), tokens, time.Now())
@@ -75,6 +77,8 @@ func (c *trip) bucketOf(s *call.Subject) string {
 	return c.bucketIn(attempt)
 }
 
+// bucketIn asks BudgetKey in a context, which package openai reads the target from. What
+// exceeds the bound is cut off, so that no key can fill the memory.
 func (c *trip) bucketIn(ctx context.Context) string {
 	key := c.t.cfg.BudgetKey(c.origin.WithContext(ctx))
 	return key[:min(len(key), maxBudgetKey)]
