@@ -81,7 +81,8 @@ type attempt struct {
 	reach    *reach // nil unless it matters how far the request got
 }
 
-// init makes the attempt's request like origin.
+// init makes the attempt's request like origin. It is a shallow copy, since neither the
+// Transport nor a base may change a request (http.RoundTripper).
 func (a *attempt) init(parent context.Context, origin *http.Request) {
 	if payload.TakesOver(origin) {
 		a.ctx.InitDetachable(parent)
@@ -92,12 +93,13 @@ func (a *attempt) init(parent context.Context, origin *http.Request) {
 	a.Request = &a.request
 }
 
-// watch finds out how far the request gets.
+// watch finds out how far the request gets, by the trace of net/http.
 func (a *attempt) watch() {
 	a.reach = new(reach)
 	a.request = *a.request.WithContext(a.reach.watch(&a.ctx))
 }
 
+// cancel ends the attempt and all that its base still does for it.
 func (a *attempt) cancel(cause error) { a.ctx.Cancel(cause) }
 
 // roundTrip sends the request, with the time limit of an attempt. The limit
@@ -115,7 +117,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
-		// to be. Whoever sees it closed must know why.
+		// to be. The layer that sees it closed must know why.
 		a.timeOut(a.ctx.Limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if !isRejected(err) {

@@ -57,7 +57,7 @@ func isDial(err error) bool {
 // isPermanent reports whether the next attempt would fail the same way: a
 // name that does not exist, a certificate that is not trusted, an address
 // that can't be parsed. To repeat those would only hide a mistake of the configuration
-// behind a minute of waiting.
+// behind seconds of waiting.
 func isPermanent(err error) bool {
 	var (
 		dns         *net.DNSError

@@ -35,14 +35,16 @@ type trip struct {
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	spares   spares        // of a call that may go to several targets
-	tried    []Try         // if somebody reads them
+	tried    []Try         // for the Report; empty without one
 	open     *attempt      // neither given up nor returned yet
-	safe     bool          // to be repeated, whatever became of it
+	safe     bool          // Config.Safe lets it be repeated, whatever an attempt came to
 	answered bool          // the base has answered, and with it taken over a streamed body
 	unread   bool          // the caller has a response whose body is still to come
 }
 
-// begin takes over the request and its body.
+// begin takes over the request and its body. Whether the payload is kept depends on Safe,
+// and Safe may depend on the payload: the first is decided by what the layer above says
+// of the endpoint then.
 func (c *trip) begin(req *http.Request) error {
 	c.join(req)
 	if err := c.t.refuses(req); err != nil {
@@ -71,7 +73,8 @@ func (c *trip) begin(req *http.Request) error {
 }
 
 // join finds the call that req belongs to, or makes one. A Transport that
-// works alone has nobody above it who would have made the call.
+// works alone has no layer above it that would have made the call. Of several Transports
+// in one chain the outermost owns the call: it alone says when the call is over.
 func (c *trip) join(req *http.Request) {
 	c.ctx = req.Context()
 	if c.call = call.From(c.ctx); c.call == nil {
@@ -86,7 +89,8 @@ func (c *trip) join(req *http.Request) {
 	}
 }
 
-// refuses returns why a request is not even looked at.
+// refuses returns why a request is not even looked at. A context that is over already
+// would let a base send it all the same.
 func (t *Transport) refuses(req *http.Request) error {
 	ctx := req.Context()
 	switch {
@@ -111,7 +115,7 @@ func (c *trip) try() *attempt {
 	}
 	c.sent++
 	c.note(a, began)
-	if c.sent > 1 {
+	if c.sent > 1 { // only now is it a retry: what is rejected was not sent
 		l := c.labels(c.failed)
 		l.reason, l.source = c.reason.label(), c.last.source
 		l.target = c.targetOf(a)
@@ -123,7 +127,8 @@ func (c *trip) try() *attempt {
 	return a
 }
 
-// next returns the attempt to come.
+// next returns the attempt to come. How far its request gets is watched where the answer
+// matters: most calls need one attempt, and a trace costs allocations.
 func (c *trip) next() *attempt {
 	a := &c.first
 	if a.Number > 0 {
@@ -138,7 +143,9 @@ func (c *trip) next() *attempt {
 	return a
 }
 
-// send puts the attempt on its way and looks at what came back.
+// send puts the attempt on its way and looks at what came back. Inspect may hold the
+// response for minutes. After the last attempt the payload is let go before that, unless
+// another target may still need it.
 func (c *trip) send(a *attempt) {
 	if a.Err = c.out.attach(&a.request, &a.space); a.Err != nil {
 		return
@@ -199,7 +206,8 @@ func (c *trip) failure(a *attempt) error {
 	}
 }
 
-// abandon ends the call because its context ended during a wait.
+// abandon ends the call because its context ended during a wait. The response that was
+// given up is not returned: net/http cuts the body of a call whose context is over.
 func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 	err := c.ended(a.failure(), cause)
 	c.over(err, NotRetryable)
@@ -207,6 +215,8 @@ func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 	return nil, err
 }
 
+// ended is the error of a call that its context has ended. It has the last failure, too,
+// which is why there was a wait.
 func (c *trip) ended(last, cause error) error {
 	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.ctx.Err()}
 }
@@ -229,4 +239,5 @@ func (c *trip) release() {
 	}
 }
 
+// maxAttempts returns how many attempts the call may have.
 func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts) }

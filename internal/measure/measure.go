@@ -72,7 +72,8 @@ func guard(then func()) {
 	}
 }
 
-// Guard runs f, and lets no panic or error of a metrics library out of it.
+// Guard runs f, and lets no panic or error of a metrics library out of it. otel.Handle
+// logs it, or does what the user has set.
 func Guard(f func() error) {
 	defer guard(nil)
 	if err := f(); err != nil {
@@ -96,7 +97,8 @@ type Histogram = Instrument[float64]
 // An IntHistogram takes numbers of whole things.
 type IntHistogram = Instrument[int64]
 
-// Enabled reports whether somebody reads the instrument.
+// Enabled reports whether the instrument has a reader. What is only made to be recorded
+// need not be made otherwise.
 func (i Instrument[N]) Enabled(ctx context.Context) (enabled bool) {
 	if i.enabled == nil {
 		return false

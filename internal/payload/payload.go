@@ -3,7 +3,7 @@
 //
 // A payload is read once and never copied or pooled. A base may read on after
 // the call is over, as net/http does: from a recycled buffer it would send what
-// somebody else had written there.
+// another call had written there.
 package payload
 
 import (
