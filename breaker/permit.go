@@ -32,7 +32,7 @@ const (
 // Success settles the permit: the request succeeded. It takes no lock unless the
 // breaker is half open, or a row of failures is under way.
 func (p *Permit) Success() {
-	// Add asks Enabled too, but this way a counter nobody reads costs least.
+	// Add asks Enabled too, but this way a counter without a reader costs least.
 	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) && p.b.calls.Enabled(context.Background()) {
 		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}

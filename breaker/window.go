@@ -37,7 +37,7 @@ func (w *window) number(now int64) int64 { return now/w.width + 1 }
 
 // roll begins a new bucket if it is time for one, where seen is the number of
 // successes when the clock was read before. Those that came since count as the
-// new bucket's: nobody knows when they came, and to take them for younger than
+// new bucket's: it is not known when they came, and to take them for younger than
 // they are keeps a breaker closed.
 func (w *window) roll(now int64, seen uint64) {
 	if n := w.number(now); n > w.newest {

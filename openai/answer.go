@@ -74,7 +74,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	err = a.follow(p[:n], err, silence)
 	if err != nil {
 		if silence != nil {
-			_ = a.src.Close() // its attempt is over, whoever goes on reading
+			_ = a.src.Close() // its attempt is over, even if the caller reads on
 		}
 		a.ended()
 	}

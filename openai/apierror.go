@@ -94,7 +94,7 @@ func label(s *json.Scanner) string {
 	return code
 }
 
-// An errorReader finds the error that JSON tells of. These are the shapes:
+// An errorReader finds the error that is in a JSON value. These are the shapes:
 //
 //	{"error":{"code":"…","type":"…"}}                  OpenAI, and most others
 //	{"error":{"code":"429","innererror":{"code":"…"}}} Azure

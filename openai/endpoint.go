@@ -32,8 +32,8 @@ type row struct {
 	// These are the last two segments. An empty parent stands for any, and so does a
 	// tail of "*".
 	parent, tail string
-	// The header tells the endpoint from another service's path of the same name. It
-	// is in canonical form. Empty means that the path is enough.
+	// The header distinguishes the endpoint from another service's path of the same
+	// name. It is in canonical form. Empty means that the path is enough.
 	header string
 	endpoint
 }

@@ -79,7 +79,7 @@ type stream struct {
 	error apiError // in the last event that failed
 
 	// The choices of chat and completions, a bit each. Indexes from 63 on share the
-	// last bit, since nobody asks for that many.
+	// last bit, since calls do not ask for that many.
 	open     uint64 // begun and not finished
 	finished uint64 // have a finish_reason
 	single   bool   // no more than one choice was asked for

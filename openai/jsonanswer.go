@@ -82,7 +82,7 @@ type inBandError struct {
 	ofChoice    *errorReader // in the choices; nil until one has an error
 	choosing    bool         // the error object that is being read is a choice's
 
-	inChoice bool // a choice tells of an error
+	inChoice bool // a choice has an error
 	finished bool // a choice has the finish_reason "error"
 }
 

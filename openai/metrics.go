@@ -56,7 +56,7 @@ type models struct{ asked, answered string }
 // in memory with them.
 func (m models) clone() models { return models{strings.Clone(m.asked), strings.Clone(m.answered)} }
 
-// labels are what tells one series of this package from another. They are
+// labels are what one series of this package differs in from another. They are
 // comparable, so that a set of attributes is built once for each of them. A field
 // that is empty is left out of the attributes.
 type labels struct {
@@ -387,7 +387,7 @@ func statusLabel(code int) int {
 }
 
 // attemptFailure names the error of an attempt. A base returns its context's error
-// in all cases. Only the cause of the context tells a time limit of ours from a
+// in all cases. Only the cause of the context distinguishes a time limit of ours from a
 // caller who has gone.
 func attemptFailure(ctx context.Context, err error) string {
 	if ctx.Err() != nil {

@@ -100,7 +100,7 @@ func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decisio
 
 // verdictOf returns what an attempt with a response is worth. An error status without
 // an errorAnswer of its own is judged by its status alone: then the response comes from
-// elsewhere, as from a user's own layer, and nobody has looked for codes.
+// elsewhere, as from a user's own layer, and was not searched for codes.
 func verdictOf(a *retry.Attempt) verdict {
 	var broken *AnswerError
 	if errors.As(a.Err, &broken) {

@@ -25,8 +25,8 @@ const maxTargets = 32
 type Target struct {
 	// Name is the target's name in metrics, logs, breakers and reports. "" means
 	// the host of BaseURL with its port, or "home" if that is empty. Names are unique,
-	// since two targets with one name could not be told apart. WithSession depends on
-	// it: a new name moves sessions. At most 128 bytes.
+	// since metrics and reports know a target by its name alone. WithSession depends on
+	// it: a new name moves sessions. It has at most 128 bytes.
 	Name string
 
 	// BaseURL is what an SDK would have as its base URL there: it ends in /v1 or

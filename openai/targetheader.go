@@ -9,7 +9,7 @@ import (
 
 // alongAlways are the headers that go along to any target: they describe the payload
 // and the call, and hold no credentials. The list says what goes, not what stays: a
-// header that nobody has thought of may be a key.
+// header that this package does not know may be a key.
 var alongAlways = []string{"Content-Type", "Content-Encoding", "Accept", "User-Agent", "Traceparent", "Tracestate"}
 
 // alongMessages go along with calls in Anthropic's format, which names its

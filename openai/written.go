@@ -109,7 +109,7 @@ func (u *upload) end() {
 
 // firstEventLimit returns for how long the first useful byte of a call may be
 // waited for, 0 for ever. A call whose context ends by itself needs no bound
-// that nobody asked for.
+// that its caller did not ask for.
 func firstEventLimit(ctx context.Context, configured time.Duration) time.Duration {
 	if configured != 0 {
 		return max(configured, 0)

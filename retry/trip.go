@@ -20,7 +20,7 @@ type trip struct {
 	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
 	call   *call.Call
 	owner  *call.Call // the call, if its Listener is this Transport's to notify; else nil
-	made   call.Call  // the call, if nobody else has made one
+	made   call.Call  // the call, if no layer above has made one
 	first  attempt
 	out    outgoing
 	start  time.Time

@@ -1,6 +1,6 @@
 // Package json finds values in JSON in flight: in payloads of megabytes of which
 // two members are wanted, and in answers that come in pieces. encoding/json wants
-// all of a value at once, and allocates for what nobody asks for.
+// all of a value at once, and allocates for what is not asked for.
 package json
 
 import (

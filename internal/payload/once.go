@@ -8,7 +8,7 @@ import (
 )
 
 // A Once is the body of a request that is not kept: it is sent once, but may be
-// offered several times as long as nobody has read of it. Its Close counts only
+// offered several times as long as nothing was read of it. Its Close counts only
 // after a Read or once it is final, so that a layer that refuses an attempt,
 // and closes its body as it must, doesn't end the call.
 type Once struct {

@@ -81,7 +81,7 @@ func (b *Body) Count(quota *Quota) { b.quota = quota }
 // or nil if there may be more. A size of 0 or below is unknown.
 //
 // A Body may be filled again, for more. Where the Read of a Fill whose wait is
-// over is still pending, Fill returns at once: nobody reads beside it.
+// over is still pending, Fill returns at once: a body has one reader at a time.
 func (b *Body) Fill(limit int, size int64, wait time.Duration, watcher Watcher) error {
 	if b.isFilling() {
 		return nil
