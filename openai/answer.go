@@ -19,7 +19,8 @@ import (
 // is little enough to keep for each call.
 const maxKept = 64 << 10
 
-// A wanted is what a delivery waits for before it hands the answer over.
+// A wanted is what a delivery waits for before it hands the answer over. The answer knows
+// it, because only the answer knows when that has come.
 type wanted struct {
 	stream  bool          // the answer is taken for a stream of events
 	whole   bool          // a stream is held to its end, else to its first useful event
@@ -55,12 +56,13 @@ type answer struct {
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
+	// These are written under mu, and read without it.
 	useful atomic.Bool                 // it has brought something that a caller can use
 	over   atomic.Bool                 // nothing more is to be learned from its bytes
 	early  atomic.Bool                 // it failed before anything useful, so nothing is lost by a retry
 	failed atomic.Pointer[AnswerError] // what is wrong with it; shared, so never changed
 
-	closed  atomic.Bool // its reader has begun to close it
+	closed  atomic.Bool // its reader has begun to close it, which is no fault of the provider
 	counted atomic.Bool // the metrics have it as a stream that is over
 }
 
@@ -187,7 +189,8 @@ func (a *answer) outcome() string {
 }
 
 // learn looks at the bytes that pass. The first ones are held back from the reader of a
-// format until they have said what the body is, and are then read before the rest.
+// format until they have said what the body is, and are then read before the rest. The
+// caller gets all of them at once: what is held back here is a copy of a few bytes.
 func (a *answer) learn(p []byte) {
 	if a.kind == undecided && a.format.isJudged() {
 		kind, used := a.sniff.add(p)
@@ -304,7 +307,7 @@ func (a *answer) keep(p []byte) {
 }
 
 // fail notes what is wrong with the answer. None counts after a stream was complete: its
-// caller has all of the answer.
+// caller has all of the answer, and a retry would bring another one.
 func (a *answer) fail(err *AnswerError) {
 	if a.kind != eventBody || !a.stream.complete() {
 		a.note(err)
@@ -345,7 +348,8 @@ func (a *answer) finish(err, silence error) error {
 }
 
 // stall notes that one of our limits ended the body. The provider is to blame for that,
-// but not every stall is worth a retry.
+// but not every stall is worth a retry. One that has begun to answer and falls silent is
+// no longer at work on the answer as far as is known.
 func (a *answer) stall(silence error) {
 	v := brokenVerdict(retry.ReasonTimeout)
 	if silence != ErrStalled { //nolint:errorlint // the limiter's own
@@ -420,7 +424,9 @@ func (a *answer) decideAtEnd() {
 }
 
 // finishStream judges a stream that has ended. A stream that a format judges must have
-// had its terminal event, or content of an unknown shape. Other streams may be empty.
+// had its terminal event, or content of an unknown shape. Other streams may be empty. The
+// connection's end alone says nothing: a proxy whose upstream dies may end the body in
+// good order.
 func (a *answer) finishStream() {
 	s := a.stream
 	if s.scanner.Pending() {
@@ -435,7 +441,8 @@ func (a *answer) finishStream() {
 
 // ending returns the error that a reader gets at the end of the body. A body that is
 // known to be no answer must not pass for one. The failure is copied before it gets the
-// body, because the breaker may be reading the shared one.
+// body, because the breaker may be reading the shared one. A stream that was cut ends in
+// ErrTruncated itself, which callers compare with.
 func (a *answer) ending(eof error) error {
 	err := a.failed.Load()
 	switch {
@@ -514,7 +521,8 @@ func (a *answer) Enough([]byte) bool {
 	return a.kind != undecided && (a.kind == eventBody) != a.wanted.stream
 }
 
-// kindKnown reports whether the first bytes have said what the body is.
+// kindKnown reports whether the first bytes have said what the body is. Until then its
+// label counts.
 func (a *answer) kindKnown() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -522,7 +530,7 @@ func (a *answer) kindKnown() bool {
 }
 
 // isOpaque reports whether nothing can be said of the body, so that it is plain HTTP to
-// all layers.
+// all layers. It may become so only with its first bytes.
 func (a *answer) isOpaque() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

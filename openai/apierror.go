@@ -207,7 +207,8 @@ func (r *errorReader) visit(in place, s *json.Scanner) place {
 }
 
 // readErrorBody returns the codes in the body of a response whose status says
-// that it is an error. The body may be cut off: what stands before counts.
+// that it is an error. The body may be cut off: what stands before counts. Codes beside
+// an error object that is missing count, too, since the status leaves no doubt.
 func readErrorBody(body []byte) apiError {
 	var r errorReader
 	walkAll(body, &r)

@@ -29,8 +29,8 @@ type chunk struct {
 	// The choice that is being read. Its index may stand behind its delta, so it
 	// takes effect only at its end.
 	bit    uint64 // 0 outside of a choice
-	ends   bool
-	filled bool
+	ends   bool   // it has a finish_reason
+	filled bool   // its delta brings something
 
 	last template // an event that fits it brings content and changes nothing else, so it is not parsed
 }
@@ -54,6 +54,7 @@ func (c *chunk) event(s *stream, _, data []byte) meaning {
 }
 
 // named returns content, which decides nothing: the events of this format have no names.
+// A chunk too long to be parsed is one with an image or with sound in it.
 func (c *chunk) named([]byte) meaning { return content }
 
 // value reads the first value in data, and returns what follows it.

@@ -77,8 +77,9 @@ type Config struct {
 	InBandErrors InBandErrors
 
 	// Targets are the places where calls may go, at most 32. The zero [Target] stands
-	// for the place that the request itself names, and comes first. A call goes to one
-	// target of the lowest Tier, and on to the next targets if that one can't serve it.
+	// for the place that the request itself names. Put it first in the list: calls that
+	// can go nowhere else then have its name in metrics, and its time limits. A call
+	// goes to one target of the lowest Tier, and on to the next targets if that one can't serve it.
 	// Only POSTs that store nothing are sent elsewhere, such as chat and embeddings: all
 	// others go where they say. If all targets fail, the caller gets what the first
 	// one answered. Nil sends each request where it says. See [WithoutFailover] and

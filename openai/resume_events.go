@@ -10,7 +10,7 @@ import (
 
 // maxResumedEvent is the length in bytes of the longest event that is held until
 // it is whole. A longer one passes as it comes, and the stream can't be resumed
-// from then on.
+// from then on. Such events carry an image; those of text have a few hundred bytes.
 const maxResumedEvent = sse.MaxLine
 
 // A blockSplitter cuts a stream into blocks that end in a blank line. A block is an
@@ -76,7 +76,7 @@ func (s *blockSplitter) next() []byte {
 	return nil
 }
 
-// cut ends a block at the present place.
+// cut ends a block at the present place, and returns it with its blank line.
 func (s *blockSplitter) cut() []byte {
 	block := s.buf[s.start:s.at]
 	s.start, s.state = s.at, atLineStart
@@ -118,7 +118,8 @@ func (e *numberedEvent) event(s *stream, name, data []byte) meaning {
 	return e.result(s)
 }
 
-// opens notes the type of an event if it is one that may be repeated.
+// opens notes the type of an event if it is one that may be repeated. It may stand in the
+// name, in the data, or in both.
 func (e *numberedEvent) opens(typ []byte) {
 	for _, name := range openerNames {
 		if string(typ) == name {

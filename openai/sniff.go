@@ -7,7 +7,8 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A kind is what the bytes of a 2xx body are.
+// A kind is what the bytes of a 2xx body are. It decides how they are read, and what
+// counts as their end.
 type kind uint8
 
 const (
@@ -53,7 +54,9 @@ func labelOf(h http.Header) kind {
 }
 
 // add looks at the next bytes of the body. It returns undecided while more of
-// them could decide, and how many it has taken into begin or passed over.
+// them could decide, and how many it has taken into begin or passed over. White space
+// before the first byte is passed over without a bound: some servers send spaces to keep
+// a connection alive while a model works.
 func (s *sniffer) add(p []byte) (k kind, used int) {
 	for _, b := range p {
 		if int(s.n) == len(s.begin) {

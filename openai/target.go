@@ -41,9 +41,9 @@ type Target struct {
 	// the payload as it is. Validate refuses it otherwise, because calls for all other
 	// models would be answered by the wrong one.
 	//
-	// The request's own query is left behind, because it may hold a key. The query of
-	// BaseURL is sent instead. A user in the URL is an error: credentials belong in
-	// Header.
+	// The request's own query is left behind, because it may hold a key; beta=true of
+	// Anthropic's messages alone goes along. The query of BaseURL is sent instead. A
+	// user in the URL is an error: credentials belong in Header.
 	BaseURL string
 
 	// Header is set on each request to the target: its credentials, and what else

@@ -65,6 +65,8 @@ func NewBudget(tokens, refill float64) *Budget {
 	return &Budget{capacity: notNegative(tokens), refill: notNegative(refill)}
 }
 
+// notNegative returns n, or 0 for what can't be a number of tokens. A Budget never
+// fails: it is made before there is a Transport that could say so.
 func notNegative(n float64) float64 {
 	if n > 0 {
 		return n
@@ -72,7 +74,8 @@ func notNegative(n float64) float64 {
 	return 0 // NaN compares with nothing
 }
 
-// reserve takes cost tokens of the bucket, if it has them.
+// reserve takes cost tokens of the bucket, if it has them. A bucket is made at the first
+// retry: a service whose calls succeed has none.
 func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 	if b.unlimited {
 		return true

@@ -35,7 +35,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("retry: gave up after %s: %v", sent, e.Err)
 }
 
-// Unwrap returns the causes, the end of the context first.
+// Unwrap returns the causes, the end of the context first. A caller who asks for
+// context.Canceled or its own cause finds it, and one who asks for the failure of the
+// last attempt finds that.
 func (e *Error) Unwrap() []error {
 	errs := make([]error, 0, 3)
 	for _, err := range [...]error{e.Cause, e.ended, e.Err} {

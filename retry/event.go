@@ -11,7 +11,8 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// An Event is a wait that is about to begin; see [Config.OnRetry].
+// An Event is a wait that is about to begin; see [Config.OnRetry]. It holds nothing of
+// the request or the response, so that it may be logged and kept.
 type Event struct {
 	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
 	Attempt     int             // of the failed attempt; 1 is the first

@@ -32,7 +32,8 @@ func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.
 var newReader = payload.NewReader
 
 // An outgoing is what the attempts of one call send. It owns the caller's body:
-// that is closed exactly once, whatever becomes of the call.
+// that is closed exactly once, whatever becomes of the call. http.RoundTripper demands
+// that it is closed, and bodies that are files or pipes may fail at a second Close.
 type outgoing struct {
 	way       way
 	taken     bool // the caller's body is ours to close

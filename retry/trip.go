@@ -11,9 +11,10 @@ import (
 )
 
 // A trip is one call on its way through its attempts. Only the goroutine of
-// RoundTrip uses it. It goes through begin, then try, plan and wait for each
-// attempt, and ends in finish or abandon; release comes after all of them, a
-// panic included.
+// RoundTrip uses it, so that it needs no lock. It goes through begin, then try, plan
+// and wait for each attempt, and ends in finish or abandon; release comes after all of
+// them, a panic included. Its parts are values, so that the first attempt costs no
+// allocation of its own.
 type trip struct {
 	t      *Transport
 	origin *http.Request   // the caller's, from which all attempts are made
@@ -31,7 +32,7 @@ type trip struct {
 	last     wait          // the latest one
 	reason   Reason        // why it was waited
 	failed   string        // the error.type that it followed
-	reserved float64       // budget tokens held for the attempt to come
+	reserved float64       // budget tokens held for the attempt to come, or under way
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	spares   spares        // of a call that may go to several targets
@@ -122,7 +123,7 @@ func (c *trip) try() *attempt {
 		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
-		c.kept = nil // what the server says now is newer
+		c.kept = nil // what the server says now is newer, even if it says nothing
 	}
 	return a
 }
@@ -163,7 +164,9 @@ func (c *trip) send(a *attempt) {
 }
 
 // finish ends the call with what the last attempt brought, or with the
-// response kept from the one before if the last was never sent.
+// response kept from the one before if the last was never sent. The server's own word,
+// with its status and headers, says more to the caller than the error of a breaker. The
+// attempt's context lives on in the body that is delivered.
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	if c.call.Router != nil {
 		c.spares.settle(c.call, a)

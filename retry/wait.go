@@ -70,7 +70,8 @@ func (c *trip) sleep(d time.Duration) error {
 }
 
 // heldBack returns what ended the call while a layer below held its attempt
-// back. That is the end of a wait, though the wait was not made here.
+// back, as pacing does. That is the end of a wait, though the wait was not made here, and
+// the caller gets the same error as for one that was.
 func (c *trip) heldBack(a *attempt) error {
 	if !a.rejected || c.call.Held == 0 {
 		return nil
