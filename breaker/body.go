@@ -29,7 +29,8 @@ type body struct {
 	last     verdict    // what the observer said last; Undecided until then, and once it is settled
 }
 
-// A verdict is what an observer made of a body.
+// A verdict is what an observer made of a body. It is kept between ask and settle, which
+// run under different locks.
 type verdict struct {
 	outcome Outcome       // Undecided if there is none
 	limit   time.Duration // of ours, that reading ran into
@@ -217,7 +218,8 @@ func (b *body) settle(v verdict) {
 	b.permit.settle(v.outcome, 0, v.limit) // does nothing if there was a success so far
 }
 
-// readVerdict judges an error of reading the response.
+// readVerdict judges an error of reading the response, which is the API's failure unless
+// the caller's side has caused it.
 func readVerdict(req *http.Request) Outcome {
 	if verdict := callersVerdict(req); verdict != Undecided {
 		return verdict

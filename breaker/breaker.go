@@ -244,7 +244,8 @@ func (b *Breaker) announceOne(c change) {
 	}
 }
 
-// idle reports whether nothing but counts of successes is lost with the breaker.
+// idle reports whether nothing but counts of successes is lost with the breaker. Such a
+// breaker goes first when there are too many.
 func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// What callers, and who calls them, choose of a key is bounded, in bytes; a
-// provider that redirects chooses the host.
+// What callers and their own callers choose of a key is bounded, in bytes. A provider
+// that redirects chooses the host.
 const (
 	maxModel = 128
 	maxHost  = 1 << 10 // or the name that Config.Key gives
@@ -85,7 +85,9 @@ type keys struct {
 	next int     // of busy, to be looked at again
 }
 
-// A keyed is a breaker and how long ago it was used.
+// A keyed is a breaker and how long ago it was used. Its use is noted without a lock, so
+// that its rank in the heap may be out of date: it is put right when it comes to the
+// front.
 type keyed struct {
 	key     key
 	breaker *Breaker

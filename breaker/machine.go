@@ -39,8 +39,9 @@ const (
 	leashLength = 2               // failures in a row, soon after a breaker closed
 )
 
-// A machine is what a breaker does: it knows no lock, no clock and no chance.
-// Times are nanoseconds on the breaker's clock.
+// A machine is what a breaker does: it knows no lock, no clock and no chance, so that
+// every rule can be tested by itself. Its Breaker guards it by a lock. Times are
+// nanoseconds on the breaker's clock.
 type machine struct {
 	cfg *Config
 
@@ -153,7 +154,8 @@ func (m *machine) expire(now int64, t tally) {
 }
 
 // succeed takes a probe's success. Those of a closed breaker only count, and
-// they do so without the machine.
+// they do so without the machine. A probe whose place has run out counts as any other:
+// what it says is no less true.
 func (m *machine) succeed(now int64, t tally, probe uint64) {
 	m.places.leave(probe)
 	m.succeeded++
@@ -425,7 +427,7 @@ func (m *machine) refusesFor(now int64) time.Duration {
 }
 
 // idle reports whether the breaker is closed, knows of no failures and is on no
-// leash.
+// leash. Another one that is made anew would then decide no differently.
 func (m *machine) idle(now int64, t tally) bool {
 	if m.state != Closed || m.row.number != 0 || m.leashed && !m.healthy(now, t) {
 		return false

@@ -111,7 +111,8 @@ func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
 }
 
 // revoke counts a failure in the state that the success was counted in, or in
-// the closed state that a probe's success led to.
+// the closed state that a probe's success led to. A probe that begins well and then
+// breaks off must not leave the breaker closed without a trace.
 func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	now, t := b.lock()
 	ok := b.current(p)
@@ -123,7 +124,8 @@ func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	b.failed(ok)
 }
 
-// failed unlocks the machine after a failure, which counted or came too late.
+// failed unlocks the machine after a failure, which counted or came too late. Callbacks
+// come last, since they may panic.
 func (b *Breaker) failed(counted bool) {
 	_, changed := b.unlock()
 	if counted {

@@ -55,8 +55,8 @@ func labelOf(h http.Header) kind {
 
 // add looks at the next bytes of the body. It returns undecided while more of
 // them could decide, and how many it has taken into begin or passed over. White space
-// before the first byte is passed over without a bound: some servers send spaces to keep
-// a connection alive while a model works.
+// before the first byte is passed over without a bound: DeepSeek sends empty lines to keep
+// a connection alive while a request waits for its turn.
 func (s *sniffer) add(p []byte) (k kind, used int) {
 	for _, b := range p {
 		if int(s.n) == len(s.begin) {

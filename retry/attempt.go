@@ -16,7 +16,8 @@ import (
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
 
 // An Attempt is one request that was sent, and what came of it. It is valid
-// only during the function of the [Config] that gets it.
+// only during the function of the [Config] that gets it: a copy of what is needed
+// later must be made there.
 type Attempt struct {
 	Number   int            // 1 is the first
 	Request  *http.Request  // as it was sent; not to be changed
@@ -59,7 +60,8 @@ func (a *Attempt) errorType() string {
 	return fault.StatusType(a.Response.StatusCode)
 }
 
-// failure returns what went wrong as an error.
+// failure returns what went wrong as an error. It is for an attempt that has failed,
+// whose status says so where there is no error.
 func (a *Attempt) failure() error {
 	if a.Err != nil {
 		return a.Err
@@ -133,7 +135,8 @@ func (a *attempt) timeOut(limit *call.TimeLimit) {
 	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: limit.After, Queued: a.reach.queued()})
 }
 
-// drop gives the attempt up, whatever has become of it.
+// drop gives the attempt up, whatever has become of it. It closes the body without
+// draining it: after a panic nothing more is to be waited for.
 func (a *attempt) drop() {
 	defer a.cancel(errGivenUp) // also if the body's Close panics
 	if a.Response != nil {

@@ -100,7 +100,8 @@ func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 	return true
 }
 
-// pay puts tokens into the bucket. A bucket that does not exist is full.
+// pay puts tokens into the bucket, up to its capacity. A bucket that does not exist is
+// full.
 func (b *Budget) pay(key string, tokens float64, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +115,8 @@ func (b *Budget) pay(key string, tokens float64, now time.Time) {
 // retry was ever made. Nothing need be paid in then.
 func (b *Budget) idle() bool { return b.unlimited || b.count.Load() == 0 }
 
-// flow adds what has flowed in since the bucket was last looked at.
+// flow adds what has flowed in since the bucket was last looked at. No goroutine fills
+// the buckets. A clock that has gone back adds nothing.
 func (b *Budget) flow(k *bucket, now time.Time) {
 	if since := now.Sub(k.at); since > 0 {
 		k.tokens = min(k.tokens+since.Seconds()*b.refill, b.capacity)

@@ -47,7 +47,7 @@ func isSilence(err error) bool {
 }
 
 // isDial reports whether there was no connection yet: a timeout there is not
-// the silence of a server.
+// the silence of a server. The words of Op are those of net and net/http.
 func isDial(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
@@ -98,7 +98,8 @@ func isAlert(err error) bool {
 func isRejected(err error) bool { return fault.IsRejection(err) && !begunBelow(err) }
 
 // begunBelow reports whether err ended a call of a Transport below that has
-// sent something, or that waited until its context was over.
+// sent something, or that waited until its context was over. Such a call must not be
+// taken for one that reached no server.
 func begunBelow(err error) bool {
 	var below *Error
 	return errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil)

@@ -62,7 +62,8 @@ func (k *kept) drain(attempt *call.Attempt) {
 }
 
 // take returns the response with its body as it was. It returns nil if there is
-// none, or if the body did not fit: half of one would be of no use.
+// none, or if the body did not fit: half of one would be of no use. It waits for the
+// drain, which has a time limit of its own.
 func (k *kept) take() *http.Response {
 	if k == nil {
 		return nil

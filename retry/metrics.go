@@ -50,7 +50,7 @@ type recorder struct {
 }
 
 // An outcome is what the labels of a call that is over are made of, before they
-// are bounded. Calls are much alike, so that it finds the set of the latest one.
+// are bounded. Calls are much alike, so that most find the set of one before.
 type outcome struct {
 	about           call.Subject
 	host, errorType string

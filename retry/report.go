@@ -91,7 +91,8 @@ func (c *trip) resumed() {
 	}
 }
 
-// retries reports whether the call is one of those that are sent again at all.
+// retries reports whether the call is one of those that are sent again at all. What
+// becomes of any other is not this layer's to judge.
 func (c *trip) retries() bool {
 	return c.maxAttempts() > 1 && (c.safe || c.t.cfg.Repeatable != nil)
 }
