@@ -13,8 +13,10 @@ import (
 
 // An Event is a wait that is about to begin; see [Config.OnRetry]. It holds nothing of
 // the request or the response, so that it may be logged and kept.
+//
+//nolint:containedctx // as in slog.Handler, the context is for values and correlation
 type Event struct {
-	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
+	Context     context.Context // the call's, for its values and for correlation
 	Attempt     int             // of the failed attempt; 1 is the first
 	MaxAttempts int             // of this call
 	Reason      Reason          // why another attempt follows
