@@ -52,7 +52,7 @@ func timeLimit(req *http.Request, err error) time.Duration {
 }
 
 // isNotSendable reports whether an attempt failed with err because its request
-// can't be sent to anybody, or not by the way that the caller has chosen.
+// can't be sent to any server, or not by the way that the caller has chosen.
 func isNotSendable(req *http.Request, err error) bool {
 	var tooLarge *http.MaxBytesError
 	var proxy *fault.ProxyAuthError

@@ -21,7 +21,7 @@ type body struct {
 	closed   atomic.Bool
 
 	mu       sync.Mutex // held while the observer is asked, not while the permit is settled
-	settling bool       // somebody settles the permit
+	settling bool       // a goroutine is settling the permit
 	begun    bool       // the observer said that it is a success so far
 	early    bool       // that is still to be settled
 	over     bool       // the observer is done
@@ -29,13 +29,15 @@ type body struct {
 	last     verdict    // what the observer said last; Undecided until then, and once it is settled
 }
 
-// A verdict is what an observer made of a body.
+// A verdict is what an observer made of a body. It is kept between ask and settle, which
+// run under different locks.
 type verdict struct {
 	outcome Outcome       // Undecided if there is none
 	limit   time.Duration // of ours, that reading ran into
 }
 
-// watch puts b in the place of resp's body.
+// watch puts b in the place of resp's body. Nothing can be said of the inside of what is
+// compressed, so that its first byte has to be enough.
 func (b *body) watch(resp *http.Response, o Observer) {
 	if o == nil {
 		switch stream, compressed := isStream(resp), roundtrip.IsCompressed(resp.Header); {
@@ -56,6 +58,8 @@ func (b *body) watch(resp *http.Response, o Observer) {
 	resp.Body = b
 }
 
+// Read reads on, and settles the permit as soon as the outcome is known. From then on it
+// only hands the bytes on.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.permit.done() {
@@ -84,11 +88,15 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// whole reports whether all of the body was read. A reader that knows the length, as a
+// JSON decoder does, may never see io.EOF.
 func (b *body) whole(err error) bool {
 	return err == io.EOF || err == nil && b.left == 0 //nolint:errorlint // Read returns io.EOF itself
 }
 
-// Close closes the body, and settles the permit if that was still to be done.
+// Close closes the body, and settles the permit if that was still to be done. A probe
+// would hold its place otherwise, until that runs out. The source is closed first,
+// since a Read beside it may only then come back.
 func (b *body) Close() error {
 	b.closed.Store(true)
 	defer b.permit.Ignore() // if the base's Close or the observer panics; else it is settled
@@ -104,7 +112,8 @@ func (b *body) Close() error {
 }
 
 // settleClosed judges a body that the caller closed before its end, or one of
-// our time limits.
+// our time limits. A caller who has read some of it got an answer. One who has read
+// nothing may have lost interest before there was any.
 func (b *body) settleClosed() {
 	switch {
 	case callersVerdict(b.permit.req) == Failure:
@@ -116,15 +125,17 @@ func (b *body) settleClosed() {
 	}
 }
 
-// observe tells the observer what was read, and settles the permit by what it
-// says. That tells of changes of state: it is done without the lock.
+// observe shows the observer what was read, and settles the permit by what it
+// says. To settle it may change the state, whose callbacks run without the lock.
 func (b *body) observe(data []byte, err error) {
 	if b.ask(data, err) {
 		drain(&b.mu, &b.settling, b.next, b.settle)
 	}
 }
 
-// ask reports whether the observer said anything.
+// ask shows the observer what was read and how the body has ended. It reports whether
+// there is anything to settle. The lock keeps the observer's methods from running
+// concurrently when Close comes beside a Read.
 func (b *body) ask(data []byte, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +166,8 @@ func (b *body) learn(outcome Outcome) {
 	}
 }
 
-// end tells the observer that nothing more comes.
+// end says to the observer that nothing more comes. If the body has ended on the
+// caller's side, the observer can't know that, and its verdict is not used.
 func (b *body) end(err error) {
 	v := verdict{outcome: b.observer.End(err)}
 	if err != nil {
@@ -175,7 +187,8 @@ func (b *body) end(err error) {
 	b.over, b.last = true, v
 }
 
-// next returns what the permit is still to be settled with.
+// next returns what the permit is still to be settled with. A success so far comes before
+// what it turned into, since a permit's first verdict counts.
 func (b *body) next() (v verdict, ok bool) {
 	if b.early {
 		b.early = false
@@ -188,7 +201,8 @@ func (b *body) next() (v verdict, ok bool) {
 	return v, v.outcome != Undecided
 }
 
-// settle settles the permit, for now if v is Undecided, or ends its success.
+// settle settles the permit, for now if v is Undecided, or ends its success. A success so
+// far is confirmed, kept or revoked, once.
 func (b *body) settle(v verdict) {
 	switch v.outcome {
 	case Undecided:
@@ -204,7 +218,8 @@ func (b *body) settle(v verdict) {
 	b.permit.settle(v.outcome, 0, v.limit) // does nothing if there was a success so far
 }
 
-// readVerdict judges an error of reading the response.
+// readVerdict judges an error of reading the response, which is the API's failure unless
+// the caller's side has caused it.
 func readVerdict(req *http.Request) Outcome {
 	if verdict := callersVerdict(req); verdict != Undecided {
 		return verdict

@@ -75,6 +75,8 @@ func New(cfg Config) *Breaker {
 	return b
 }
 
+// newBreaker makes a breaker that is not joined to a Fleet. start is the zero of its
+// clock, which the breakers of a Transport share.
 func newBreaker(of labelled, cfg *Config, start time.Time, meters *meters, invalid error) *Breaker {
 	b := &Breaker{key: of.name, cfg: cfg, invalid: invalid, start: start, meters: meters, calls: meters.calls, label: meters.label(of)}
 	b.m = newMachine(cfg, b.now())
@@ -93,14 +95,18 @@ func (b *Breaker) Close() error {
 	return b.meters.close()
 }
 
+// now returns the time on the breaker's clock. It is monotonic, so that a clock that is
+// set does not open or close anything.
 func (b *Breaker) now() int64 { return int64(time.Since(b.start)) }
 
+// time returns a time of the breaker's clock for those who read it.
 func (b *Breaker) time(at int64) time.Time { return b.start.Add(time.Duration(at)) }
 
 // all returns the number of successes, those of streams from their first event.
 func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
 
-// tally returns the successes so far.
+// tally returns the successes so far. The two numbers may differ by successes that come
+// between the reads, which is exact enough for what they decide.
 func (b *Breaker) tally() tally {
 	plain := b.plain.Load()
 	return tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
@@ -142,8 +148,8 @@ func (b *Breaker) publish() word {
 // Allow admits a request, or returns an [*OpenError] (a [*ConfigError] if the
 // Config was not valid). An admitted request must settle p with one of its
 // methods. In a half-open breaker the request holds a place until then, or until
-// the place runs out; see [Config.ProbeTimeout]. The Permit is the caller's, so that nothing is allocated; it may be used again once
-// it is settled.
+// the place runs out; see [Config.ProbeTimeout]. The Permit is the caller's, so that
+// nothing is allocated. It may be used again once it is settled.
 func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())
 	if w&wordState != 0 {
@@ -153,6 +159,7 @@ func (b *Breaker) Allow(p *Permit) error {
 	return nil
 }
 
+// allowSlowly is Allow for a breaker that is not simply closed.
 func (b *Breaker) allowSlowly(p *Permit) error {
 	if b.invalid != nil {
 		return b.invalid
@@ -201,6 +208,7 @@ func (b *Breaker) Trip() { b.change((*machine).trip) }
 // it was open before. Requests that were admitted before it do not count.
 func (b *Breaker) Reset() { b.change((*machine).reset) }
 
+// change makes a change that an operator asks for.
 func (b *Breaker) change(how func(m *machine, now int64, t tally)) {
 	now, t := b.lock()
 	how(&b.m, now, t)
@@ -214,6 +222,8 @@ func (b *Breaker) change(how func(m *machine, now int64, t tally)) {
 // What changes meanwhile is announced by the goroutine that is already at it.
 func (b *Breaker) announce() { drain(&b.mu, &b.announcing, b.m.nextChange, b.announceOne) }
 
+// announceOne reports one change. The hook comes last, and also after a Logger that
+// panics: a program may depend on it.
 func (b *Breaker) announceOne(c change) {
 	ctx := context.Background()
 	if c.advise != 0 {
@@ -234,7 +244,8 @@ func (b *Breaker) announceOne(c change) {
 	}
 }
 
-// idle reports whether nothing but counts of successes is lost with the breaker.
+// idle reports whether nothing but counts of successes is lost with the breaker. Such a
+// breaker goes first when there are too many.
 func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

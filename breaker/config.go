@@ -98,10 +98,10 @@ type Config struct {
 	// failures, are the last to go. It is at most 65,536; 0 means 1024.
 	MaxKeys int
 
-	// Fleet tells other processes which breakers have opened, and hears it of
-	// theirs; see [Fleet] for what becomes of that. It costs a call nothing. It
-	// may serve any number of Transports, and is not closed with them. nil means
-	// that each process learns alone.
+	// Fleet shares with other processes which breakers have opened, here and
+	// there; see [Fleet] for what a breaker makes of that. It costs a call
+	// nothing. It may serve any number of Transports, and is not closed with
+	// them. nil means that each process learns alone.
 	Fleet Fleet
 
 	// Name is the key of a Breaker made by New; a Transport names its breakers
@@ -117,25 +117,27 @@ type Config struct {
 	// first 128 bytes, of a host and of what Key returns the first 1024.
 	Key func(*http.Request) string
 
-	// Observe judges what an attempt came to, by the response and error the
-	// base returned; one of them is nil. It may read and replace
-	// Response.Body. Where it returns Undecided, the [Observer] it returns
-	// sees the body, or the default one where that is nil. Any other outcome
-	// is final and its Observer is not used. The duration is the wait that a
-	// Failure asked for, 0 if none.
+	// Observe judges what an attempt came to, by the response and the error that
+	// the base returned; one of them is nil. It may read and replace
+	// Response.Body. If it returns Undecided, the [Observer] that it returns sees
+	// the body, or the default one if that is nil. Any other outcome is final,
+	// and its Observer is not used. The duration is the wait that a Failure asked
+	// for, 0 if none.
 	//
 	// It is not asked about attempts that ended with the caller's context, by a
-	// time limit of a layer above or because the request can't be sent (a
-	// malformed header, a body that fails): whose fault that is is known. Nor is
-	// it asked about 101 Switching Protocols, always a success. nil means [DefaultObserve].
+	// time limit of a layer above, or because the request can't be sent (a
+	// malformed header, a body that fails): there it is known whose fault that
+	// is. Nor is it asked about 101 Switching Protocols, which is always a
+	// success. nil means [DefaultObserve].
 	Observe func(*http.Response, error) (Outcome, Observer, time.Duration)
 
-	// OnStateChange is called after each transition, outside every lock, by
-	// the request that caused it, or by the Fleet whose advice did, one call at
-	// a time for each breaker and in order. It may use the Breaker, and close the response that caused the
-	// transition. If it panics, so does what caused the transition: RoundTrip,
-	// Allow, Read, Close and so on; nothing else is lost. On advice a panic is
-	// logged and goes no further. nil means that nothing is called.
+	// OnStateChange is called after each transition, by the request that caused
+	// it, or by the Fleet whose advice did. It runs outside every lock, one call
+	// at a time for each breaker and in order. It may use the Breaker, and close
+	// the response that caused the transition. If it panics, so does what caused
+	// the transition: RoundTrip, Allow, Read, Close and so on. Nothing else is
+	// lost by that. On advice a panic is logged and goes no further. nil means
+	// that nothing is called.
 	OnStateChange func(StateChange)
 
 	// Logger gets one line a transition: Warn when a breaker opens, else Info.

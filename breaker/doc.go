@@ -6,7 +6,7 @@
 // For calls to OpenAI-compatible APIs, package
 // [github.com/retrip-go/retrip/openai], imported as retrip, has it in its chain.
 //
-// [NewTransport] is an [net/http.RoundTripper] over any other, with one
+// [NewTransport] makes a [net/http.RoundTripper] over any other, with one
 // breaker a host; in the chain of package openai, one for each endpoint and
 // model of a host. It learns how a request ended not from its headers but from
 // its body: a JSON answer is a success once it has been read to its end, a

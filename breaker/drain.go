@@ -3,8 +3,10 @@ package breaker
 import "sync"
 
 // drain hands over, in order and one at a time, what next returns under the lock,
-// until there is nothing more. It does so outside the lock: whoever gets it may call
-// back, or panic. If somebody else is at it, which busy tells, that one goes on.
+// until there is nothing more. It does so outside the lock, since handle runs callbacks
+// of the user, which may call back or panic. busy says that another goroutine is at it
+// already: that one then hands over what has come meanwhile, so that the order holds
+// and no goroutine waits for another's callback.
 func drain[T any](lock *sync.Mutex, busy *bool, next func() (T, bool), handle func(T)) {
 	lock.Lock()
 	if *busy {

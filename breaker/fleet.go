@@ -25,11 +25,11 @@ type Advice struct {
 // What is published is only what a breaker's own failures have opened: no opening
 // on advice, no Trip, no counts. A closed breaker that is advised becomes wary:
 // its own next outcome decides. A failure opens it; a success ends its wariness,
-// until somebody advises anew. With advice from a quorum of two other origins, a
+// until an origin advises anew. With advice from a quorum of two other origins, a
 // breaker that has had no success in the last 5 s opens at once, until the time
 // that so many agree on. (Successes are not timed one by one: one may be taken
 // for younger than it is, until a failure or some further advice comes.) So a few
-// sick replicas shut nobody out who is served. With a Fleet, a breaker that has
+// sick replicas do not shut out a process that is served. With a Fleet, a breaker that has
 // opened stays so for up to a quarter longer, by chance, so that replicas do not
 // probe together.
 //

@@ -23,7 +23,8 @@ func (g *gate) RefusesFor() time.Duration {
 }
 
 // FailsAlone reports whether no failure of another call than c counts in the row
-// under way.
+// under way. The failure of c may then be an accident, and is worth a second attempt at
+// the same place.
 func (g *gate) FailsAlone(c *call.Call) bool {
 	b := (*Breaker)(g)
 	b.mu.Lock()

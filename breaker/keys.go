@@ -11,15 +11,16 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// What callers, and who calls them, choose of a key is bounded, in bytes; a
-// provider that redirects chooses the host.
+// What callers and their own callers choose of a key is bounded, in bytes. A provider
+// that redirects chooses the host.
 const (
 	maxModel = 128
 	maxHost  = 1 << 10 // or the name that Config.Key gives
 )
 
-// A key finds a breaker without putting its name together. That of a name given
-// by Config.Key has the name as its host, and nothing else.
+// A key finds a breaker without putting its name together, which would allocate for
+// every request. That of a name given by Config.Key has the name as its host, and nothing
+// else.
 type key struct {
 	scheme, host string
 	call.Subject
@@ -48,7 +49,8 @@ func printable(name string) string {
 	return name
 }
 
-// canonical returns the key with scheme and host in lower case, and no long part.
+// canonical returns the key with scheme and host in lower case (RFC 9110, section 4.2.3),
+// and no long part.
 func (k key) canonical() key {
 	k.host = k.host[:min(len(k.host), maxHost)]
 	if k.scheme != "" {
@@ -58,7 +60,8 @@ func (k key) canonical() key {
 	return k
 }
 
-// clone returns the key with copies of what may be a part of something larger.
+// clone returns the key with copies of what may be a part of something larger: a name
+// from a payload would keep the payload in memory for as long as the breaker lives.
 func (k key) clone() key {
 	for _, part := range []*string{&k.scheme, &k.host, &k.Endpoint, &k.Model, &k.Target} {
 		*part = strings.Clone(*part)
@@ -66,11 +69,11 @@ func (k key) clone() key {
 	return k
 }
 
-// keys are the breakers of a Transport.
+// A keys has the breakers of a Transport by their keys. It is safe for concurrent use.
 type keys struct {
 	max   int
 	make  func(key) *Breaker
-	added func(*Breaker) // outside the lock, when it can be found
+	added func(*Breaker) // called outside the lock, when the breaker can be found
 
 	latest atomic.Pointer[keyed] // used last: most services call one model
 	uses   atomic.Uint64         // changes of latest
@@ -82,7 +85,9 @@ type keys struct {
 	next int     // of busy, to be looked at again
 }
 
-// A keyed is a breaker and how long ago it was used.
+// A keyed is a breaker and how long ago it was used. Its use is noted without a lock, so
+// that its rank in the heap may be out of date: it is put right when it comes to the
+// front.
 type keyed struct {
 	key     key
 	breaker *Breaker
@@ -90,7 +95,9 @@ type keyed struct {
 	rank    uint64        // used, when it was looked at
 }
 
-// get returns the breaker of k, a new one if there is none.
+// get returns the breaker of k, a new one if there is none. The one used last is found
+// without a lock. Others are looked for as they are first, since most keys are canonical
+// already.
 func (s *keys) get(k key) *Breaker {
 	if e := s.latest.Load(); e != nil && e.key == k {
 		return e.breaker
@@ -107,13 +114,15 @@ func (s *keys) get(k key) *Breaker {
 	return e.breaker
 }
 
+// find returns what is known of exactly this key, or nil.
 func (s *keys) find(k key) *keyed {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.all[k]
 }
 
-// named returns the breaker of a name, or nil.
+// named returns the breaker of a name, or nil. It is for operators, who may wait for a
+// search.
 func (s *keys) named(name string) *Breaker {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -125,7 +134,8 @@ func (s *keys) named(name string) *Breaker {
 	return nil
 }
 
-// each calls f with every breaker, in no order.
+// each calls f with every breaker, in no order. It does so without the lock, because f
+// may take long or use the Transport.
 func (s *keys) each(f func(*Breaker)) {
 	s.mu.RLock()
 	all := make([]*Breaker, 0, len(s.all))
@@ -152,7 +162,7 @@ func (s *keys) advised(name string, f func(*Breaker)) (found bool) {
 	return found
 }
 
-// add adds a breaker, unless somebody else just did. It is made outside the lock,
+// add adds a breaker, unless another request just did. It is made outside the lock,
 // since it asks the Fleet for its name.
 func (s *keys) add(k key) *keyed {
 	b := s.make(k)
@@ -164,6 +174,7 @@ func (s *keys) add(k key) *keyed {
 	return e
 }
 
+// insert puts a breaker under a key, or returns the one that is there.
 func (s *keys) insert(k key, b *Breaker) (e *keyed, added bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

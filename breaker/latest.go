@@ -1,18 +1,22 @@
 package breaker
 
-// lately is the number of outcomes that a slow key is judged by.
+// lately is the number of outcomes that a slow key is judged by. A key with few requests
+// has fewer than that in two seconds, and one failure alone would be all of them.
 const lately = 5
 
-// latest knows which of the last outcomes were failures, in the order in which
-// they were counted.
+// A latest knows which of the last outcomes were failures, in the order in which
+// they were counted. Successes are only counted, without a lock, so that their order is
+// known by the number of them that each failure has found.
 type latest struct {
 	begun  uint64         // successes when it began to remember
 	marks  [lately]uint64 // a ring: successes when one of the last failures came
 	failed uint64         // failures since it began
 }
 
+// reset forgets what came before.
 func (l *latest) reset(successes uint64) { *l = latest{begun: successes} }
 
+// fail notes a failure that came after so many successes.
 func (l *latest) fail(successes uint64) {
 	l.marks[l.failed%lately] = successes
 	l.failed++

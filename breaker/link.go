@@ -7,11 +7,13 @@ import (
 	"time"
 )
 
-// maxEarly bounds the keys that are not known yet, but advised about.
+// maxEarly bounds the keys that are not known yet, but advised about. They come from
+// other processes, and must not fill the memory of this one.
 const maxEarly = 1_024
 
-// A link connects the breakers of a Transport, or one alone, with a Fleet. nil is
-// one without.
+// A link connects the breakers of a Transport, or one alone, with a Fleet. A nil link is
+// that of a Config without a Fleet. Everything that comes from the Fleet passes here,
+// where its panics and its sizes are bounded. It is safe for concurrent use.
 type link struct {
 	cfg  *Config
 	find func(name string, f func(*Breaker)) (found bool)
@@ -19,7 +21,7 @@ type link struct {
 	start time.Time // the zero of its clock
 
 	mu     sync.Mutex
-	stop   func()
+	stop   func() // ends the subscription; nil before it began and after close
 	closed bool
 	early  map[string]others // advice about keys that are not known, by its name
 }
@@ -45,7 +47,8 @@ func (l *link) open() {
 	l.mu.Unlock()
 }
 
-// close has the link hear of the Fleet no more.
+// close has the link hear of the Fleet no more. The subscription ends outside the lock,
+// because stop may wait for a call of hear, which takes it.
 func (l *link) close() {
 	if l == nil {
 		return
@@ -61,7 +64,7 @@ func (l *link) close() {
 	}
 }
 
-// publish tells the Fleet.
+// publish hands advice to the Fleet. A breaker without a name there has no part in it.
 func (l *link) publish(a Advice) {
 	if l == nil || a.Name == "" {
 		return
@@ -70,7 +73,7 @@ func (l *link) publish(a Advice) {
 	l.cfg.Fleet.Publish(a)
 }
 
-// nameOf asks the Fleet for a key's name.
+// nameOf asks the Fleet for a key's name. A Fleet that panics gives none.
 func (l *link) nameOf(key string) (name string) {
 	defer l.guard("Name")
 	return l.cfg.Fleet.Name(key)
@@ -119,7 +122,7 @@ func (l *link) keep(a Advice) {
 	l.early[a.Name] = kept
 }
 
-// catchUp tells a new breaker what was kept for it.
+// catchUp passes on to a new breaker what was kept for it.
 func (l *link) catchUp(b *Breaker) {
 	if l == nil {
 		return
@@ -131,6 +134,8 @@ func (l *link) catchUp(b *Breaker) {
 	}
 }
 
+// take returns what was kept for a name, which is not kept any longer: the breaker has
+// it.
 func (l *link) take(name string) others {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,7 +25,7 @@ const (
 	firstStep   = 5 * time.Second   // the first time, if OpenDuration is not shorter
 	longestOpen = 120 * time.Second // whatever the failure asked for
 
-	// Where calls go somewhere else meanwhile a probe harms nobody, and they
+	// Where calls go somewhere else meanwhile a probe costs no call, and they
 	// should come back soon.
 	longestAway = 15 * time.Second
 )
@@ -39,8 +39,9 @@ const (
 	leashLength = 2               // failures in a row, soon after a breaker closed
 )
 
-// A machine is what a breaker does: it knows no lock, no clock and no chance.
-// Times are nanoseconds on the breaker's clock.
+// A machine is what a breaker does: it knows no lock, no clock and no chance, so that
+// every rule can be tested by itself. Its Breaker guards it by a lock. Times are
+// nanoseconds on the breaker's clock.
 type machine struct {
 	cfg *Config
 
@@ -72,6 +73,7 @@ type machine struct {
 	changes []change // not yet announced
 }
 
+// A change is one transition that is still to be announced.
 type change struct {
 	from, to State
 	at       int64
@@ -95,6 +97,7 @@ type failure struct {
 	standIn    bool       // its call may go somewhere else
 }
 
+// newMachine returns a closed machine.
 func newMachine(cfg *Config, now int64) machine {
 	m := machine{cfg: cfg, window: newWindow(cfg.Window), recent: newWindow(justNow), since: now}
 	m.forgive()
@@ -121,7 +124,8 @@ type admission struct {
 	wait  time.Duration
 }
 
-// admit answers a request.
+// admit answers a request. Nothing else moves an open breaker on, since there is no timer:
+// without requests it does not matter what state it is in.
 func (m *machine) admit(now int64, t tally) admission {
 	if m.state == Open && now >= m.openUntil {
 		m.move(HalfOpen, now, t, reasonRested)
@@ -150,7 +154,8 @@ func (m *machine) expire(now int64, t tally) {
 }
 
 // succeed takes a probe's success. Those of a closed breaker only count, and
-// they do so without the machine.
+// they do so without the machine. A probe whose place has run out counts as any other:
+// what it says is no less true.
 func (m *machine) succeed(now int64, t tally, probe uint64) {
 	m.places.leave(probe)
 	m.succeeded++
@@ -186,6 +191,8 @@ func (m *machine) fail(now int64, t tally, f failure) {
 	}
 }
 
+// failProbe takes the failure of a request in a half-open breaker. It opens again, for
+// twice as long as the last time.
 func (m *machine) failProbe(now int64, t tally, f failure) {
 	if early := m.places.leave(f.probe); early && m.tolerates() {
 		return
@@ -204,6 +211,8 @@ func (m *machine) tolerates() bool {
 	return p.ranOut > 0 && m.cfg.FailureRatio > 0 && !m.isHigh(uint64(well), uint64(p.failed))
 }
 
+// failClosed takes a failure of a closed breaker, which may open it. A breaker that was
+// healthy for long first forgets that it was open, so that this failure is its first.
 func (m *machine) failClosed(now int64, t tally, f failure) {
 	if m.healthy(now, t) {
 		m.forgive()
@@ -264,6 +273,8 @@ func (m *machine) forgive() {
 // as long as evidence must last.
 func gap(lasts time.Duration, failures int) int64 { return int64(lasts) / int64(max(failures-1, 1)) }
 
+// rowIsLong reports whether so many failures in a row have counted that the breaker
+// opens. On a leash it takes fewer.
 func (m *machine) rowIsLong() bool {
 	enough := m.cfg.FailureThreshold
 	if m.leashed {
@@ -299,6 +310,8 @@ func (m *machine) ratioIsHigh(now int64, t tally) bool {
 	return m.isHigh(successes, failures)
 }
 
+// isHigh reports whether failures have the share that opens a breaker. A negative ratio
+// turns the rule off.
 func (m *machine) isHigh(successes, failures uint64) bool {
 	return m.cfg.FailureRatio > 0 && float64(failures)/float64(successes+failures) >= m.cfg.FailureRatio
 }
@@ -318,6 +331,7 @@ func (m *machine) open(now int64, t tally, f failure, reason string) {
 	m.stagger()
 }
 
+// rest sets for how long the breaker is open.
 func (m *machine) rest(now, length int64) { m.openFor, m.openUntil = length, now+length }
 
 // trip opens the breaker, or keeps it open, for OpenDuration from now.
@@ -336,7 +350,9 @@ func (m *machine) reset(now int64, t tally) {
 	m.forgive()
 }
 
-// move changes the state.
+// move changes the state, and begins a generation also where the state stays: what was
+// admitted before a Trip or Reset does not count after it. A probe's failure is not why
+// the breaker has left the closed state.
 func (m *machine) move(to State, now int64, t tally, reason string) {
 	if m.state != to {
 		m.seq++
@@ -411,7 +427,7 @@ func (m *machine) refusesFor(now int64) time.Duration {
 }
 
 // idle reports whether the breaker is closed, knows of no failures and is on no
-// leash.
+// leash. Another one that is made anew would then decide no differently.
 func (m *machine) idle(now int64, t tally) bool {
 	if m.state != Closed || m.row.number != 0 || m.leashed && !m.healthy(now, t) {
 		return false

@@ -10,6 +10,7 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
+// The names of the attributes. Dashboards depend on them.
 const (
 	keyName    = "retrip.breaker.name"
 	keyState   = "retrip.breaker.state"
@@ -20,10 +21,12 @@ const (
 )
 
 // maxNames bounds the values of retrip.breaker.name; further breakers share
-// the name _OTHER.
+// the name _OTHER. Callers invent models, and each name makes some ten series.
 const maxNames = 128
 
-// meters are the instruments of a Transport, or of a Breaker alone.
+// A meters has the instruments of a Transport, or of a Breaker alone. Labels stay for as
+// long as it does, also those of breakers that were forgotten: the series that they name
+// stay in the SDK as well. It is safe for concurrent use.
 type meters struct {
 	meter       metric.Meter
 	calls       measure.Counter
@@ -36,9 +39,11 @@ type meters struct {
 	mu     sync.Mutex
 	names  int // in labels, without _OTHER
 	labels map[labelled]*label
-	stop   func() error
+	stop   func() error // ends the collection; nil before it has begun and after it has ended
 }
 
+// newMeters makes the instruments. measure replaces one that can't be made, so that
+// metrics never fail a request.
 func newMeters(provider metric.MeterProvider) *meters {
 	m := measure.Meter(provider, "breaker")
 	return &meters{
@@ -52,16 +57,19 @@ func newMeters(provider metric.MeterProvider) *meters {
 	}
 }
 
-// A labelled is what tells the series of one breaker from those of another: its
+// A labelled is what the series of one breaker differ in from those of another: its
 // name, and the model it is for, by which a board finds it; "" if it is for no
 // model alone.
 type labelled struct{ name, model string }
 
+// attributes returns the attributes of a series, with what more it has. A model that is
+// unknown is left out.
 func (l labelled) attributes(more ...attribute.KeyValue) []attribute.KeyValue {
 	return measure.Append(append(more, attribute.String(keyName, l.name)), keyModel, l.model)
 }
 
-// A label is the labelled of a breaker, and all sets of attributes it is part of.
+// A label has all sets of attributes that a breaker's name is part of. They are made
+// once for a breaker, so that a request builds none.
 type label struct {
 	alone                                      *measure.Options
 	states                                     [HalfOpen + 1]*measure.Options
@@ -96,6 +104,8 @@ func (l labelled) other() labelled {
 	return l
 }
 
+// newLabel makes the sets of a name. Those of transitions are made when one happens, since
+// most breakers never open.
 func newLabel(of labelled) *label {
 	outcome := func(value string) *measure.Options {
 		return measure.NewOptions(of.attributes(attribute.String(keyOutcome, value))...)
@@ -117,11 +127,13 @@ func newLabel(of labelled) *label {
 	return l
 }
 
+// transition returns the set for a change of state.
 func (l *label) transition(from, to State) *measure.Options {
 	return l.transitions.Get([2]State{from, to})
 }
 
-// observe has the breakers that all goes through collected.
+// observe has the breakers that all goes through collected. One callback serves all of
+// them: of two that observe the same series, _OTHER for example, the last would win.
 func (m *meters) observe(all func(each func(*Breaker))) {
 	stop := measure.Observe(m.meter, func(o metric.Observer) {
 		m.collect(o, all)
@@ -157,6 +169,7 @@ func (m *meters) collect(o metric.Observer, all func(each func(*Breaker))) {
 	}
 }
 
+// gauges returns what is collected of the breaker, both from the same moment.
 func (b *Breaker) gauges() (state State, failures int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

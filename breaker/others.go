@@ -4,8 +4,8 @@ package breaker
 // been served for 5 s, without a failure of its own.
 const quorum = 2
 
-// others are those who advise a breaker: the two whose advice lasts the longest,
-// that one first. More need not be known. The zero value is nobody.
+// An others has the origins that advise a breaker: the two whose advice lasts the
+// longest, that one first. More than a quorum need not be known. The zero value has none.
 type others [quorum]adviser
 
 type adviser struct {

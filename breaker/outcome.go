@@ -17,9 +17,9 @@ type Outcome int
 // The outcomes.
 const (
 	Undecided Outcome = iota // not known yet
-	Success
-	Failure
-	Ignored // says nothing: the caller gave up, or made a mistake
+	Success                  // the API has answered, whatever it said
+	Failure                  // the API is to blame
+	Ignored                  // says nothing: the caller gave up, or made a mistake
 )
 
 // String returns "undecided", "success", "failure" or "ignored".

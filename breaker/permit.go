@@ -10,9 +10,11 @@ import (
 )
 
 // A Permit is one admitted request. Declare one, hand it to [Breaker.Allow],
-// and settle it once the outcome is known: the first verdict counts, later
-// ones do nothing, so that "defer p.Ignore()" is a safe last resort. The zero value is no permit, and settling it does nothing.
-// A Permit must not be copied. It may be settled by any goroutine.
+// and settle it once the outcome is known. The first verdict counts, and later
+// ones do nothing, so that "defer p.Ignore()" is a safe last resort. A probe whose
+// permit is never settled holds its place until that runs out. The zero value is no
+// permit, and settling it does nothing. A Permit must not be copied. It may be settled
+// by any goroutine.
 type Permit struct {
 	b     *Breaker
 	req   *http.Request // nil outside a Transport
@@ -32,16 +34,18 @@ const (
 // Success settles the permit: the request succeeded. It takes no lock unless the
 // breaker is half open, or a row of failures is under way.
 func (p *Permit) Success() {
-	// Add asks Enabled too, but this way a counter nobody reads costs least.
+	// Add asks Enabled too, but this way a counter without a reader costs least.
 	if p.claim(outstanding, settled) && p.b.succeed(p, &p.b.plain) && p.b.calls.Enabled(context.Background()) {
 		p.b.calls.Add(context.Background(), 1, p.b.label.success)
 	}
 }
 
-// Failure settles the permit: the request failed.
+// Failure settles the permit: the request failed. It takes the breaker's lock, and runs
+// the callbacks of a change of state that it causes.
 func (p *Permit) Failure() { p.Settle(Failure, 0) }
 
-// Ignore settles the permit: the request says nothing of the API's health.
+// Ignore settles the permit: the request says nothing of the API's health, because its
+// caller gave up or had made a mistake. A probe's place is free again.
 func (p *Permit) Ignore() { p.Settle(Ignored, 0) }
 
 // Settle settles the permit with an outcome. A Failure that opens the breaker
@@ -104,6 +108,8 @@ func (p *Permit) revoke(limit time.Duration) {
 	}
 }
 
+// claim moves the permit on, and reports whether it was in that state. Of several
+// goroutines that settle a permit one alone gets true.
 func (p *Permit) claim(from, to uint32) bool {
 	return p.b != nil && p.state.CompareAndSwap(from, to)
 }
@@ -119,10 +125,12 @@ func (p *Permit) failure(retryAfter, limit time.Duration) failure {
 	return f
 }
 
-// hasStandIn reports whether the call of a request may go somewhere else.
+// hasStandIn reports whether the call of a request may go somewhere else. A probe that
+// fails costs no call then, so that the breaker may probe sooner.
 func hasStandIn(ctx context.Context) bool {
 	a := call.AttemptFrom(ctx)
 	return a != nil && a.HasStandIn
 }
 
+// done reports whether the permit is settled for good.
 func (p *Permit) done() bool { return p.state.Load() == settled }

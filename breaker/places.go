@@ -5,13 +5,17 @@ import (
 	"slices"
 )
 
-// What becomes of a half-open breaker whose probes take their time.
+// What becomes of a half-open breaker whose probes take their time. Each place that
+// runs out doubles their number, so that enoughRan of them have run out after a few times
+// the length of a place: a service whose answers take minutes is served again soon.
 const (
 	mostPlaces = 1_000
 	enoughRan  = 64 // places that run out close it
 )
 
-// places are those of a half-open breaker's probes.
+// A places has those of a half-open breaker's probes. All are held for the same time, so
+// that they run out in the order in which they were taken, and no timer is needed: they
+// are looked at when a request asks for one.
 type places struct {
 	most   int     // there are at the same time
 	length int64   // how long each is held, in nanoseconds
@@ -27,7 +31,8 @@ type place struct {
 	deadline int64
 }
 
-// reset begins with most free places.
+// reset begins with most free places. The ids go on, so that a probe of an earlier time
+// can't give back the place of another.
 func (p *places) reset(most int, length int64) {
 	*p = places{most: most, length: length, latest: p.latest}
 }
@@ -55,7 +60,8 @@ func (p *places) take(now int64) (probe uint64, wait int64) {
 	return p.latest, 0
 }
 
-// leave gives a probe's place back. It reports false if it had run out.
+// leave gives a probe's place back. It reports false if it had run out. The ids of the
+// places that are held rise, so that a search by halves finds one.
 func (p *places) leave(probe uint64) bool {
 	i, held := slices.BinarySearchFunc(p.held, probe, func(a place, id uint64) int { return cmp.Compare(a.probe, id) })
 	if held {

@@ -2,12 +2,13 @@ package breaker
 
 import "sync/atomic"
 
-// A row is a row of failures without a success. The zero value is none.
+// A row is a row of failures without a success. The zero value is none. It is the rule
+// that opens the breaker of a key with few requests, where no ratio says anything.
 type row struct {
 	number  uint64 // unlike any other row's in this process; 0 if no row is under way
-	counted int
-	last    int64 // when the last failure counted
-	limit   int64 // the longest time limit of ours that one of its failures ran into
+	counted int    // failures that count: those that lie apart, of different calls
+	last    int64  // when the last failure counted
+	limit   int64  // the longest time limit of ours that one of its failures ran into
 }
 
 // rows numbers the rows of all breakers: a call carries the numbers of those that

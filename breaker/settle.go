@@ -7,7 +7,8 @@ import (
 )
 
 // succeed counts a success in counter, of which that of streams is provisional;
-// it reports false if the success came too late.
+// it reports false if the success came too late. It is the path of nearly every
+// request, which is why it takes no lock but where the success changes something.
 func (b *Breaker) succeed(p *Permit, counter *atomic.Uint64) bool {
 	if p.probe != 0 {
 		return b.succeedProbe(p, counter)
@@ -32,6 +33,8 @@ func (b *Breaker) succeed(p *Permit, counter *atomic.Uint64) bool {
 	return true
 }
 
+// succeedProbe counts the success of a probe, which may close the breaker. Probes are
+// few, so that it can afford the lock.
 func (b *Breaker) succeedProbe(p *Permit, counter *atomic.Uint64) bool {
 	now, t := b.lock()
 	ok := word(b.word.Load()).generation() == p.word.generation()
@@ -70,7 +73,9 @@ func (b *Breaker) readClock() {
 }
 
 // endRow ends the row of failures that was under way when the permit was given, if
-// it still is. No other success costs a lock.
+// it still is. No other success costs a lock. A request that was admitted before the
+// row began says nothing of what came after. The word is compared again under the lock,
+// because the row may have ended meanwhile and another begun.
 func (b *Breaker) endRow(p *Permit) {
 	if p.word&wordRow == 0 || !p.word.sameRow(word(b.word.Load())) {
 		return
@@ -83,7 +88,8 @@ func (b *Breaker) endRow(p *Permit) {
 	b.mu.Unlock()
 }
 
-// trust ends the wariness that the success of a permit came in.
+// trust ends the wariness that the success of a permit came in: the provider serves this
+// process, whatever others say.
 func (b *Breaker) trust(p *Permit) {
 	b.mu.Lock()
 	if word(b.word.Load()).generation() == p.word.generation() {
@@ -93,6 +99,8 @@ func (b *Breaker) trust(p *Permit) {
 	b.mu.Unlock()
 }
 
+// fail counts a failure, unless it belongs to an older state: a request that was sent
+// before the breaker opened says nothing of the provider now.
 func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
 	now, t := b.lock()
 	ok := word(b.word.Load()).generation() == p.word.generation()
@@ -103,7 +111,8 @@ func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
 }
 
 // revoke counts a failure in the state that the success was counted in, or in
-// the closed state that a probe's success led to.
+// the closed state that a probe's success led to. A probe that begins well and then
+// breaks off must not leave the breaker closed without a trace.
 func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	now, t := b.lock()
 	ok := b.current(p)
@@ -115,7 +124,8 @@ func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	b.failed(ok)
 }
 
-// failed unlocks the machine after a failure, which counted or came too late.
+// failed unlocks the machine after a failure, which counted or came too late. Callbacks
+// come last, since they may panic.
 func (b *Breaker) failed(counted bool) {
 	_, changed := b.unlock()
 	if counted {
@@ -129,11 +139,15 @@ func (b *Breaker) failed(counted bool) {
 	}
 }
 
+// late counts an outcome from before a change of state. It has to be counted somewhere,
+// so that outcomes add up to admissions.
 func (b *Breaker) late() {
 	b.stale.Add(1)
 	b.calls.Add(context.Background(), 1, b.label.stale)
 }
 
+// ignore counts an outcome that says nothing. A probe's place is free again at once, for
+// a request that may say something.
 func (b *Breaker) ignore(p *Permit) {
 	if p.probe != 0 {
 		b.mu.Lock()

@@ -36,7 +36,9 @@ type Totals struct {
 	Rejected uint64 `json:"rejected"` // by an open or half-open breaker
 }
 
-// Snapshot returns the breaker as it is now.
+// Snapshot returns the breaker as it is now. It takes the breaker's lock for a moment,
+// as a failure does. The totals are read one after the other while requests go on, so
+// that they may differ by those.
 func (b *Breaker) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -4,7 +4,8 @@ import (
 	"time"
 )
 
-// A State is that of a [Breaker]. The zero value is Closed.
+// A State is that of a [Breaker]. The zero value is Closed, which is how a breaker
+// begins.
 type State int
 
 // The states; the package documentation says what they mean.
@@ -36,7 +37,7 @@ type StateChange struct {
 	Key      string // of the breaker
 	From, To State
 	At       time.Time
-	Seq      uint64 // counts the breaker's changes from 1
+	Seq      uint64 // counts the breaker's changes from 1, by which late readers can sort them
 
 	// Reason is one of failures_in_a_row, failure_ratio, probe_failed,
 	// probes_succeeded, places_ran_out, open_duration_over, tripped and reset;

@@ -54,7 +54,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 }
 
 // RoundTrip implements [http.RoundTripper]. It returns what the base does, or an
-// [*OpenError].
+// [*OpenError] without asking the base. The request is not changed, and its body is
+// closed in every case.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.invalid != nil {
 		roundtrip.CloseBody(req)
@@ -71,7 +72,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // admit asks the breaker of a request. Unless it admits it, the request's body is
-// closed, also if a callback panics.
+// closed, also if a callback panics. The gate in the call lets the retry layer ask
+// whether a retry would be refused, before it waits for it.
 func (t *Transport) admit(req *http.Request, permit *Permit) error {
 	admitted := false
 	defer func() {
@@ -93,7 +95,7 @@ func (t *Transport) admit(req *http.Request, permit *Permit) error {
 	return nil
 }
 
-// send sends an admitted request. If the base or a callback panics nobody gets the
+// send sends an admitted request. If the base or a callback panics no caller gets the
 // response: its body is closed, and the permit returned.
 func (t *Transport) send(req *http.Request, watched *body) (*http.Response, error) {
 	var resp *http.Response
@@ -112,7 +114,8 @@ func (t *Transport) send(req *http.Request, watched *body) (*http.Response, erro
 }
 
 // learn settles the permit by what the base returned, or leaves that to the
-// body.
+// body. A base that returns neither a response nor an error is faulty, which says
+// nothing of the server. After a 101 the connection is the caller's.
 func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.Response, error) {
 	permit := &watched.permit
 	switch {
@@ -135,7 +138,8 @@ func (t *Transport) learn(watched *body, resp *http.Response, err error) (*http.
 	return resp, nil
 }
 
-// learnError settles the permit of a request that got no response.
+// learnError settles the permit of a request that got no response. What the caller's side
+// has caused is found out before Observe is asked: the error itself does not say so.
 func (t *Transport) learnError(permit *Permit, err error) {
 	outcome, retryAfter := callersVerdict(permit.req), time.Duration(0)
 	if outcome == Undecided && isNotSendable(permit.req, err) {
@@ -150,6 +154,7 @@ func (t *Transport) learnError(permit *Permit, err error) {
 	permit.settle(outcome, retryAfter, timeLimit(permit.req, err))
 }
 
+// ask asks Config.Observe, or the default.
 func (t *Transport) ask(resp *http.Response, err error) (Outcome, Observer, time.Duration) {
 	if t.cfg.Observe == nil {
 		return DefaultObserve(resp, err)
@@ -174,8 +179,8 @@ func (t *Transport) breakerOf(req *http.Request, c *call.Call) *Breaker {
 
 // RefusesFor returns for how long a request like req would be refused with an
 // [OpenError] from now on; 0 if it would be let through now, or a half-open
-// breaker may let it through. It sends nothing and counts nothing: it is for
-// whoever would have to wait, or to go elsewhere, before the request gets here.
+// breaker may let it through. It sends nothing and counts nothing. It is for a layer
+// above that would have to wait, or to go elsewhere, before the request gets here.
 func (t *Transport) RefusesFor(req *http.Request) time.Duration {
 	if t.invalid != nil || req.URL == nil {
 		return 0
@@ -212,11 +217,13 @@ func (t *Transport) Close() error {
 	return t.meters.close()
 }
 
-// CloseIdleConnections closes those of the base.
+// CloseIdleConnections closes the idle connections of the base, if it has any.
+// [http.Client.CloseIdleConnections] finds this method.
 func (t *Transport) CloseIdleConnections() {
 	roundtrip.CloseIdleConnections(t.base)
 }
 
+// closeResponse closes the body of a response, if there are both.
 func closeResponse(resp *http.Response) {
 	if resp != nil && resp.Body != nil {
 		_ = resp.Body.Close()

@@ -15,6 +15,7 @@ type window struct {
 	slots  [buckets]bucket
 }
 
+// A bucket counts the outcomes of one step.
 type bucket struct {
 	number   int64  // counts from 1; 0 is an unused slot
 	start    uint64 // successes before the bucket began
@@ -22,6 +23,7 @@ type bucket struct {
 	revoked  uint64 // successes of this bucket that turned into failures
 }
 
+// newWindow returns an empty window of a length.
 func newWindow(length time.Duration) window {
 	return window{width: max(int64(length)/buckets, 1)}
 }
@@ -33,11 +35,12 @@ func (w *window) reset(now int64, successes uint64) {
 	w.roll(now, successes)
 }
 
+// number returns the number of the bucket that a time is in.
 func (w *window) number(now int64) int64 { return now/w.width + 1 }
 
 // roll begins a new bucket if it is time for one, where seen is the number of
 // successes when the clock was read before. Those that came since count as the
-// new bucket's: nobody knows when they came, and to take them for younger than
+// new bucket's: it is not known when they came, and to take them for younger than
 // they are keeps a breaker closed.
 func (w *window) roll(now int64, seen uint64) {
 	if n := w.number(now); n > w.newest {
@@ -52,7 +55,8 @@ func (w *window) end() int64 { return w.newest * w.width }
 // fail counts a failure in the newest bucket.
 func (w *window) fail() { w.slots[w.newest%buckets].failures++ }
 
-// revoke takes back the nth success of all.
+// revoke takes back the nth success of all. It is taken from the bucket in which it was
+// counted, so that the failure that it turned into does not outlive it.
 func (w *window) revoke(nth uint64) {
 	var in *bucket
 	for i := range w.slots {

@@ -18,6 +18,9 @@ const (
 	wordGeneration = 32
 )
 
+// newWord puts a word together. The number of the row is cut to 28 bits, and that of the
+// generation to 32: a permit would have to be outstanding for as many rows or changes of
+// state to be taken for another one's.
 func newWord(m *machine) word {
 	w := word(m.generation)<<wordGeneration | word(m.state)
 	if m.row.number != 0 {
@@ -33,6 +36,8 @@ func newWord(m *machine) word {
 // generation.
 func (w word) sameRow(v word) bool { return (w^v)&^wordWary == 0 }
 
+// state returns the state, which is none if the Config is invalid.
 func (w word) state() State { return State(w & wordState) }
 
+// generation returns the number of the state that the word is of.
 func (w word) generation() uint32 { return uint32(w >> wordGeneration) }

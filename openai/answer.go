@@ -19,7 +19,8 @@ import (
 // is little enough to keep for each call.
 const maxKept = 64 << 10
 
-// A wanted is what a delivery waits for before it hands the answer over.
+// A wanted is what a delivery waits for before it hands the answer over. The answer knows
+// it, because only the answer knows when that has come.
 type wanted struct {
 	stream  bool          // the answer is taken for a stream of events
 	whole   bool          // a stream is held to its end, else to its first useful event
@@ -47,20 +48,21 @@ type answer struct {
 
 	mu     sync.Mutex // Close may run beside Read, and asks the breaker's questions
 	any    bool       // a byte was read
-	kind   kind
-	sniff  sniffer
+	kind   kind       // what its bytes are, once they have said so
+	sniff  sniffer    // of the first bytes
 	limit  *limiter   // nil while no limit holds; written by the reader only
 	stream *stream    // of an eventBody
 	json   jsonAnswer // of a jsonBody
 	first  time.Time  // when the first useful event was seen
 	kept   []byte     // the beginning, for an AnswerError
 
+	// These are written under mu, and read without it.
 	useful atomic.Bool                 // it has brought something that a caller can use
 	over   atomic.Bool                 // nothing more is to be learned from its bytes
 	early  atomic.Bool                 // it failed before anything useful, so nothing is lost by a retry
 	failed atomic.Pointer[AnswerError] // what is wrong with it; shared, so never changed
 
-	closed  atomic.Bool // its reader has begun to close it
+	closed  atomic.Bool // its reader has begun to close it, which is no fault of the provider
 	counted atomic.Bool // the metrics have it as a stream that is over
 }
 
@@ -70,11 +72,11 @@ func (a *answer) Read(p []byte) (int, error) {
 	a.limit.begin()
 	n, err := a.src.Read(p)
 	n = min(max(n, 0), len(p)) // a base that counts wrongly must not harm more than itself
-	silence := a.limit.end()
+	silence := a.limit.end()   // before follow, whose time is not the provider's
 	err = a.follow(p[:n], err, silence)
 	if err != nil {
 		if silence != nil {
-			_ = a.src.Close() // its attempt is over, whoever goes on reading
+			_ = a.src.Close() // its attempt is over, even if the caller reads on
 		}
 		a.ended()
 	}
@@ -82,7 +84,8 @@ func (a *answer) Read(p []byte) (int, error) {
 }
 
 // follow looks at what a Read brought, and returns the error that the Read ends in.
-// Nothing is waited for after the last byte of a body of known length.
+// Nothing is waited for after the last byte of a body of known length: a reader that
+// knows the length need not read again, and would leave a timer behind.
 func (a *answer) follow(p []byte, err, silence error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,7 +116,9 @@ func (a *answer) await() {
 }
 
 // next returns what the body is waiting for, and for how long at most. Until something
-// useful has come, the limit that began with the attempt goes on: pings don't end it.
+// useful has come, the limit that began with the attempt goes on: pings don't end it,
+// since a proxy may send them for a provider that is dead. After the end of an answer the
+// tail goes before the idle limit, which would make a failure of a whole answer.
 func (a *answer) next() (phase, time.Duration) {
 	switch {
 	case a.format == nil || a.kind == opaque:
@@ -132,7 +137,8 @@ func (a *answer) next() (phase, time.Duration) {
 	}
 }
 
-// Close closes the body and stops its limits. It may run beside a Read.
+// Close closes the body and stops its limits. It may run beside a Read, which it does not
+// wait for: the Read may be blocked until the source is closed.
 func (a *answer) Close() error {
 	a.closed.Store(true) // before the Read beside it comes back with an error
 	a.mu.Lock()
@@ -143,8 +149,9 @@ func (a *answer) Close() error {
 	return err
 }
 
-// ended counts a stream once, whether its end or its Close comes first. A body that has
-// brought nothing is a stream if its label says so.
+// ended counts a stream once, whether its end or its Close comes first: a reader does
+// both as a rule, and may do them from two goroutines. A body that has brought nothing is
+// a stream if its label says so.
 func (a *answer) ended() {
 	a.mu.Lock()
 	if a.kind == undecided {
@@ -182,7 +189,8 @@ func (a *answer) outcome() string {
 }
 
 // learn looks at the bytes that pass. The first ones are held back from the reader of a
-// format until they have said what the body is, and are then read before the rest.
+// format until they have said what the body is, and are then read before the rest. The
+// caller gets all of them at once: what is held back here is a copy of a few bytes.
 func (a *answer) learn(p []byte) {
 	if a.kind == undecided && a.format.isJudged() {
 		kind, used := a.sniff.add(p)
@@ -199,7 +207,9 @@ func (a *answer) learn(p []byte) {
 	a.keep(p)
 }
 
-// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned.
+// decide begins to read a body of a kind. Of an opaque body nothing more is to be learned,
+// so that the layers above stop asking. A page has no reader either: it is judged at its
+// end, when all of it can be shown.
 func (a *answer) decide(k kind) {
 	a.kind = k
 	switch k {
@@ -226,8 +236,8 @@ func (a *answer) read(p []byte) {
 	}
 }
 
-// readJSON follows a JSON value. What comes behind it, such as another value, is passed
-// on without a look: the value is the answer.
+// readJSON follows a JSON value. What comes behind it, such as a line end, [DONE] or
+// another value, is passed on without a look: the value is the answer.
 func (a *answer) readJSON(p []byte) {
 	if a.json.whole() {
 		return
@@ -254,7 +264,8 @@ func (a *answer) endJSON() {
 }
 
 // event notes what one event of a stream means. The first useful event is what the time
-// to the first event is measured by.
+// to the first event is measured by. A terminal event counts as useful: an answer may
+// consist of nothing else, such as one that was stopped by a filter.
 func (a *answer) event(m meaning) {
 	switch m {
 	case failed:
@@ -263,7 +274,7 @@ func (a *answer) event(m meaning) {
 			text: "the stream brought an error", Code: e.code, Type: e.kind,
 			errorType: fault.StreamError, outcome: "error_event", verdict: inBandVerdict(e, retry.ReasonStreamError),
 		})
-		if a.format.tells {
+		if a.format.reportsFailure {
 			a.stream.done = true // the provider has said its last word: nothing is cut off
 		}
 	case corrupt:
@@ -296,7 +307,7 @@ func (a *answer) keep(p []byte) {
 }
 
 // fail notes what is wrong with the answer. None counts after a stream was complete: its
-// caller has all of the answer.
+// caller has all of the answer, and a retry would bring another one.
 func (a *answer) fail(err *AnswerError) {
 	if a.kind != eventBody || !a.stream.complete() {
 		a.note(err)
@@ -304,7 +315,8 @@ func (a *answer) fail(err *AnswerError) {
 }
 
 // note notes a failure. The first one counts, because the later ones follow from it. A
-// rate limit goes to pacing at once, which must not wait for the body's end.
+// rate limit goes to pacing at once, which must not wait for the body's end: other calls
+// of the account are about to be sent.
 func (a *answer) note(err *AnswerError) {
 	if a.failed.Load() != nil {
 		return
@@ -336,7 +348,8 @@ func (a *answer) finish(err, silence error) error {
 }
 
 // stall notes that one of our limits ended the body. The provider is to blame for that,
-// but not every stall is worth a retry.
+// but not every stall is worth a retry. One that has begun to answer and falls silent is
+// no longer at work on the answer as far as is known.
 func (a *answer) stall(silence error) {
 	v := brokenVerdict(retry.ReasonTimeout)
 	if silence != ErrStalled { //nolint:errorlint // the limiter's own
@@ -362,7 +375,8 @@ func (a *answer) lose(err error) {
 	}
 }
 
-// givenUp reports whether the body broke off because nobody wanted more of it.
+// givenUp reports whether the body broke off because its caller gave it up. The base
+// returns the same kinds of errors for that as for a lost connection.
 func (a *answer) givenUp() bool {
 	select {
 	case <-a.request.Cancel: //nolint:staticcheck // http.Client sets it for Client.Timeout
@@ -382,7 +396,8 @@ func lossType(err error) string {
 }
 
 // finishWhole judges a body that ended without an error. An empty answer shows only at
-// its end; a page is read to its end first, so that it can be shown.
+// its end; a page is read to its end first, so that it can be shown. Proxies turn a dead
+// upstream into either of them, with a status of 200.
 func (a *answer) finishWhole() {
 	if a.kind == undecided {
 		a.decideAtEnd()
@@ -409,7 +424,9 @@ func (a *answer) decideAtEnd() {
 }
 
 // finishStream judges a stream that has ended. A stream that a format judges must have
-// had its terminal event, or content of an unknown shape. Other streams may be empty.
+// had its terminal event, or content of an unknown shape. Other streams may be empty. The
+// connection's end alone says nothing: a proxy whose upstream dies may end the body in
+// good order.
 func (a *answer) finishStream() {
 	s := a.stream
 	if s.scanner.Pending() {
@@ -424,7 +441,8 @@ func (a *answer) finishStream() {
 
 // ending returns the error that a reader gets at the end of the body. A body that is
 // known to be no answer must not pass for one. The failure is copied before it gets the
-// body, because the breaker may be reading the shared one.
+// body, because the breaker may be reading the shared one. A stream that was cut ends in
+// ErrTruncated itself, which callers compare with.
 func (a *answer) ending(eof error) error {
 	err := a.failed.Load()
 	switch {
@@ -448,13 +466,14 @@ func (a *answer) saysItself() bool {
 	case eventBody:
 		return a.stream.done
 	case jsonBody:
-		return a.format.tells && a.json.whole()
+		return a.format.reportsFailure && a.json.whole()
 	}
 	return false
 }
 
 // Data says to the breaker what is known after the bytes that it has just seen. It need
-// not look at them, because they have passed through Read before.
+// not look at them, because they have passed through Read before. It takes no lock: the
+// breaker asks after each Read, until it knows the outcome.
 func (a *answer) Data([]byte) breaker.Outcome {
 	switch err := a.failed.Load(); {
 	case err != nil:
@@ -491,7 +510,8 @@ func (a *answer) End(err error) breaker.Outcome {
 }
 
 // Enough reports whether the delivery need not read on. Either the answer is settled, or
-// it is not of the kind that it was taken for, and other rules hold for it.
+// it is not of the kind that it was taken for, and other rules hold for it. Its argument
+// is not used, since the bytes have passed through Read before.
 func (a *answer) Enough([]byte) bool {
 	if a.over.Load() || !a.wanted.whole && a.useful.Load() {
 		return true
@@ -501,7 +521,8 @@ func (a *answer) Enough([]byte) bool {
 	return a.kind != undecided && (a.kind == eventBody) != a.wanted.stream
 }
 
-// kindKnown reports whether the first bytes have said what the body is.
+// kindKnown reports whether the first bytes have said what the body is. Until then its
+// label counts.
 func (a *answer) kindKnown() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -509,7 +530,7 @@ func (a *answer) kindKnown() bool {
 }
 
 // isOpaque reports whether nothing can be said of the body, so that it is plain HTTP to
-// all layers.
+// all layers. It may become so only with its first bytes.
 func (a *answer) isOpaque() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -522,7 +543,7 @@ func (a *answer) complete() bool {
 }
 
 // A summary is what the metrics record of an answer. It is a copy, since the answer may
-// still be read.
+// still be read: a call may be over for its caller before its body is closed.
 type summary struct {
 	facts
 

@@ -11,7 +11,7 @@ import (
 type apiError struct {
 	code  string // error.code; a number as text
 	kind  string // error.type
-	inner string // error.innererror.code, Azure's more exact one
+	inner string // error.innererror.code, Azure's more exact one; documented in its REST guidelines
 }
 
 // isQuota reports whether an account is used up, so that repeating the call
@@ -21,7 +21,8 @@ func (e apiError) isQuota() bool {
 }
 
 // status returns the status that the codes stand for, the most exact one
-// first; 0 if none is known.
+// first; 0 if none is known. The order matters: the type is often a class of errors,
+// such as invalid_request_error, beside a code that says what went wrong.
 func (e apiError) status() int {
 	for _, code := range [...]string{e.inner, e.code, e.kind} {
 		if status := statusOfCode(code); status != 0 {
@@ -31,7 +32,8 @@ func (e apiError) status() int {
 	return 0
 }
 
-// String lists the codes.
+// String lists the codes for the text of an error. It has the names of the members, so
+// that a reader finds them in the provider's documents.
 func (e apiError) String() string {
 	var parts []string
 	for _, part := range [...]struct{ name, value string }{{"code", e.code}, {"type", e.kind}, {"inner code", e.inner}} {
@@ -62,7 +64,8 @@ func readErrorMember(e *apiError, s *json.Scanner) place {
 	return nowhere
 }
 
-// maxLabel bounds a code: what is longer is none.
+// maxLabel bounds a code: what is longer is none. Codes end up in errors, which are
+// logged, so that a provider must not be able to fill them.
 const maxLabel = 64
 
 // label returns a code from a JSON string or number. What has other characters
@@ -91,7 +94,7 @@ func label(s *json.Scanner) string {
 	return code
 }
 
-// An errorReader finds the error that JSON tells of. These are the shapes:
+// An errorReader finds the error that is in a JSON value. These are the shapes:
 //
 //	{"error":{"code":"…","type":"…"}}                  OpenAI, and most others
 //	{"error":{"code":"429","innererror":{"code":"…"}}} Azure
@@ -111,7 +114,8 @@ type errorReader struct {
 	says          bool // a member of the error object says something
 }
 
-// found returns the error; ok is false if there is none.
+// found returns the error; ok is false if there is none. The codes inside the error
+// object go before those beside it, which may be those of a gateway.
 func (r *errorReader) found() (e apiError, ok bool) {
 	switch {
 	case r.says:
@@ -141,7 +145,8 @@ func (r *errorReader) top(s *json.Scanner) place {
 	return nowhere
 }
 
-// begin reads the value of "error".
+// begin reads the value of "error". Of two objects the last one counts, as it does in
+// most decoders. A sentence has no codes, but marks the whole as an error.
 func (r *errorReader) begin(s *json.Scanner) place {
 	switch s.Kind() {
 	case json.Object:
@@ -153,7 +158,9 @@ func (r *errorReader) begin(s *json.Scanner) place {
 	return nowhere
 }
 
-// within reads a value inside the error object, and names the place inside it.
+// within reads a value inside the error object, and names the place inside it. What a
+// nested object or list holds is not read, but that there is something in it says that
+// the error is one.
 func (r *errorReader) within(in place, s *json.Scanner) place {
 	if !isContainer(s) && !isNothing(s.Value()) {
 		r.says = true
@@ -176,7 +183,8 @@ func (r *errorReader) within(in place, s *json.Scanner) place {
 	return nowhere
 }
 
-// visit reads the body of an error, from its outermost value on.
+// visit reads the body of an error, from its outermost value on. Gemini's endpoint for
+// OpenAI's format answers with a list that has the error in it.
 func (r *errorReader) visit(in place, s *json.Scanner) place {
 	switch in {
 	case outside:
@@ -199,7 +207,8 @@ func (r *errorReader) visit(in place, s *json.Scanner) place {
 }
 
 // readErrorBody returns the codes in the body of a response whose status says
-// that it is an error. The body may be cut off: what stands before counts.
+// that it is an error. The body may be cut off: what stands before counts. Codes beside
+// an error object that is missing count, too, since the status leaves no doubt.
 func readErrorBody(body []byte) apiError {
 	var r errorReader
 	walkAll(body, &r)

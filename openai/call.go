@@ -15,7 +15,8 @@ type Call struct {
 	Endpoint string
 
 	// Model is the model as requested: Azure's deployment in the path, or else the
-	// payload's model. It is "" if the payload names none or was not read.
+	// payload's model. It is "" if there is neither, or the payload was not read. At
+	// most 128 bytes.
 	Model string
 
 	// Stream says that the payload asks for a stream. The answer need not be one.

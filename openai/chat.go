@@ -10,6 +10,8 @@ import (
 // [DONE]. See https://platform.openai.com/docs/api-reference/chat-streaming.
 var chatFormat = &format{judged: true, events: func() eventReader { return new(chunk) }}
 
+// doneMark is the data of the last event. It is no JSON, which is why it is looked for
+// before a value is.
 var doneMark = []byte("[DONE]")
 
 // A chunk reads the events of chat and completions, one after the other. One chunk serves
@@ -19,14 +21,16 @@ type chunk struct {
 	walk   walk
 	error  inBandError
 
-	choices bool // there is a member of that name: it alone makes an event a known one
-	brings  bool // something is generated
+	// choices says that there is a member of that name. It alone makes an event a known
+	// one: gateways send events with a usage, a model or an id only.
+	choices bool
+	brings  bool // something is generated, so that the caller loses it by a retry
 
 	// The choice that is being read. Its index may stand behind its delta, so it
 	// takes effect only at its end.
 	bit    uint64 // 0 outside of a choice
-	ends   bool
-	filled bool
+	ends   bool   // it has a finish_reason
+	filled bool   // its delta brings something
 
 	last template // an event that fits it brings content and changes nothing else, so it is not parsed
 }
@@ -50,12 +54,13 @@ func (c *chunk) event(s *stream, _, data []byte) meaning {
 }
 
 // named returns content, which decides nothing: the events of this format have no names.
+// A chunk too long to be parsed is one with an image or with sound in it.
 func (c *chunk) named([]byte) meaning { return content }
 
 // value reads the first value in data, and returns what follows it.
 func (c *chunk) value(s *stream, data []byte) (m meaning, rest []byte) {
 	if after, ok := bytes.CutPrefix(data, doneMark); ok {
-		return terminal, trimSpace(after)
+		return terminal, trimSpace(after) // some servers put it behind the last chunk, in one event
 	}
 	if data[0] != '{' {
 		return content, nil // an unknown shape is passed on, not failed
@@ -67,7 +72,7 @@ func (c *chunk) value(s *stream, data []byte) (m meaning, rest []byte) {
 // alone in its event becomes the template for the next events, which are mostly alike.
 func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 	open, finished := s.open, s.finished
-	*c = chunk{stream: s, last: c.last}
+	*c = chunk{stream: s, last: c.last} // the template alone outlives an event, and its buffer with it
 	c.last.begin()
 	rest = trimSpace(c.walk.feed(data, c))
 	c.endChoice()
@@ -76,7 +81,7 @@ func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 	if m == content && c.choices && len(rest) == 0 {
 		c.last.end(data)
 	} else {
-		c.last.begin()
+		c.last.begin() // anything else changes the stream, so that it must be parsed each time
 	}
 	if m == failed || m == corrupt {
 		// OpenRouter sends a finish_reason beside the error. It must not make the
@@ -88,7 +93,9 @@ func (c *chunk) object(s *stream, data []byte) (m meaning, rest []byte) {
 }
 
 // meaning returns what the object means that was read. An object without choices is
-// content, because it may be another vendor's event.
+// content, because it may be another vendor's event. An empty list of choices brings
+// nothing: Azure begins a stream with such a chunk, which holds the filter results of the
+// prompt, and OpenAI ends one with the usage in such a chunk.
 func (c *chunk) meaning(whole bool) meaning {
 	e, isError := c.error.failed(c.brings)
 	switch {
@@ -103,7 +110,8 @@ func (c *chunk) meaning(whole bool) meaning {
 	return opener
 }
 
-// visit reads what stands in a place of the chunk.
+// visit reads what stands in a place of the chunk. A choice has no mark for its end, so
+// it ends where the next one begins, and the last one after the walk.
 func (c *chunk) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
@@ -139,7 +147,7 @@ func (c *chunk) top(s *json.Scanner) place {
 		}
 	case "model", "usage":
 		return c.stream.facts.top(s)
-	case "prompt_progress": // llama.cpp is reading a long prompt
+	case "prompt_progress": // llama.cpp is reading a long prompt, which takes minutes without a GPU
 		if isContainer(s) {
 			return inContent
 		}
@@ -154,7 +162,8 @@ func (c *chunk) top(s *json.Scanner) place {
 }
 
 // choice reads one member of a choice. A finish_reason that is null or empty ends
-// nothing, because some servers send one with every chunk.
+// nothing, because some servers send one with every chunk. Chat has a delta, completions
+// have a text, and some servers stream a whole message instead of a delta.
 func (c *chunk) choice(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "index":
@@ -188,7 +197,8 @@ func (c *chunk) delta(s *json.Scanner) place {
 	return nowhere
 }
 
-// fill notes that a scalar brings something, unless it is empty.
+// fill notes that a scalar brings something, unless it is empty. Such a scalar is what
+// differs between the events of a stream, so the template has a gap for it.
 func (c *chunk) fill(s *json.Scanner) {
 	if !isNothing(s.Value()) {
 		c.filled = true
@@ -215,7 +225,8 @@ func (c *chunk) endChoice() {
 }
 
 // choiceBit returns the bit of a choice's index. High and malformed indexes share the
-// last bit, so that no index is out of range.
+// last bit, so that no index is out of range. A stream of more than 64 choices may seem
+// complete too early for that, and then a cut of it goes unnoticed.
 func choiceBit(index []byte) uint64 {
 	n, ok := json.Count(index)
 	if !ok {

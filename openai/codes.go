@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// quotaCodes say that no repetition helps before somebody pays, somebody raises a limit,
-// or a month is over. They come with statuses that are retried otherwise, mostly a 429.
+// quotaCodes say that no repetition helps before the account is paid for, its limit is
+// raised, or a month is over. They come with statuses that are retried otherwise, mostly a 429.
 // OpenAI documents its own at https://developers.openai.com/api/docs/guides/error-codes:
 // error.code is the exact one, and error.type may be insufficient_quota beside any of
 // them, which is why both are looked up.
@@ -24,7 +24,8 @@ var quotaCodes = map[string]bool{
 var quotaSuffixes = []string{"spend_limit_exceeded", "usage_limit_exceeded"}
 
 // isQuotaCode reports whether a code says that an account is used up. Case is ignored,
-// because providers that copy a code don't agree on its case.
+// because providers that copy a code don't agree on its case. A code that is not known
+// counts as none: a call that is repeated in vain costs less than one that is given up.
 func isQuotaCode(code string) bool {
 	code = strings.ToLower(code)
 	if quotaCodes[code] {
@@ -43,7 +44,8 @@ func isQuotaCode(code string) bool {
 // would have been worth as a status, so that one table of statuses decides both.
 //
 // The name behind a code is the provider or server that sends it. A code without one is
-// common to several.
+// common to several. Codes are looked up in lower case, and a code that is missing here is
+// one of unknown worth: see inBandVerdict.
 var codeStatuses = map[string]int{
 	// The provider's fault: retried, and a failure to the breaker.
 	"server_error":          http.StatusInternalServerError, // OpenAI

@@ -17,8 +17,10 @@ const (
 	DefaultIdleTimeout       = 5 * time.Minute  // of answers that a format judges
 )
 
-// A Config says how a Transport deals with a provider. The zero value is safe
-// for production. A Transport copies it.
+// A Config says how a [Transport] deals with a provider. The zero value is safe
+// for production. A Transport copies it: later changes have no effect. The functions
+// in it are called by all calls of the Transport, so they must be safe for concurrent
+// use.
 type Config struct {
 	// Retry is the Config of the retry layer. Safe, Repeatable, Policy,
 	// BudgetKey and Budget replace what this package would set: the endpoints
@@ -30,65 +32,78 @@ type Config struct {
 	// Breaker is the Config of the breaker layer. Key replaces what this
 	// package would set: a breaker for each scheme, host, endpoint and model (or
 	// Azure deployment). MaxKeys bounds the accounts of rate limits, too. Observe
-	// runs after this package's own; unless it is Undecided without an
-	// Observer, its verdict takes the place of that.
+	// runs after this package's own, and its verdict takes the place of that. Undecided
+	// without an Observer leaves the response to this package.
 	Breaker breaker.Config
 
-	// DisableBreaker leaves the breaker layer out.
+	// DisableBreaker leaves the breaker layer out: every attempt is sent, however many
+	// before it have failed.
 	DisableBreaker bool
 
 	// Delivery says when RoundTrip returns a response. The zero value is
 	// FromFirstEvent.
 	Delivery Delivery
 
-	// FirstEventTimeout bounds the time from when a request is written to the
-	// first useful byte of its answer; of a stream, to its first useful event,
-	// which comments and openers are not. Only the time counts in which the base
-	// has the request or somebody waits in a Read: no upload, no idle reader, no
-	// wait of ours. It is over at the headers of a 101 and of an answer that no
-	// format judges. An attempt that it ends is not repeated, because a silent
-	// provider may well be at work on the answer, and bill it. 0 means
-	// DefaultFirstEventTimeout for a call whose context has no deadline, else no
-	// limit. Negative turns it off.
+	// FirstEventTimeout bounds the wait of one attempt for the first useful byte of
+	// its answer. Of a stream it is the first useful event: comments, pings and
+	// openers such as a role are none. 0 means DefaultFirstEventTimeout for a call
+	// whose context has no deadline, and no limit for any other. Negative turns it
+	// off.
+	//
+	// The time begins when the request is written, and counts only while the base
+	// waits for the headers or a Read waits for bytes. So an upload, a reader who
+	// takes a pause, and the waits of this package do not use it up. net/http says by
+	// httptrace.WroteRequest when a request is written. A base that does not say so is
+	// taken to have written a payload that is in memory as soon as it gets it, and
+	// one that is streamed at its last Read or its Close.
+	//
+	// The limit ends at the headers of a 101 and of an answer that no format judges,
+	// such as a file: what is useful in it is not known. An attempt that the limit
+	// ends is not repeated at the same place, because a silent provider may be at work
+	// on the answer, and bill it. With Targets the next one is asked. The error has
+	// Timeout() true.
 	FirstEventTimeout time.Duration
 
-	// IdleTimeout bounds the silence between the bytes of a 2xx body after its
-	// first byte, or a stream's first useful event; comments count as life. The
-	// body then ends with ErrStalled. Only time spent waiting in a Read counts.
-	// 0 means DefaultIdleTimeout for answers that a format judges and none for
-	// others; a positive value holds for every 2xx body; negative turns it off.
+	// IdleTimeout bounds the silence between the bytes of a 2xx body: after its
+	// first byte, or after a stream's first useful event. A comment ends a silence as
+	// any byte does, because providers send them as a sign of life. Only time spent
+	// waiting in a Read counts. The body then ends with [ErrStalled]. 0 means
+	// DefaultIdleTimeout for answers that a format judges and no limit for others. A
+	// positive value holds for every 2xx body. Negative turns it off.
 	IdleTimeout time.Duration
 
 	// InBandErrors says how the body of a 2xx ends that is no answer. The zero
 	// value is FailRead.
 	InBandErrors InBandErrors
 
-	// Targets are the places where calls may go, home first: the Target where the
-	// request itself says. A call goes to the first of its order, that is of the
-	// lowest Tier, and on to the next ones where that can't serve it. Only POSTs
-	// that store nothing do so, as chat and embeddings; all others go where they
-	// say. If all targets fail, the caller gets what the first one answered. Nil
-	// sends each request where it says. See WithoutFailover and WithSession.
+	// Targets are the places where calls may go, at most 32. The zero [Target] stands
+	// for the place that the request itself names. Put it first in the list: calls that
+	// can go nowhere else then have its name in metrics, and its time limits. A call
+	// goes to one target of the lowest Tier, and on to the next targets if that one can't serve it.
+	// Only POSTs that store nothing are sent elsewhere, such as chat and embeddings: all
+	// others go where they say. If all targets fail, the caller gets what the first
+	// one answered. Nil sends each request where it says. See [WithoutFailover] and
+	// [WithSession].
 	Targets []Target
 
 	// Pacing says what is done about the rate limit of an account. The zero value
 	// is AfterRefusal.
 	Pacing Pacing
 
-	// RetryStateful opts in to repeating POST responses, and every POST that
-	// is not repeated otherwise, where nothing can have been stored: the
-	// request was proven never to be sent, it was refused (a 429, or a 503
-	// that names a time to wait), or its payload says store:false and neither
-	// joins a conversation nor runs in the background; a tool that the
-	// provider runs may run twice then. Only JSON payloads are kept for this.
+	// RetryStateful opts in to repeating POST responses, and every POST that is not
+	// repeated otherwise, where nothing can have been stored. That is so if the request
+	// was proven never to be sent, or was refused by a 429 or by a 503 that names a time
+	// to wait. It is also so if the payload says store:false, and neither joins a
+	// conversation nor runs in the background. A tool that the provider runs may run
+	// twice then. Only JSON payloads are kept for this. False repeats none of them.
 	RetryStateful bool
 
 	// SDKRetries says what to do about an SDK that retries on top of this
 	// package. The zero value is StopSDKRetries.
 	SDKRetries SDKRetries
 
-	// Logger is handed to Retry and Breaker where those have none. Nil logs
-	// nothing.
+	// Logger is handed to Retry and Breaker where those have none. It never gets a
+	// body, a header or the query of a URL. Nil logs nothing.
 	Logger *slog.Logger
 
 	// MeterProvider makes the instruments, also of Retry and Breaker where
@@ -100,9 +115,10 @@ type Config struct {
 	Backend string
 }
 
-// Validate returns an error that names the first field out of its range: a
-// *ConfigError, or one that unwraps to a *retry.ConfigError or
-// *breaker.ConfigError; else nil.
+// Validate returns an error that names the first field out of its range and what is
+// allowed there, or nil. It is a *ConfigError, or unwraps to a *retry.ConfigError or a
+// *breaker.ConfigError. [NewTransport] calls it, so that only a program that wants to
+// fail at its start needs to.
 func (c Config) Validate() error {
 	switch {
 	case c.Delivery < FromFirstEvent || c.Delivery > Whole:
@@ -133,15 +149,18 @@ type ConfigError struct {
 	Allowed string // what it may be
 }
 
+// Error names the field, its value and what it may be.
 func (e *ConfigError) Error() string {
 	return fmt.Sprintf("openai: Config.%s is %v: it may be %s", e.Field, e.Value, e.Allowed)
 }
 
+// invalid names the part of the Config that an error of another package is about.
 func invalid(part string, err error) error {
 	return fmt.Errorf("openai: Config.%s: %w", part, err)
 }
 
-// normalised returns c with what its parts inherit.
+// normalised returns c with all defaults filled in, and with what its parts inherit.
+// It runs once for a Transport, so that no call has to look for a default.
 func (c Config) normalised() Config {
 	if c.Retry.Logger == nil {
 		c.Retry.Logger = c.Logger

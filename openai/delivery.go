@@ -29,8 +29,10 @@ const (
 	Immediate
 
 	// Whole returns a stream when it has ended. A stream that is cut, stalls or
-	// brings an error is then retried as a whole. It is for agents and jobs, which
-	// have no use for half an answer.
+	// brings an error is then retried as a whole. So is one that breaks off between its
+	// finish_reason and [DONE]: its answer is complete, but its reader would get the
+	// error of the connection behind it. Whole is for agents and jobs, which have no
+	// use for half an answer.
 	//
 	// Memory is bounded: a stream above 64 MiB, and any stream while the
 	// [Transport] holds 512 MiB, is returned as FromFirstEvent would return it. Held

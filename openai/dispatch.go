@@ -70,7 +70,7 @@ func (b *dispatcher) CloseIdleConnections() {
 
 // answeredBy returns the URL and the name of the target whose answer the caller gets.
 // The operation's metrics use them, since the address and the provider are those that
-// served the call. The URL has no path and no query: nobody needs these, and a
+// served the call. The URL has no path and no query: no metric needs these, and a
 // BaseURL's query may hold a key.
 func (o *operation) answeredBy() (u *url.URL, target string) {
 	if o.routing == nil || o.call.Answered == nil {

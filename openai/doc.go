@@ -10,12 +10,14 @@
 // end of the path, whatever stands before it. Package retry reads the payload
 // once, and shares it between all attempts. An attempt waits while its rate
 // limit is exhausted, and passes package breaker, which leaves a broken
-// provider alone. One operation is recorded for each call, when its answer has
+// provider alone. With [Config.Targets] a call goes on to another provider where one
+// can't serve it. One operation is recorded for each call, when its answer has
 // been read to its end, is closed or has failed.
 //
-// [Delivery] says when an answer becomes the caller's. What goes wrong before is
-// repeated where the request may be; what goes wrong after cannot be taken back,
-// and ends the body in an error. [Config] has the settings, with their defaults.
+// [Delivery] says when an answer becomes the caller's. What goes wrong before that is
+// repeated if the request may be repeated. What goes wrong after it cannot be taken
+// back, and ends the body in an error that matches [io.ErrUnexpectedEOF]. [Config] has
+// the settings, with their defaults.
 //
 // With [Config.Targets] a call that fails at one place is answered by another: a
 // [Target] has its own address and credentials.
@@ -23,5 +25,7 @@
 // The stream of a response that runs in the background is taken up again when it
 // breaks off, from its last whole event: see [ResumeError].
 //
-// Which calls are repeated, [DefaultSafe] says; after what, [DefaultPolicy].
+// [DefaultSafe] says which calls are repeated, and [DefaultPolicy] after which
+// failures. Give each call a deadline by its context: without one, a provider that
+// falls silent keeps its caller for as long as [Config.FirstEventTimeout] says.
 package openai

@@ -32,8 +32,8 @@ type row struct {
 	// These are the last two segments. An empty parent stands for any, and so does a
 	// tail of "*".
 	parent, tail string
-	// The header tells the endpoint from another service's path of the same name. It
-	// is in canonical form. Empty means that the path is enough.
+	// The header distinguishes the endpoint from another service's path of the same
+	// name. It is in canonical form. Empty means that the path is enough.
 	header string
 	endpoint
 }
@@ -106,9 +106,11 @@ func cutLast(path string) (rest, segment string) {
 }
 
 // DefaultSafe is what a nil Config.Retry.Safe stands for. It accepts the idempotent
-// methods (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing.
-// An endpoint that is not known may store something, so its POSTs are not repeated.
-// A Safe of one's own may call DefaultSafe and add to it.
+// methods (RFC 9110, section 9.2.2), and a POST to an endpoint that stores nothing:
+// chat/completions, completions, embeddings, moderations, rerank, score, images, audio,
+// and messages with an anthropic-version header. An endpoint that is not among them may
+// store something, so its POSTs are not repeated; for responses see
+// [Config.RetryStateful]. A Safe of your own may call DefaultSafe and add to it.
 func DefaultSafe(req *http.Request) bool {
 	return roundtrip.IsIdempotent(req.Method) || req.Method == http.MethodPost && endpointOf(req).repeat
 }

@@ -10,11 +10,13 @@ import (
 )
 
 const (
-	// maxErrorBytes is how much of an error's body is read.
+	// maxErrorBytes is how much of an error's body is read. Codes stand at its
+	// beginning. What may be longer is a message, or the page of a proxy.
 	maxErrorBytes = 8 << 10
 
 	// maxErrorWait bounds the wait for an error's body: it is read for its code
-	// only, which most errors don't need.
+	// only, which most errors don't need. The body comes with the headers as a rule,
+	// and without it the status decides alone.
 	maxErrorWait = 250 * time.Millisecond
 )
 
@@ -25,14 +27,17 @@ type errorAnswer struct {
 	response *http.Response
 	attempt  prefetch.Canceler
 
-	curious bool // the codes of a refusal matter, too: another target may take the call
+	// routed says that another target may take the call, so that the codes of a refusal
+	// matter as well: they say whether the request or the account was refused.
+	routed bool
 
-	looked bool
+	looked bool // the verdict is made
 	said   apiError
 	worth  verdict
 }
 
-// verdict returns what the attempt is worth.
+// verdict returns what the attempt is worth. It needs no lock, because the layers of one
+// attempt ask one after the other, on the call's goroutine.
 func (e *errorAnswer) verdict() verdict {
 	if !e.looked {
 		e.looked = true
@@ -42,9 +47,10 @@ func (e *errorAnswer) verdict() verdict {
 	return e.worth
 }
 
-// codes returns the codes in the body, if they could change anything.
+// codes returns the codes in the body, if they could change anything. What was read is
+// put before the rest of the body, so that the caller gets all of it.
 func (e *errorAnswer) codes() apiError {
-	if !worthPeeking(e.response, e.curious) {
+	if !worthPeeking(e.response, e.routed) {
 		return apiError{}
 	}
 	body := prefetch.New(e.response.Body, e.attempt)
@@ -54,11 +60,13 @@ func (e *errorAnswer) codes() apiError {
 	return readErrorBody(body.Prefetched())
 }
 
-// worthPeeking reports whether a code in the body could change anything: only
-// where another attempt would follow otherwise, or if another target could.
-func worthPeeking(response *http.Response, curious bool) bool {
+// worthPeeking reports whether a code in the body could change anything. That is so where
+// another attempt would follow, which a quota code forbids, or where another target could
+// take the call. Every other error goes to the caller without a wait for its body. What
+// is compressed is not read: errors are short, so that few servers compress them.
+func worthPeeking(response *http.Response, routed bool) bool {
 	code := response.StatusCode
-	return (curious && code >= http.StatusBadRequest && code <= http.StatusNotFound || statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
+	return (routed && code >= http.StatusBadRequest && code <= http.StatusNotFound || statusVerdict(response.StatusCode).reason != "" || adviceOf(response.Header) == retryAdvised) &&
 		response.Body != nil && response.Body != http.NoBody && !roundtrip.IsCompressed(response.Header)
 }
 

@@ -15,12 +15,12 @@ var (
 	// io.EOF would pass half an answer off as a whole one. All bytes that came
 	// have been read before. A stream whose connection is lost ends in the
 	// connection's own error instead; that of net/http is io.ErrUnexpectedEOF where
-	// HTTP/1 was cut.
+	// HTTP/1 was cut. [PassThrough] keeps io.EOF.
 	ErrTruncated error = &bodyError{"openai: the stream ended before its terminal event", fault.Truncated}
 
 	// ErrStalled ends a body in which nothing came for [Config.IdleTimeout]. It is a
-	// net.Error whose Timeout method returns true. Only the time in which somebody
-	// waits in Read counts: a slow reader doesn't make a body stall.
+	// net.Error whose Timeout method returns true. Only the time in which a Read waits
+	// counts: a slow reader doesn't make a body stall.
 	ErrStalled error = &bodyError{"openai: nothing came for longer than Config.IdleTimeout", fault.Timeout}
 )
 

@@ -2,8 +2,9 @@ package openai
 
 import "github.com/retrip-go/retrip/internal/json"
 
-// Facts are what an answer says of itself. They come from the bytes that pass, so an
-// answer that is closed early may lack some.
+// A facts is what an answer says of itself. It comes from the bytes that pass, so that
+// an answer which is closed early may lack some of it: a stream has its usage at the
+// end.
 type facts struct {
 	model string // the one that answered, which may not be the one requested; "" if it did not say
 	usage usage
@@ -25,7 +26,8 @@ type count struct {
 }
 
 // top reads a member that answers have at their top level, and names the place
-// inside it. The first model counts: every chunk of a stream repeats it.
+// inside it. The first model counts. Every chunk of a stream repeats it, and looking a
+// name up costs more than a comparison with "".
 func (f *facts) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "model":
@@ -75,7 +77,7 @@ func (u *usage) visit(in place, s *json.Scanner) place {
 }
 
 // read keeps the number that s reports. Anything but a count, such as null, leaves what
-// was known before.
+// was known before. OpenAI sends a null usage with every chunk but the last.
 func (c *count) read(s *json.Scanner) {
 	if n, ok := json.Count(s.Value()); ok {
 		*c = count{n, true}

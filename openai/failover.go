@@ -31,7 +31,7 @@ const (
 	// leave it during an outage, and one line for each would bury the rest of the log.
 	warnEvery = 10 * time.Minute
 
-	// steadyFor is how long nobody must have left the tier before an answer from it
+	// steadyFor is how long no call must have left the tier before an answer from it
 	// counts as the return. In a brown-out some calls succeed all the time.
 	steadyFor = 10 * time.Second
 )
@@ -192,7 +192,7 @@ func (r *router) snapshot(s *Snapshot) []TargetSnapshot {
 	now := r.now()
 	for _, d := range r.targets {
 		t := TargetSnapshot{Name: d.name, Tier: d.Tier, Weight: max(d.Weight, 1), Rests: r.rests.of(d.index, now)}
-		d.health.tell(&t)
+		d.health.fill(&t)
 		for i := range s.Breakers {
 			if b := &s.Breakers[i]; b.Target == d.name {
 				t.count(b.State)

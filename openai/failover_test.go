@@ -3,9 +3,12 @@ package openai_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -462,6 +465,26 @@ func TestARedirectOfTheOnlyTargetIsAnError(t *testing.T) {
 			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
 		}
 	})
+}
+
+// A 101 that nobody has asked for is no answer. It is no redirect either, so that the
+// advice for one would lead astray.
+func TestAnInformationalStatusOfATargetIsNoRedirect(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{101, 199} {
+		synctest.Test(t, func(t *testing.T) {
+			var log strings.Builder
+			w := newWorld().at(atEU, reply(status, ""))
+			tr := newChain(t, w, openai.Config{Targets: homeAndEU()[1:], Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			got := do(t, tr, asks(t, t.Context()))
+			if got.err == nil || !strings.Contains(got.err.Error(), strconv.Itoa(status)) {
+				t.Errorf("%d ended with %d, %v, want an error that names it", status, got.status, got.err)
+			}
+			if text := fmt.Sprint(got.err) + log.String(); strings.Contains(text, "redirect") || strings.Contains(text, "BaseURL") {
+				t.Errorf("%d is taken for a redirect:\n%s", status, text)
+			}
+		})
+	}
 }
 
 func TestARequestOfAnSDKsRepetitionMeetsEachTargetOnce(t *testing.T) {

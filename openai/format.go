@@ -13,10 +13,10 @@ type format struct {
 	// that is labelled as an event stream is read, for the errors in it.
 	judged bool
 
-	// tells says that a failed answer is an object like any other, in which clients
-	// expect to read that it failed. An error event ends such a stream in order.
+	// reportsFailure says that a failed answer is an object like any other, in which
+	// clients expect to read that it failed. An error event ends such a stream in order.
 	// The reader of one gets io.EOF: its client shows the failure itself.
-	tells bool
+	reportsFailure bool
 
 	// resumes says that a stream that is cut can be taken up again by the numbers
 	// of its events, if its response runs in the background.
@@ -79,7 +79,7 @@ type stream struct {
 	error apiError // in the last event that failed
 
 	// The choices of chat and completions, a bit each. Indexes from 63 on share the
-	// last bit, since nobody asks for that many.
+	// last bit, since calls do not ask for that many.
 	open     uint64 // begun and not finished
 	finished uint64 // have a finish_reason
 	single   bool   // no more than one choice was asked for

@@ -4,12 +4,13 @@ import "github.com/retrip-go/retrip/internal/json"
 
 // A jsonAnswer follows an answer that is one JSON value, as it passes. All
 // formats are read alike: content, usage and errors stand in the same few
-// places. The zero value is ready for use.
+// places. Nothing of the value is kept but numbers and names, since an answer may be
+// as long as megabytes of embeddings. The zero value is ready for use.
 type jsonAnswer struct {
 	walk   walk
 	facts  facts
 	error  inBandError
-	filled bool // there is content
+	filled bool // there is content, beside which an error is no failure
 }
 
 // feed looks at the next bytes.
@@ -22,13 +23,14 @@ func (a *jsonAnswer) end() { a.walk.end(a) }
 func (a *jsonAnswer) whole() bool { return a.walk.scan.Whole() }
 
 // over reports whether nothing that follows belongs to the answer: it is
-// complete, or can no longer become a value.
+// complete, or can no longer become a value. Either ends the hold of the delivery.
 func (a *jsonAnswer) over() bool { return a.whole() || a.walk.scan.Malformed() }
 
 // failed returns the error that the answer is, if it is one.
 func (a *jsonAnswer) failed() (apiError, bool) { return a.error.failed(a.filled) }
 
-// visit reads what stands in a place of the answer.
+// visit reads what stands in a place of the answer. A place of content has nothing to
+// read: that there is something in it is enough.
 func (a *jsonAnswer) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
@@ -50,7 +52,9 @@ func (a *jsonAnswer) visit(in place, s *json.Scanner) place {
 	return nowhere
 }
 
-// top reads a member at the top level.
+// top reads a member at the top level. The names of content are those of chat and
+// completions, embeddings, Responses, Messages, and moderations. A choice alone counts
+// as content, because its error is read in its place.
 func (a *jsonAnswer) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "choices":
@@ -71,17 +75,19 @@ func (a *jsonAnswer) top(s *json.Scanner) place {
 }
 
 // An inBandError is the error inside a 2xx: at the top level of its JSON, or in
-// a choice, where some gateways put it.
+// a choice, where some gateways put it when one of several choices fails. An answer
+// with an error in a choice is no answer, although there may be content beside it.
 type inBandError struct {
 	errorReader              // at the top level
 	ofChoice    *errorReader // in the choices; nil until one has an error
 	choosing    bool         // the error object that is being read is a choice's
 
-	inChoice bool // a choice tells of an error
+	inChoice bool // a choice has an error
 	finished bool // a choice has the finish_reason "error"
 }
 
-// choice reads one member of a choice, and names the place inside it.
+// choice reads one member of a choice, and names the place inside it. A finish_reason of
+// "error" is OpenRouter's word for a failure whose codes may be missing.
 func (e *inBandError) choice(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "finish_reason":
@@ -115,7 +121,8 @@ func (e *inBandError) visit(in place, s *json.Scanner) place {
 }
 
 // failed returns the error. One beside content is a gateway's remark on a good
-// answer, and no failure; one inside a choice always is.
+// answer, and no failure; one inside a choice always is. Where both have codes, those of
+// the choice are the exact ones.
 func (e *inBandError) failed(besideContent bool) (apiError, bool) {
 	found, ok := e.found()
 	if e.ofChoice != nil {

@@ -9,7 +9,9 @@ import (
 )
 
 // hostAndModel is the default BudgetKey of the retry layer: one overloaded model
-// takes no retries from the others.
+// takes no retries from the others. With targets the name of the target belongs to it,
+// since two targets may be accounts at one host. A request that did not come through a
+// Transport of this package has no more than a host.
 func hostAndModel(req *http.Request) string {
 	c := call.From(req.Context())
 	if c == nil {

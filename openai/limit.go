@@ -47,9 +47,9 @@ func (p phase) end(limit time.Duration) (err, cause error) {
 }
 
 // A limiter ends an attempt in which nothing comes. It cancels the attempt's context,
-// because the bodies of net/http have no deadline. Only the time counts in which somebody
-// waits for the provider, in the base or in a Read: a reader who takes a pause between
-// two Reads must not make the provider look silent.
+// because the bodies of net/http have no deadline. Only the time counts in which the base
+// or a Read waits for the provider: a reader who takes a pause between two Reads must
+// not make the provider look silent.
 //
 // One timer is set for a whole phase and not for every Read, which would cost too much
 // for a chunk. When it fires, check finds out how much of the limit was spent waiting,
@@ -63,7 +63,8 @@ type limiter struct {
 
 	waiting atomic.Int64          // when the pending wait began, since epoch and plus 1, so that 0 is for none
 	waited  atomic.Int64          // nanoseconds spent in waits that are over, in the phase firstEvent
-	parked  atomic.Bool           // the timer is off because nobody waited: the next wait sets it
+	traced  atomic.Bool           // the base is net/http's, which says when the request is written
+	parked  atomic.Bool           // the timer is off because nothing waited: the next wait sets it
 	ended   atomic.Pointer[error] // what the body ends with, once a limit was over
 
 	mu      sync.Mutex
@@ -120,7 +121,7 @@ func (l *limiter) present() (phase, time.Duration) {
 	return l.phase, l.limit
 }
 
-// begin says that somebody begins to wait for the provider. It is apart from beginWait,
+// begin says that a wait for the provider begins. It is apart from beginWait,
 // as end is from endWait, so that the compiler can inline it: a Read without a limiter
 // then costs no call.
 func (l *limiter) begin() {
@@ -198,9 +199,9 @@ func (l *limiter) written() {
 	l.unpark()
 }
 
-// answered is end for the wait in the base, after which nobody waits until the next Read.
+// answered is end for the wait in the base, after which nothing waits until the next Read.
 // It holds the lock against check: either check has ended the attempt before, and
-// answered returns its error, or check finds that nobody waits any more.
+// answered returns its error, or check finds that nothing waits any more.
 func (l *limiter) answered() error {
 	if l == nil {
 		return nil
@@ -227,7 +228,7 @@ func (l *limiter) stop() {
 }
 
 // check runs on the timer's goroutine when the limit may be over. It is over only if
-// somebody has waited for all of it.
+// the base or Reads have waited for all of it.
 func (l *limiter) check() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,7 +237,7 @@ func (l *limiter) check() {
 	}
 	began := l.waiting.Load()
 	if began == 0 {
-		// Nobody waits. The timer stays off, so that none runs for a body that its
+		// Nothing waits. The timer stays off, so that none runs for a body that its
 		// reader has forgotten.
 		l.parked.Store(true)
 		if began = l.waiting.Load(); began == 0 {

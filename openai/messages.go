@@ -3,7 +3,9 @@ package openai
 import "github.com/retrip-go/retrip/internal/json"
 
 // messagesFormat is that of Anthropic's Messages: events with a type, that end
-// with message_stop. See https://docs.anthropic.com/en/api/messages-streaming.
+// with message_stop. See https://docs.anthropic.com/en/api/messages-streaming. An
+// answer that failed is an error object and no message. Many clients would decode it as
+// an empty message, so that it is not left to them to notice.
 var messagesFormat = &format{judged: true, events: func() eventReader { return new(messageEvent) }}
 
 // A messageEvent reads the events of the Messages API, one after the other. One of them
@@ -13,9 +15,13 @@ type messageEvent struct {
 	facts *facts
 	error errorReader
 
-	typ    meaning
-	typed  bool // its type is one that this format knows
-	filled bool // its block or delta has something in it
+	typ meaning
+	// typed says that the type is one that this format knows. Only a stream in which
+	// such an event has come can be called cut off: another vendor's may end otherwise.
+	typed bool
+	// filled says that its block or delta has something in it. Blocks of text and of
+	// thinking begin with empty strings.
+	filled bool
 }
 
 // event reads one event. A block or delta with nothing in it counts as an opener: nothing
@@ -23,7 +29,7 @@ type messageEvent struct {
 // unknown type is content, because the API may add types.
 func (e *messageEvent) event(s *stream, _, data []byte) meaning {
 	if data[0] != '{' {
-		return content // of no shape that is known
+		return content // of no shape that is known: it is passed on, not failed
 	}
 	*e = messageEvent{facts: &s.facts, typ: content}
 	e.walk.feed(data, e)
@@ -42,7 +48,8 @@ func (e *messageEvent) event(s *stream, _, data []byte) meaning {
 	return e.typ
 }
 
-// named decides by the name, which repeats the type that stands in the data.
+// named decides by the name, which repeats the type that stands in the data. It is asked
+// about events that are too long to be parsed, such as a document in a block.
 func (e *messageEvent) named(name []byte) meaning {
 	m, _ := messageMeaning(name)
 	return m
@@ -64,7 +71,10 @@ func messageMeaning(typ []byte) (m meaning, known bool) {
 	return content, false
 }
 
-// visit reads what stands in a place of the event.
+// visit reads what stands in a place of the event. The type of a block or delta only
+// names what may follow in it, so that it does not count as something in it. The
+// members of all kinds of blocks are read alike, because the API adds kinds: text,
+// thinking, tool input, citations.
 func (e *messageEvent) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
@@ -78,7 +88,7 @@ func (e *messageEvent) visit(in place, s *json.Scanner) place {
 			return nowhere
 		}
 		if isContainer(s) {
-			return inContent // unless it is empty
+			return inContent // which is visited only if it is not empty
 		}
 		e.filled = e.filled || !isNothing(s.Value())
 	case inContent:
@@ -90,7 +100,8 @@ func (e *messageEvent) visit(in place, s *json.Scanner) place {
 }
 
 // top reads a member of the event itself. Model and usage stand inside the message of the
-// first event; the later usage stands beside a delta.
+// first event. Later usage stands beside the delta of message_delta, and replaces the
+// first: its numbers are cumulative, as Anthropic documents.
 func (e *messageEvent) top(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "type":

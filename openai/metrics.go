@@ -56,7 +56,7 @@ type models struct{ asked, answered string }
 // in memory with them.
 func (m models) clone() models { return models{strings.Clone(m.asked), strings.Clone(m.answered)} }
 
-// labels are what tells one series of this package from another. They are
+// labels are what one series of this package differs in from another. They are
 // comparable, so that a set of attributes is built once for each of them. A field
 // that is empty is left out of the attributes.
 type labels struct {
@@ -261,7 +261,7 @@ func (r *operationRecorder) record(o *operation, said summary, failure string) {
 	r.durationOf(o.kind.operation).Record(&o.call, time.Since(o.call.Start).Seconds(), options.duration)
 }
 
-// enabled reports whether anybody reads what record records. Without a reader no
+// enabled reports whether there is a reader of what record records. Without a reader no
 // label is looked up and no answer is searched for its usage.
 func (r *operationRecorder) enabled(ctx context.Context) bool {
 	return r.inferences.Enabled(ctx) || r.others.Enabled(ctx) || r.tokens.enabled(ctx) || r.firstChunk.Enabled(ctx)
@@ -332,7 +332,7 @@ func NewMetricsTransport(base http.RoundTripper, cfg MetricsConfig) *MetricsTran
 // RoundTrip returns an error.
 func (t *MetricsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	// The question is asked before the request, because a duration needs its start.
-	// A clock is not read for nobody.
+	// The clock is not read for a metric that has no reader.
 	recording := req.URL != nil && t.duration.Enabled(req.Context())
 	var start time.Time
 	if recording {
@@ -387,7 +387,7 @@ func statusLabel(code int) int {
 }
 
 // attemptFailure names the error of an attempt. A base returns its context's error
-// in all cases. Only the cause of the context tells a time limit of ours from a
+// in all cases. Only the cause of the context distinguishes a time limit of ours from a
 // caller who has gone.
 func attemptFailure(ctx context.Context, err error) string {
 	if ctx.Err() != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/retrip-go/retrip/internal/json"
 )
 
-// maxModel bounds the model's name where it becomes part of a key or a label.
+// maxModel bounds the model's name where it becomes part of a key or a label. Names of
+// models are shorter: the longest ones are those of fine-tuned models.
 const maxModel = 128
 
 // maxNames bounds the names that are kept.
@@ -20,8 +21,9 @@ const maxNames = 256
 // other's place for as long as the process lives.
 const namesTogether = 4
 
-// names are those of models that were met lately: every call names one, and
-// most of them the same few.
+// names are those of models that calls have named lately. Every call names one, and
+// most of them the same few, so that the copy of a name is made once. The table is
+// global, since names hold nothing of a call, and is bounded, since callers invent them.
 var names [maxNames / namesTogether][namesTogether]atomic.Pointer[knownName]
 
 type knownName struct{ value, name string }
@@ -54,8 +56,8 @@ func modelName(value []byte) string {
 }
 
 // bounded returns the beginning of a name that is too long to be looked up. One
-// that is longer than any name with escapes could be has them as written: it is
-// nobody's, and only has to be the same each time.
+// that is longer than any name with escapes could be has them as written: no model has
+// such a name, and it only has to be the same each time.
 func bounded(value []byte) string {
 	name := string(value[:min(len(value), 6*maxModel)])
 	if len(name) == len(value) {

@@ -56,7 +56,8 @@ func (p Pacing) String() string {
 type LimitError struct {
 	// Key names the server and the model or deployment. It never holds a credential.
 	Key string
-	// RetryAfter is how long the call would have had to wait.
+	// RetryAfter is how long the call would have had to wait, counted from the time at
+	// which the error was returned.
 	RetryAfter time.Duration
 }
 
@@ -68,12 +69,12 @@ func (e *LimitError) Error() string {
 // ErrorType returns the value of the error.type attribute, "rate_limited".
 func (e *LimitError) ErrorType() string { return fault.RateLimited }
 
-// Is tells the layers above that nothing was sent, so that the provider is not held
+// Is says to the layers above that nothing was sent, so that the provider is not held
 // to have failed.
 func (e *LimitError) Is(target error) bool { return target == fault.ErrRejected }
 
 // A PacingSnapshot is the state of an account whose rate limit is felt, at one
-// moment.
+// moment: calls wait for it, or have waited within the last minute.
 type PacingSnapshot struct {
 	// Key is that of a [LimitError]. Accounts that differ in their credential alone
 	// share it, because no credential is shown.

@@ -27,7 +27,7 @@ var queryCredentials = [...]string{"key", "api-key", "subscription-key"}
 // hash says nothing about a credential outside this one.
 var accountSeed = maphash.MakeSeed()
 
-// accountHash tells accounts apart by host, model, target and credential. Only the
+// accountHash identifies an account by host, model, target and credential. Only the
 // hash is kept: a credential must not stay in memory, or reach a log, on our
 // account.
 func accountHash(req *http.Request, c *call.Call) uint64 {
@@ -199,8 +199,8 @@ func (s *accounts) forget() {
 	s.lately[oldest.key%uint64(len(s.lately))].CompareAndSwap(oldest, nil)
 }
 
-// list returns all accounts, in no order. It copies them, so that nobody works under
-// the lock.
+// list returns all accounts, in no order. It copies them, so that its callers don't work
+// under the lock.
 func (s *accounts) list() []*account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -53,14 +53,15 @@ type waitLabels struct {
 }
 
 // A pacingRecorder records what the rate limits of one Transport do. The tables of
-// labels bound what callers and providers can invent.
+// labels bound what callers and providers can invent: each new label is a series that
+// the SDK keeps for as long as the process lives.
 type pacingRecorder struct {
-	backend   string
-	addresses *measure.Labels
-	models    *measure.Labels
+	backend   string          // as in the metrics of the retry layer, whose calls these are
+	addresses *measure.Labels // the hosts that have a label of their own
+	models    *measure.Labels // likewise the models
 	waits     measure.Histogram
-	ofWait    *measure.Cache[waitLabels]
-	gauges    *pacingGauges
+	ofWait    *measure.Cache[waitLabels] // the attributes of waits
+	gauges    *pacingGauges              // shared with other Transports
 }
 
 // newPacingRecorder makes the recorder of a pacer, which joins the gauges of its
@@ -75,7 +76,7 @@ func newPacingRecorder(cfg *Config, p *pacer) *pacingRecorder {
 		gauges:    join(cfg.MeterProvider, p),
 	}
 	if r.backend == "" {
-		r.backend = retry.DefaultBackend
+		r.backend = retry.DefaultBackend // which the retry layer fills in for itself alone
 	}
 	r.ofWait = measure.NewCache(r.attributes)
 	return r
@@ -88,14 +89,15 @@ func (r *pacingRecorder) attributes(l waitLabels) []attribute.KeyValue {
 	return measure.Append(attrs, attrPacingOutcome, l.outcome)
 }
 
-// labels returns the labels of an account. The target's name comes from the Config,
-// so it needs no bound.
+// labels returns the labels of an account. They are made once, when the account is. The
+// target's name comes from the Config, so it needs no bound.
 func (r *pacingRecorder) labels(u *url.URL, c *call.Subject) pacingLabels {
 	return pacingLabels{address: r.addresses.Bound(u.Hostname()), model: r.models.Bound(c.Model), target: c.Target}
 }
 
 // waited records the wait of a call. Attributes are cached, since building them
-// costs more than recording.
+// costs more than recording. The call is the context, so that an exemplar can link the
+// wait to the caller's span.
 func (r *pacingRecorder) waited(c *call.Call, l pacingLabels, waited time.Duration, became throttle.State) {
 	if r.waits.Enabled(c) {
 		r.waits.Record(c, waited.Seconds(), r.ofWait.Get(waitLabels{l, c.Endpoint, outcomeOf(became)}))
@@ -115,24 +117,28 @@ func outcomeOf(became throttle.State) string {
 	}
 }
 
-// pacingGauges show what the rate limits of all Transports do that share a
-// MeterProvider. They are shared, because of two callbacks that observe one series
-// the last would win.
+// A pacingGauges shows what the rate limits of all Transports do that share a
+// MeterProvider. It is shared for this reason: two Transports may pace accounts with the
+// same labels, and of two callbacks that observe one series the last one wins. The sum
+// can only be made by one callback for both.
 type pacingGauges struct {
 	rate    metric.Float64ObservableGauge
 	waiting metric.Int64ObservableUpDownCounter
 	// options caches the attributes of a series, since the gauges are read again and
 	// again.
 	options *measure.Cache[pacingLabels]
-	stop    func() error
+	stop    func() error // unregisters the callback
 
 	mu sync.Mutex
-	// pacers are those of Transports that were not closed.
+	// pacers are those of Transports that were not closed. A Transport that is dropped
+	// without Close stays in memory by this, which is why its doc asks for Close.
 	pacers map[*pacer]struct{}
 }
 
-// allGauges finds the gauges of each MeterProvider that a Transport uses. Its lock
-// is taken before that of any gauges.
+// allGauges finds the gauges of each MeterProvider that a Transport uses. It is global,
+// because a MeterProvider is all that Transports have in common. Its lock is taken before
+// that of any gauges, and is held while one of them is made, so that no provider gets
+// two.
 var allGauges struct {
 	sync.Mutex
 	of map[metric.MeterProvider]*pacingGauges
@@ -147,7 +153,7 @@ func join(provider metric.MeterProvider, p *pacer) *pacingGauges {
 	}
 	allGauges.Lock()
 	defer allGauges.Unlock()
-	shareable := reflect.ValueOf(provider).Comparable()
+	shareable := reflect.ValueOf(provider).Comparable() // a map panics at any other key
 	var g *pacingGauges
 	if shareable {
 		g = allGauges.of[provider]
@@ -181,6 +187,7 @@ func (g *pacingGauges) leave(p *pacer) error {
 	if !in || !last {
 		return nil
 	}
+	// The provider is not kept, so that the gauges are looked for by their value.
 	maps.DeleteFunc(allGauges.of, func(_ metric.MeterProvider, of *pacingGauges) bool { return of == g })
 	return g.stop()
 }
@@ -215,7 +222,7 @@ func (g *pacingGauges) observe(o metric.Observer) {
 			}
 		}
 	}
-	for l, s := range sums {
+	for l, s := range sums { // without a lock: the SDK may take its time
 		options := g.options.Get(l).Observe()
 		if s.rate > 0 {
 			o.ObserveFloat64(g.rate, s.rate, options...)

@@ -38,7 +38,8 @@ func adviceOf(h http.Header) advice {
 // The header goes before the status, and before an error inside a 2xx.
 //
 // With [Config.Targets] it also decides where the next attempt goes. A Policy of your own
-// may call it to add a rule without losing these, within a [Transport] of this package.
+// may call it, to add a rule without losing these. It must run in a [Transport] of this
+// package: under any other it knows nothing of the answer but its status and headers.
 func DefaultPolicy(a *retry.Attempt) retry.Decision {
 	if g := routingOf(a.Request.Context()); g != nil {
 		return g.decide(a)
@@ -99,7 +100,7 @@ func decisionFor(a *retry.Attempt, v verdict, reason retry.Reason) retry.Decisio
 
 // verdictOf returns what an attempt with a response is worth. An error status without
 // an errorAnswer of its own is judged by its status alone: then the response comes from
-// elsewhere, as from a user's own layer, and nobody has looked for codes.
+// elsewhere, as from a user's own layer, and was not searched for codes.
 func verdictOf(a *retry.Attempt) verdict {
 	var broken *AnswerError
 	if errors.As(a.Err, &broken) {

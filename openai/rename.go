@@ -55,7 +55,8 @@ var errNotInMemory = errors.New("openai: the payload is not in memory")
 
 // A renaming makes bodies of a payload with another model's name. A payload that
 // retry keeps is shared between attempts, not copied, since it may hold megabytes of
-// images. Nothing but the name changes.
+// images. Nothing but the name changes: to encode the payload anew would reorder its
+// members and could round its numbers.
 type renaming struct {
 	at   *namedModel
 	name []byte // as JSON

@@ -5,7 +5,7 @@ import "github.com/retrip-go/retrip/internal/json"
 // responsesFormat is that of responses: events with a type, of which the last
 // carries the answer. See
 // https://platform.openai.com/docs/api-reference/responses-streaming.
-var responsesFormat = &format{judged: true, tells: true, resumes: true, events: func() eventReader { return new(responseEvent) }}
+var responsesFormat = &format{judged: true, reportsFailure: true, resumes: true, events: func() eventReader { return new(responseEvent) }}
 
 // A responseEvent reads the events of the Responses API, one after the other. One of them
 // serves a whole stream, so that reading an event allocates nothing.
@@ -16,7 +16,7 @@ type responseEvent struct {
 	run   errorReader // of the response that it carries
 	inRun bool        // the error object that is being read is the response's
 
-	typed    bool
+	typed    bool    // it has a type, as all events of this API have
 	meaning  meaning // of the type
 	runFails bool    // the response inside has the status "failed"
 }
@@ -33,9 +33,9 @@ func (e *responseEvent) event(s *stream, _, data []byte) meaning {
 }
 
 // result returns what the event means that was walked through. A terminal type with a
-// response of status "failed" is a failure: some types leave it to the
-// status how the response ended. Where
-// both the event and its response have an error, the response's is the exact one.
+// response of status "failed" is a failure: response.done leaves it to the status how
+// the response ended. Where both the event and its response have an error, the
+// response's is the exact one.
 func (e *responseEvent) result(s *stream) meaning {
 	if !e.walk.scan.Whole() {
 		return corrupt
@@ -74,7 +74,8 @@ func responseMeaning(typ []byte) meaning {
 	return content
 }
 
-// visit reads what stands in a place of the event.
+// visit reads what stands in a place of the event. Two error objects may stand in one
+// event, so inRun remembers whose members are being read.
 func (e *responseEvent) visit(in place, s *json.Scanner) place {
 	switch in {
 	case inTop:
@@ -102,7 +103,8 @@ func (e *responseEvent) visit(in place, s *json.Scanner) place {
 	}
 }
 
-// response reads a member of the response that an event carries.
+// response reads a member of the response that an event carries. It does not look at the
+// output, which is as long as the answer and was delivered in the events before.
 func (e *responseEvent) response(s *json.Scanner) place {
 	switch string(s.Key()) {
 	case "status":

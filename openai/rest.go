@@ -9,7 +9,7 @@ import (
 )
 
 // A target that refuses its credentials or a model rests: such a refusal lasts until
-// somebody acts, and asking again costs each call a request. A breaker can't do this,
+// the operator acts, and asking again costs each call a request. A breaker can't do this,
 // because the target is healthy and breakers are about failures.
 const (
 	// Each further rest is twice as long as the one before, up to longestRest. A
@@ -138,9 +138,9 @@ func (r *rests) succeeded(keys ...restKey) {
 	r.count.Store(int64(len(r.all)))
 }
 
-// A RestSnapshot says why and until when calls pass a target over, as part of a
-// [TargetSnapshot]. The target has refused its own credentials, or its
-// [Target.Authorize] has failed, or it does not have a model.
+// A RestSnapshot says until when calls pass a target over, as part of a
+// [TargetSnapshot]. The reason is that the target has refused its own credentials, that
+// its [Target.Authorize] has failed, or that it does not have a model.
 type RestSnapshot struct {
 	Model string    `json:"model,omitempty"` // "" if the target rests as a whole
 	Until time.Time `json:"until"`           // when one call may try

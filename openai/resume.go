@@ -64,8 +64,8 @@ type resumedBody struct {
 	code int
 	// idle counts the Reads of src in a row that brought nothing.
 	idle int
-	// before is what the answers before this one have said, since each stream tells
-	// only its part of the metrics.
+	// before is what the answers before this one have said, since each stream has
+	// only its part of the numbers that the metrics need.
 	before summary
 	// known says that it is clear whether src brings events.
 	known bool
@@ -209,7 +209,7 @@ func (b *resumedBody) take(p []byte) discontinuity {
 		}
 	}
 	joined, last := b.events.joined, b.events.last
-	out, refused := b.events.take(b.buffer[:0], p)
+	out, refused := b.events.add(b.buffer[:0], p)
 	b.buffer, b.out = out, out
 	if b.events.again && b.events.last != last {
 		b.progress(!joined)
@@ -282,8 +282,8 @@ func (b *resumedBody) isSilentAgain(err error) bool {
 	return again
 }
 
-// ended returns why nobody wants more of the stream, or nil if somebody does. The
-// caller's own end is no break and is never resumed.
+// ended returns why the caller wants no more of the stream, or nil if it still does. An
+// end by the caller is no break and is never resumed.
 func (b *resumedBody) ended() error {
 	c := &b.operation.call
 	select {

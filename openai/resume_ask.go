@@ -52,7 +52,7 @@ func (b *resumedBody) request() (*http.Response, error) {
 		b.ctx, b.cancel = context.WithCancel(&b.operation.call)
 	}
 	if b.closed {
-		b.cancel()
+		b.cancel() // Close came before there was anything to cancel
 	}
 	b.mu.Unlock()
 	o, e := b.operation, &b.events
@@ -130,8 +130,8 @@ func (b *resumedBody) mayWait(wait time.Duration) bool {
 	return wait <= max(longest+maxResumeSpread, longestResumeWait) && (!ok || time.Now().Add(wait).Before(deadline))
 }
 
-// sleep waits, unless the body is closed or the call ends, and returns why nobody
-// wants more.
+// sleep waits, unless the body is closed or the call ends, and returns the reason of
+// that end. A Close must not wait for the timer.
 func (b *resumedBody) sleep(wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -10,7 +10,7 @@ import (
 
 // maxResumedEvent is the length in bytes of the longest event that is held until
 // it is whole. A longer one passes as it comes, and the stream can't be resumed
-// from then on.
+// from then on. Such events carry an image; those of text have a few hundred bytes.
 const maxResumedEvent = sse.MaxLine
 
 // A blockSplitter cuts a stream into blocks that end in a blank line. A block is an
@@ -35,7 +35,8 @@ const (
 )
 
 // feed adds the next bytes of the stream. It moves what is left to the front first,
-// so that the buffer does not grow with the stream.
+// so that the buffer does not grow with the stream. Blocks that next has returned are
+// overwritten by that.
 func (s *blockSplitter) feed(p []byte) {
 	if s.start > 0 {
 		s.buf = s.buf[:copy(s.buf, s.buf[s.start:])]
@@ -46,7 +47,10 @@ func (s *blockSplitter) feed(p []byte) {
 }
 
 // next returns the next whole block, which is valid until the next feed; nil if
-// there is none.
+// there is none. Each byte is looked at once, however small the pieces are in which a
+// block comes. A block that ends in "\r" is whole only when the next byte is known: a
+// "\n" would still belong to it, and would otherwise begin the next block with a blank
+// line.
 func (s *blockSplitter) next() []byte {
 	for s.at < len(s.buf) {
 		c := s.buf[s.at]
@@ -72,7 +76,7 @@ func (s *blockSplitter) next() []byte {
 	return nil
 }
 
-// cut ends a block at the present place.
+// cut ends a block at the present place, and returns it with its blank line.
 func (s *blockSplitter) cut() []byte {
 	block := s.buf[s.start:s.at]
 	s.start, s.state = s.at, atLineStart
@@ -114,7 +118,8 @@ func (e *numberedEvent) event(s *stream, name, data []byte) meaning {
 	return e.result(s)
 }
 
-// opens notes the type of an event if it is one that may be repeated.
+// opens notes the type of an event if it is one that may be repeated. It may stand in the
+// name, in the data, or in both.
 func (e *numberedEvent) opens(typ []byte) {
 	for _, name := range openerNames {
 		if string(typ) == name {
@@ -145,7 +150,9 @@ func (e *numberedEvent) visit(in place, s *json.Scanner) place {
 }
 
 // statusName returns the status of a response, or "" if value is none that may be
-// shown. It ends up in an error's text, which must hold nothing else of an answer.
+// shown. It ends up in an error's text, which must hold nothing else of an answer: errors
+// are logged, and answers are private. The statuses that the API has are short words
+// in lower case.
 func statusName(value []byte) string {
 	name := unquoted(value)
 	if len(name) > 32 {
@@ -161,19 +168,20 @@ func statusName(value []byte) string {
 
 // A resumedEvents reads the events of a response that come in several streams, and
 // makes one stream of them. It decides by their numbers what the reader has seen
-// already.
+// already. A provider is asked for what follows the last number, but it may send more
+// than that, or less, and both would corrupt the answer without a word.
 type resumedEvents struct {
 	blocks blockSplitter
 	stream stream
 	event  numberedEvent
 
-	id     string // of the response, once it is known
-	status string // of the response, as it was last seen
-	last   int64  // the number of the last event, which is whole
-	any    bool   // there was one with a number
-	seen   [len(openerNames)]bool
-	raw    bool // what comes is passed on as it comes: the response has ended, or can't be resumed
-	over   bool // the response has ended, or failed
+	id     string                 // of the response, once it is known
+	status string                 // of the response, as it was last seen
+	last   int64                  // the number of the last event, which is whole
+	any    bool                   // there was one with a number
+	seen   [len(openerNames)]bool // openers that the reader has got
+	raw    bool                   // what comes is passed on as it comes: the response has ended, or can't be resumed
+	over   bool                   // the response has ended, or failed
 
 	again  bool // this is not the first stream
 	joined bool // of this stream, the event after the last one has come
@@ -203,9 +211,11 @@ func (e *resumedEvents) begin() {
 // event. That needs its id and the number of an event.
 func (e *resumedEvents) resumable() bool { return !e.raw && e.id != "" && e.any }
 
-// take processes the next bytes of the stream, and appends to out what its reader is
-// to get.
-func (e *resumedEvents) take(out, p []byte) ([]byte, discontinuity) {
+// add processes the next bytes of the stream, and appends to out what its reader is
+// to get. Only whole events are handed on while the stream can be resumed. Half an event
+// in the reader's hands could not be continued by a stream that begins with that event
+// anew.
+func (e *resumedEvents) add(out, p []byte) ([]byte, discontinuity) {
 	if e.raw {
 		return append(out, p...), ""
 	}
@@ -234,8 +244,8 @@ func (e *resumedEvents) take(out, p []byte) ([]byte, discontinuity) {
 	return out, ""
 }
 
-// withoutMark removes the byte order mark. One may begin a stream, but for the
-// reader the stream began long ago.
+// withoutMark removes the byte order mark of a later stream. One may begin a stream, but
+// for the reader the stream began long ago, and a mark within it is no event.
 func (e *resumedEvents) withoutMark(block []byte) []byte {
 	if !e.again {
 		return block
@@ -286,19 +296,19 @@ func (e *resumedEvents) judge(block []byte) (deliver bool, refused discontinuity
 	case e.again && event.id != "" && event.id != e.id:
 		return false, refusedOther
 	case event.numbered && e.again && event.number <= e.last:
-		return false, ""
+		return false, "" // the reader has it
 	case event.numbered && waiting && event.number != e.last+1:
-		return false, refusedGap
+		return false, refusedGap // an event is lost, and with it a part of the answer
 	case event.numbered:
 		e.last, e.any, e.joined = event.number, true, true
-	case m == opener:
+	case m == opener: // such as a ping, or an opener that this server does not number
 		if e.again && !isNew {
 			return false, ""
 		}
 	case waiting && m == failed && inBandVerdict(e.stream.error, retry.NotRetryable).reason != retry.NotRetryable:
 		return false, refusedForNow
 	case waiting:
-		return false, refusedNumbers
+		return false, refusedNumbers // it can't be known where this stream begins
 	case m == content:
 		e.raw = true // it can't be asked for what comes after this one
 	}
@@ -310,7 +320,7 @@ func (e *resumedEvents) judge(block []byte) (deliver bool, refused discontinuity
 
 // read reads the event of a block. ok is false if there is none in it.
 func (e *resumedEvents) read(block []byte) (m meaning, ok bool) {
-	e.event = numberedEvent{}
+	e.event = numberedEvent{} // nothing of the event before may pass for this one's
 	e.stream.reader = &e.event
 	e.stream.scanner.Feed(block)
 	m, ok = e.stream.next()

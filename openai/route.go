@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -371,7 +372,8 @@ func (g *routing) leave(ctx context.Context, to int) {
 // receive removes what a target's answer could do to the caller's own origin. A
 // redirect is not handed up, because http.Client would follow it with the caller's
 // credentials. The first target may redirect if it has the caller's own origin, as
-// without targets. A 1xx counts as a redirect here, since it is no answer to a POST.
+// without targets. A 101 is not handed up either: no request that asks for another
+// protocol is routed, so that nobody waits for one.
 func (g *routing) receive(d *destination, response *http.Response) (*http.Response, error) {
 	another := !g.isOrigin(d)
 	if another {
@@ -384,8 +386,10 @@ func (g *routing) receive(d *destination, response *http.Response) (*http.Respon
 	if response.Body != nil {
 		_ = response.Body.Close()
 	}
-	g.router.seen.redirected(g.o, d, response.StatusCode)
-	return nil, &redirectError{d.name, response.StatusCode}
+	if response.StatusCode >= http.StatusMultipleChoices {
+		g.router.seen.redirected(g.o, d, response.StatusCode)
+	}
+	return nil, &unexpectedStatusError{d.name, response.StatusCode}
 }
 
 // isOrigin reports whether a target has the origin that the caller has named. Only
@@ -502,18 +506,23 @@ func (g *routing) reopen(req *http.Request) bool {
 	return true
 }
 
-// A redirectError says that a target has answered with a redirect. It is an error, not
-// a response, so that no layer above can follow the redirect. It does not show the
-// Location, which may hold a key.
-type redirectError struct {
+// An unexpectedStatusError says that a target has answered with a redirect, or with a
+// status that is neither an answer nor an error. It is an error, not a response, so that
+// no layer above can follow the redirect. It does not show the Location, which may hold
+// a key.
+type unexpectedStatusError struct {
 	target string
 	status int
 }
 
-func (e *redirectError) Error() string {
-	return "openai: the target " + e.target + " answered " + http.StatusText(e.status) + ", which is not followed: its BaseURL must be where it serves"
+func (e *unexpectedStatusError) Error() string {
+	text := "openai: the target " + e.target + " answered " + strconv.Itoa(e.status)
+	if e.status < http.StatusMultipleChoices {
+		return text + ", which is no answer to the request"
+	}
+	return text + " " + http.StatusText(e.status) + ", which is not followed: its BaseURL must be where it serves"
 }
 
-// ErrorType returns the value of the error.type attribute. A redirect has none of its
-// own, because it is a mistake of the configuration and no outage.
-func (e *redirectError) ErrorType() string { return fault.Other }
+// ErrorType returns the value of the error.type attribute. Such a status has none of
+// its own, because it is a mistake of the configuration and no outage.
+func (e *unexpectedStatusError) ErrorType() string { return fault.Other }

@@ -108,6 +108,6 @@ func (e *unsentError) Unwrap() error { return e.err }
 // ErrorType returns the value of the error.type attribute.
 func (e *unsentError) ErrorType() string { return fault.Other }
 
-// Is tells the layers above by fault.ErrRejected that nothing was sent: the attempt
+// Is says to the layers above, by fault.ErrRejected, that nothing was sent: the attempt
 // does not use up a number.
 func (e *unsentError) Is(target error) bool { return target == fault.ErrRejected }

@@ -202,17 +202,17 @@ func (g *routing) considerError(a *retry.Attempt) decided {
 		return decided{step: settled}
 	case fault.IsTimeout(a.Err) && stops:
 		return decided{step: onward, spent: true, reason: retry.ReasonTimeout}
-	case stops, isRedirect(a.Err):
+	case stops, isUnexpected(a.Err):
 		return decided{step: onward, spent: true, reason: retry.ReasonConnection}
 	}
 	return decided{step: onward, reason: retry.ReasonConnection}
 }
 
-// isRedirect reports whether a target has answered with a redirect. It would do so
-// again, and so is spent.
-func isRedirect(err error) bool {
-	var redirect *redirectError
-	return errors.As(err, &redirect)
+// isUnexpected reports whether a target has answered with a redirect, or with another
+// status that is of no use. It would do so again, and so is spent.
+func isUnexpected(err error) bool {
+	var unexpected *unexpectedStatusError
+	return errors.As(err, &unexpected)
 }
 
 // isFirstEventTimeout reports whether the first event of an answer did not come in
@@ -318,7 +318,7 @@ func (g *routing) succeeded(t *destination) {
 func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	if g.raw || g.at < 0 || d.step != settled && g.isSolo() {
 		g.next = max(g.at, 0)
-		if isRedirect(a.Err) {
+		if isUnexpected(a.Err) {
 			return retry.Stop(retry.NotRetryable)
 		}
 		return plainDecision(a)

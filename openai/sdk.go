@@ -16,27 +16,29 @@ import (
 	"github.com/retrip-go/retrip/retry"
 )
 
-// An SDKRetries says how a Transport gets along with an SDK above it that
-// repeats failed calls on its own account, as the official ones do twice by
-// default: each repetition would be a call with MaxAttempts of its own. Turn
-// them off where you can (openai-go: option.WithMaxRetries(0)); where you can't,
-// the zero value keeps the two from multiplying.
+// An SDKRetries says how a Transport gets along with an SDK above it that repeats
+// failed calls, too. The official SDKs do so twice by default, and each repetition
+// would be a call with MaxAttempts of its own. Turn their retries off where you can
+// (openai-go: option.WithMaxRetries(0)). Where you can't, the zero value keeps the two
+// from multiplying.
 type SDKRetries int
 
-// How to get along with an SDK's retries.
+// These are the ways to get along with an SDK's retries.
 const (
-	// StopSDKRetries, the default, marks a failure with "x-should-retry: false",
-	// which SDKs obey, if the call was retried here, or would have been but for
-	// the budget, the deadline, too long a wait, the breaker or a quota that is
-	// used up. What is not retried here is left to the SDK. Errors have no headers: a request that comes with an X-Stainless-Retry-Count of 1 or
-	// more is the SDK repeating a call that had been given up, and gets one
-	// attempt. The first one is logged as a warning.
+	// StopSDKRetries is the default. It marks a failure with "x-should-retry: false",
+	// which SDKs obey, if the call was retried here. It does so too if the call would
+	// have been retried but for the budget, the deadline, too long a wait, the breaker
+	// or a quota that is used up. What is never retried here is left to the SDK.
+	//
+	// Errors have no headers to mark. A request that comes with an
+	// X-Stainless-Retry-Count of 1 or more is the SDK repeating a call that was given up
+	// here, and gets one attempt. The first such request is logged as a warning.
 	StopSDKRetries SDKRetries = iota
 
-	// StopSDKRetriesAlways does the same. And where a call is refused, it is
-	// answered with a response in place of an error, which SDKs would repeat: a
-	// 503 with the code "circuit_open" for a *breaker.OpenError, a 429 with the
-	// code "rate_limit_exceeded" for a *LimitError, each with a Retry-After.
+	// StopSDKRetriesAlways does the same. It also answers a call that was refused with
+	// a response in place of an error, because SDKs repeat errors: a 503 with the code
+	// "circuit_open" for a *breaker.OpenError, and a 429 with the code
+	// "rate_limit_exceeded" for a *LimitError, each with a Retry-After.
 	StopSDKRetriesAlways
 
 	// IgnoreSDKRetries leaves headers, requests and errors as they are.
@@ -57,6 +59,7 @@ func (s SDKRetries) String() string {
 	}
 }
 
+// valid reports whether s is one of the constants, for Config.Validate.
 func (s SDKRetries) valid() bool { return s >= StopSDKRetries && s <= IgnoreSDKRetries }
 
 // An sdkGuard applies an SDKRetries to the calls of one Transport.
@@ -66,8 +69,9 @@ type sdkGuard struct {
 	warned atomic.Bool
 }
 
-// limit returns the context for a call: one attempt, if it is an SDK's
-// repetition of another.
+// limit returns the context for a call. A call that is an SDK's repetition of another
+// gets one attempt: the first one had all that the Config allows, and two layers that
+// retry multiply the load on a provider that is in trouble.
 func (g *sdkGuard) limit(ctx context.Context, h http.Header) (limited context.Context, repeated bool) {
 	if g.mode == IgnoreSDKRetries || !isSDKRetry(h) {
 		return ctx, false
@@ -75,7 +79,8 @@ func (g *sdkGuard) limit(ctx context.Context, h http.Header) (limited context.Co
 	return retry.WithMaxAttempts(ctx, 1), true
 }
 
-// warn tells the log, once, of an SDK that repeats calls.
+// warn logs that an SDK repeats calls. It does so once for a Transport, since every
+// later call would say the same.
 func (g *sdkGuard) warn(ctx context.Context) {
 	if g.logger != nil && !g.warned.Swap(true) {
 		g.logger.LogAttrs(ctx, slog.LevelWarn, "sdk retries on top of retrip",
@@ -84,8 +89,8 @@ func (g *sdkGuard) warn(ctx context.Context) {
 	}
 }
 
-// isSDKRetry reports whether the request is a repetition: SDKs made by
-// Stainless, the official ones among them, count them from 0.
+// isSDKRetry reports whether the request is a repetition. SDKs that are made by
+// Stainless, the official ones among them, count their attempts from 0 in this header.
 func isSDKRetry(h http.Header) bool {
 	values := h["X-Stainless-Retry-Count"]
 	if len(values) == 0 {
@@ -95,8 +100,8 @@ func isSDKRetry(h http.Header) bool {
 	return err == nil && n > 0
 }
 
-// mark tells an SDK that a response is final, if this package has given the
-// call up.
+// mark makes a response final for an SDK, if this package has given the call up. The
+// header is OpenAI's own word for that, and the SDKs read it before the status.
 func (g *sdkGuard) mark(response *http.Response, gaveUp bool) {
 	if !gaveUp || g.mode == IgnoreSDKRetries || !isSDKRetryable(response) {
 		return
@@ -108,8 +113,9 @@ func (g *sdkGuard) mark(response *http.Response, gaveUp bool) {
 	response.Header["X-Should-Retry"] = []string{"false"}
 }
 
-// isSDKRetryable reports whether openai-go, openai-python and openai-node would
-// repeat the call: a 409 too, and all of 5xx.
+// isSDKRetryable reports whether openai-go, openai-python and openai-node would repeat
+// the call. They repeat more than this package does: a 409 too, and all of 5xx. A mark on
+// any other response would only change its headers without need.
 func isSDKRetryable(response *http.Response) bool {
 	code := response.StatusCode
 	if code < http.StatusBadRequest {
@@ -125,8 +131,8 @@ func isSDKRetryable(response *http.Response) bool {
 	return false
 }
 
-// answer returns what a failed call is answered with: err, or the response
-// that stands for it.
+// answer returns what a failed call is answered with: err, or the response that stands
+// for it. A caller whose context is over gets the error, because no SDK repeats that.
 func (g *sdkGuard) answer(req *http.Request, err error) (*http.Response, error) {
 	if g.mode != StopSDKRetriesAlways || req.Context().Err() != nil {
 		return nil, err
@@ -142,7 +148,8 @@ func (g *sdkGuard) answer(req *http.Request, err error) (*http.Response, error) 
 	return nil, err
 }
 
-// A refusal is what a call that was refused looks like as a provider's error.
+// A refusal is what a call that was refused looks like as a provider's error, so that
+// an SDK decodes it as any other.
 type refusal struct {
 	status              int
 	errType, code, text string
@@ -159,7 +166,8 @@ var (
 	}
 )
 
-// response returns a response that was never sent by any server.
+// response returns a response that was never sent by any server. It is complete all the
+// same, because SDKs, proxies and loggers read every part of a response.
 func (r refusal) response(req *http.Request, after time.Duration) *http.Response {
 	body := `{"error":{"message":"` + r.text + `","type":"` + r.errType + `","param":null,"code":"` + r.code + `"}}`
 	response := &http.Response{
@@ -182,7 +190,8 @@ func (r refusal) response(req *http.Request, after time.Duration) *http.Response
 	return response
 }
 
-// wholeSeconds rounds up: who comes back earlier comes for nothing.
+// wholeSeconds rounds up: a caller who comes back earlier comes for nothing. Fractions
+// are not allowed in Retry-After (RFC 9110, section 10.2.3).
 func wholeSeconds(d time.Duration) string {
 	n := int64(max(d, 0) / time.Second)
 	if d%time.Second > 0 {

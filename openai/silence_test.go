@@ -1,6 +1,7 @@
 package openai_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
+	"github.com/retrip-go/retrip/retry"
 )
 
 // silent is a base that takes a request and never answers.
@@ -91,6 +93,72 @@ func TestFirstEventTimeoutBeginsWhenTheRequestIsWritten(t *testing.T) {
 			t.Errorf("ended after %v", took)
 		}
 	})
+}
+
+// A slowReader needs a minute for each Read, as an upload over a slow line does.
+type slowReader struct{ io.Reader }
+
+func (r slowReader) Read(p []byte) (int, error) {
+	time.Sleep(time.Minute)
+	return r.Reader.Read(p)
+}
+
+// A base without httptrace does not say when a request is written. Of a payload that is
+// not in memory its last Read says so, or its Close.
+func TestFirstEventTimeoutBeginsWhenAnUploadWithoutATraceIsRead(t *testing.T) {
+	t.Parallel()
+	const pieces = 60
+	for name, row := range map[string]struct {
+		path, key string
+		length    int64 // announced
+		limit     int64 // MaxReplayBytes
+		getBody   bool
+		read      func(body io.ReadCloser)
+		want      time.Duration
+	}{
+		"to its end":    {read: func(b io.ReadCloser) { _, _ = io.Copy(io.Discard, b) }, length: -1, limit: 1, want: (pieces + 1) * time.Minute},
+		"to its length": {read: func(b io.ReadCloser) { _, _ = io.CopyN(io.Discard, b, pieces) }, length: pieces, limit: 1, want: pieces * time.Minute},
+		"to its length, with GetBody": {
+			read: func(b io.ReadCloser) { _, _ = io.CopyN(io.Discard, b, pieces) }, length: pieces, limit: 1, getBody: true, want: pieces * time.Minute,
+		},
+		"closed early": {
+			read: func(b io.ReadCloser) { _, _ = io.CopyN(io.Discard, b, 1); _ = b.Close() }, length: pieces, limit: 1, want: time.Minute,
+		},
+		"an upload that is not buffered": {
+			path: "/v1/files", read: func(b io.ReadCloser) { _, _ = io.Copy(io.Discard, b) }, length: -1, want: (pieces + 1) * time.Minute,
+		},
+		"in memory, without GetBody": {
+			path: "/v1/responses", key: "k", read: func(b io.ReadCloser) { _, _ = io.Copy(io.Discard, b) }, length: pieces, want: (pieces + 1) * time.Minute,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := stub.Func(func(req *http.Request) (*http.Response, error) {
+					row.read(req.Body)
+					return silent(req)
+				})
+				payload := func() (io.ReadCloser, error) {
+					return io.NopCloser(slowReader{iotest.OneByteReader(strings.NewReader(strings.Repeat(" ", pieces)))}), nil
+				}
+				req := request(t, t.Context(), http.MethodPost, "http://x"+cmp.Or(row.path, "/v1/chat/completions"), "")
+				req.Body, _ = payload()
+				req.ContentLength = row.length
+				if row.getBody {
+					req.GetBody = payload
+				}
+				if row.key != "" {
+					req.Header.Set("Idempotency-Key", row.key)
+				}
+				start := time.Now()
+				_, err := newChain(t, base, openai.Config{FirstEventTimeout: time.Hour, Retry: retry.Config{MaxReplayBytes: row.limit}}).RoundTrip(req)
+				wantTimeout(t, err, "FirstEventTimeout")
+				if took := time.Since(start); took != row.want+time.Hour {
+					t.Errorf("ended after %v, want %v", took, row.want+time.Hour)
+				}
+			})
+		})
+	}
 }
 
 // What bounds itself, or can't be judged, is left alone.

@@ -7,7 +7,8 @@ import (
 	"github.com/retrip-go/retrip/internal/roundtrip"
 )
 
-// A kind is what the bytes of a 2xx body are.
+// A kind is what the bytes of a 2xx body are. It decides how they are read, and what
+// counts as their end.
 type kind uint8
 
 const (
@@ -33,11 +34,13 @@ const maxBegin = len("retry:")
 
 const byteOrderMark = "\ufeff"
 
-// eventFields are what a stream of events begins with.
+// eventFields are what a stream of events begins with: the fields and the comment of
+// the HTML standard (section 9.2.6), and the field error, which some gateways send.
 var eventFields = [][]byte{[]byte(":"), []byte("data:"), []byte("event:"), []byte("id:"), []byte("retry:"), []byte("error:")}
 
 // labelOf returns what the Content-Type says a body is, undecided if it says
-// nothing that decides.
+// nothing that decides. text/plain is among those: servers without a label of their own
+// send it with anything.
 func labelOf(h http.Header) kind {
 	switch roundtrip.MediaType(h) {
 	case "application/json":
@@ -51,7 +54,9 @@ func labelOf(h http.Header) kind {
 }
 
 // add looks at the next bytes of the body. It returns undecided while more of
-// them could decide, and how many it has taken into begin or passed over.
+// them could decide, and how many it has taken into begin or passed over. White space
+// before the first byte is passed over without a bound: DeepSeek sends empty lines to keep
+// a connection alive while a request waits for its turn.
 func (s *sniffer) add(p []byte) (k kind, used int) {
 	for _, b := range p {
 		if int(s.n) == len(s.begin) {
@@ -69,12 +74,15 @@ func (s *sniffer) add(p []byte) (k kind, used int) {
 	return s.decide(), used
 }
 
+// bytes returns the bytes that were taken, for the reader of the format to begin with.
+// White space before them is not among them, since it means nothing in any format.
 func (s *sniffer) bytes() []byte { return s.begin[:s.n] }
 
 // text returns the bytes that decide: those behind a byte order mark.
 func (s *sniffer) text() []byte { return bytes.TrimPrefix(s.bytes(), []byte(byteOrderMark)) }
 
-// decide returns what the bytes that have come say.
+// decide returns what the bytes that have come say. It stays undecided while they are
+// the beginning of a field's name, because a chunk may end within it.
 func (s *sniffer) decide() kind {
 	begin := s.text()
 	if len(begin) == 0 {

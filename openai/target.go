@@ -25,18 +25,25 @@ const maxTargets = 32
 type Target struct {
 	// Name is the target's name in metrics, logs, breakers and reports. "" means
 	// the host of BaseURL with its port, or "home" if that is empty. Names are unique,
-	// since two targets with one name could not be told apart. WithSession depends on
-	// it: a new name moves sessions. At most 128 bytes.
+	// since metrics and reports know a target by its name alone. WithSession depends on
+	// it: a new name moves sessions. It has at most 128 bytes.
 	Name string
 
 	// BaseURL is what an SDK would have as its base URL there: it ends in /v1 or
-	// the like, without the endpoint. Azure's may end in
-	// /deployments/{model}?api-version=…, where {model} stands for the name that
-	// the model has there. "" means where the request says.
+	// the like, without the endpoint. "" means where the request says.
 	//
-	// The request's own query is left behind, because it may hold a key. The query of
-	// BaseURL is sent instead. A user in the URL is an error: credentials belong in
-	// Header.
+	// Azure has the name of a deployment in the path. A BaseURL that ends in
+	// /deployments/{model}?api-version=… serves any model: {model} stands for the name
+	// that the model has there, which Models may map to the deployment's. A BaseURL that
+	// ends in a fixed deployment, as /deployments/prod-4o?api-version=…, answers with
+	// the model of that deployment whatever a payload says. Models must then list the
+	// caller's models that it stands for, without "*": {"gpt-4o": ""}, where "" keeps
+	// the payload as it is. Validate refuses it otherwise, because calls for all other
+	// models would be answered by the wrong one.
+	//
+	// The request's own query is left behind, because it may hold a key; beta=true of
+	// Anthropic's messages alone goes along. The query of BaseURL is sent instead. A
+	// user in the URL is an error: credentials belong in Header.
 	BaseURL string
 
 	// Header is set on each request to the target: its credentials, and what else
@@ -61,21 +68,22 @@ type Target struct {
 	// Anthropic-Version and Anthropic-Beta.
 	Forward []string
 
-	// Models are the names that models have there, by the caller's names. Nil means
-	// all models, under the same names. Otherwise only those that are keys may go
-	// there. The key "*" is for all others, and an empty name keeps the caller's.
-	// Embeddings never follow "*", because vectors of another model are worse than
-	// an error. Nothing else in the payload is changed for a name.
+	// Models are the names that models have there, by the caller's names. The caller's
+	// name is the model in the payload, or a deployment in the path if the payload names
+	// none. Nil means all models, under the same names. Otherwise only calls for models
+	// that are keys go there. The key "*" is for all others, and an empty name keeps the
+	// caller's. Embeddings never follow "*", because vectors of another model are worse
+	// than an error. Nothing else in the payload is changed for a name.
 	Models map[string]string
 
-	// Tier says who comes first: targets of a lower one. Those of one tier share
-	// the calls by their Weight. A higher tier is asked only by calls that the lower
-	// ones have failed or refused, as is right for a place that costs more. It may
-	// be negative.
+	// Tier orders the targets: those of a lower tier come first. Targets of one tier
+	// share the calls by their Weight. A higher tier gets only calls that the lower ones
+	// have failed or refused, as is right for a place that costs more. 0 is a tier like
+	// any other, and a tier may be negative.
 	Tier int
 
 	// Weight is the target's share of its tier's calls, relative to the weights of
-	// the others. 0 means 1; negative is an error.
+	// the others in the tier. 0 means 1, and negative is an error.
 	Weight int
 
 	// AttemptTimeout and FirstEventTimeout replace those of the [Config] for attempts

@@ -9,7 +9,7 @@ import (
 
 // alongAlways are the headers that go along to any target: they describe the payload
 // and the call, and hold no credentials. The list says what goes, not what stays: a
-// header that nobody has thought of may be a key.
+// header that this package does not know may be a key.
 var alongAlways = []string{"Content-Type", "Content-Encoding", "Accept", "User-Agent", "Traceparent", "Tracestate"}
 
 // alongMessages go along with calls in Anthropic's format, which names its
@@ -64,7 +64,7 @@ func (h *targetHeader) make(callers http.Header, messages, renamed bool) http.He
 	return made
 }
 
-// originsOwn are the headers of an answer that http.Client, or whoever stands above,
+// originsOwn are the headers of an answer that http.Client, or a layer above it,
 // would apply to the caller's own origin. A cookie of another provider, for example,
 // would be stored by the client's Jar and sent home.
 var originsOwn = []string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security"}

@@ -38,8 +38,8 @@ func (h *targetHealth) failedWith(why string, now time.Time) {
 	h.failed, h.why = now, why
 }
 
-// tell fills in the fields of t that are about health.
-func (h *targetHealth) tell(t *TargetSnapshot) {
+// fill fills in the fields of t that are about health.
+func (h *targetHealth) fill(t *TargetSnapshot) {
 	if well := h.well.Load(); well != 0 {
 		t.LastWell = time.Unix(0, well)
 	}

@@ -10,7 +10,8 @@ import (
 // has the name of a deployment in the path, so that a base URL alone is not enough.
 const modelInPath = "{model}"
 
-// A targetPlace is where a target's requests go: its BaseURL, parsed once.
+// A targetPlace is where a target's requests go: its BaseURL, parsed once. It keeps the
+// path as it is escaped, because an escaped slash is not the same as a plain one.
 type targetPlace struct {
 	scheme, host string
 	path         string // escaped, without its last slash
@@ -29,7 +30,8 @@ func placeOf(base string) (targetPlace, error) {
 	return targetPlace{scheme: strings.ToLower(u.Scheme), host: u.Host, path: path, query: u.RawQuery, named: named}, nil
 }
 
-// escapedModel is modelInPath in an escaped path, where braces are not allowed.
+// escapedModel is modelInPath in an escaped path, where braces are not allowed (RFC
+// 3986, section 3.3).
 var escapedModel = url.PathEscape(modelInPath)
 
 // url returns the URL of a request there. It has nothing of the caller's but the tail
@@ -84,7 +86,9 @@ func tailOf(req *http.Request) string {
 }
 
 // isPlainSegment reports whether a segment means the same to every server: it has
-// nothing that could be escaped, or be a dot segment.
+// nothing that could be escaped, or be a dot segment. The tail of an endpoint that is
+// known by its parent, such as images/edits, is what the caller wrote, and is joined to a
+// URL that carries the target's credentials.
 func isPlainSegment(s string) bool {
 	for _, c := range s {
 		if (c < 'a' || c > 'z') && c != '_' && c != '-' {

@@ -18,13 +18,17 @@ type template struct {
 // A span is a part of an event.
 type span struct{ start, end int }
 
+// The events that a template is for have one token each. Longer ones, and those with
+// more gaps, are rare, and are parsed. The bounds keep the memory of a stream small.
 const (
 	maxTemplate = 4 << 10
 	maxGaps     = 4
 )
 
 // fits reports whether event is like the template, but for what stands in the
-// gaps: strings that are not empty.
+// gaps: strings that are not empty. All else must be the same byte for byte, so that an
+// event that fits means what the template meant. A token-by-token stream costs a
+// comparison for each event then, and no parser.
 func (t *template) fits(event []byte) bool {
 	if len(t.gaps) == 0 {
 		return false
@@ -47,7 +51,7 @@ func (t *template) fits(event []byte) bool {
 	return bytes.Equal(event[at:], t.event[from:])
 }
 
-// begin empties the template.
+// begin empties the template, and keeps its buffer.
 func (t *template) begin() { t.gaps = t.gaps[:0] }
 
 // leave makes a gap of the value that s reports, if it is a string that is not
@@ -60,7 +64,8 @@ func (t *template) leave(s *json.Scanner) {
 	}
 }
 
-// end keeps the event that the gaps are in.
+// end keeps the event that the gaps are in. It copies the event, because the scanner
+// overwrites its buffer with the next one.
 func (t *template) end(event []byte) {
 	if len(t.gaps) > maxGaps || len(event) > maxTemplate {
 		t.gaps = t.gaps[:0]

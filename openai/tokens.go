@@ -13,7 +13,11 @@ import (
 // conventions have two kinds of instruments, a histogram of what one operation used
 // and counters of the total.
 type tokenRecorder struct {
-	inputOfOne, outputOfOne                         measure.IntHistogram
+	// The histograms say how large calls are, which sizes a model server.
+	inputOfOne, outputOfOne measure.IntHistogram
+	// The counters say what is billed. Cache and reasoning have no histogram in the
+	// conventions. They are parts of the others at some providers, so that adding them
+	// up would count tokens twice.
 	input, output, cacheRead, cacheWrite, reasoning measure.Counter
 }
 
@@ -34,8 +38,8 @@ func newTokenRecorder(m metric.Meter) tokenRecorder {
 	}
 }
 
-// enabled reports whether anybody reads one of the instruments. Reading the usage of
-// an answer costs time, and nobody needs it otherwise.
+// enabled reports whether one of the instruments has a reader. A view may drop some of
+// them, and the numbers are needed as long as one is left.
 func (r *tokenRecorder) enabled(ctx context.Context) bool {
 	for _, i := range [...]measure.Counter{r.inputOfOne, r.outputOfOne, r.input, r.output, r.cacheRead, r.cacheWrite, r.reasoning} {
 		if i.Enabled(ctx) {
@@ -46,7 +50,8 @@ func (r *tokenRecorder) enabled(ctx context.Context) bool {
 }
 
 // record records the counts that the provider sent. A count that is unknown is left
-// out, since a zero would say that nothing was used.
+// out, since a zero would say that nothing was used. All instruments share the options
+// of the operation, which are made once for each series and not for each call.
 func (r *tokenRecorder) record(ctx context.Context, u *usage, o *measure.Options) {
 	for _, c := range [...]struct {
 		instrument measure.Counter

@@ -40,7 +40,7 @@ type Transport struct {
 // one expression.
 //
 // The caller closes the Transport if its MeterProvider outlives it. The base stays
-// the caller's.
+// the caller's: Close does not touch it.
 func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	t := &Transport{invalid: cfg.Validate()}
 	if t.invalid != nil {
@@ -122,7 +122,8 @@ type Snapshot struct {
 }
 
 // Snapshot returns the state of the Transport. Breakers, accounts and targets are
-// read one after the other, while calls go on.
+// read one after the other, while calls go on, so that they may differ by what happens
+// in between. A Transport with an invalid Config has nothing to show.
 func (t *Transport) Snapshot() Snapshot {
 	s := Snapshot{Breakers: []breaker.Snapshot{}, Pacing: []PacingSnapshot{}, Targets: []TargetSnapshot{}}
 	if t.breaker != nil {
@@ -139,7 +140,7 @@ func (t *Transport) Snapshot() Snapshot {
 
 // Breaker returns the breaker of a key, to trip or to reset it. The key is one that
 // [Transport.Snapshot] shows. Breaker returns nil if there is no breaker of that key
-// yet.
+// yet, or no breaker at all because Config.DisableBreaker is set.
 func (t *Transport) Breaker(key string) *breaker.Breaker {
 	if t.breaker == nil {
 		return nil
@@ -239,8 +240,8 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 	if o.firstEvent = firstEventLimit(ctx, t.cfg.FirstEventTimeout); o.firstEvent > 0 || t.router.hasOwnLimit() {
 		c.Tracer = o
 	}
-	// An Azure deployment stands in the path. A model in the payload replaces it
-	// later.
+	// An Azure deployment stands in the path. It has a model of its own, so that the
+	// payload's counts for nothing then: see payloadReader.
 	c.Subject = call.Subject{Endpoint: o.kind.name, Model: deployment(o.url.Path)}
 	c.Start = t.clock.Now()
 	c.Measured = o.metrics.enabled(c)

@@ -6,7 +6,9 @@ import (
 	"github.com/retrip-go/retrip/internal/json"
 )
 
-// A place is a container in JSON whose members matter to somebody.
+// A place is a container in JSON whose members matter to a visitor. The places of all
+// formats are one list, because formats share visitors: errors and usage have the same
+// shape in most of them.
 type place uint8
 
 const (
@@ -42,7 +44,7 @@ type visitor interface {
 // only what its visitor asks for. The zero value is ready for use.
 type walk struct {
 	scan json.Scanner
-	in   [8]place // the places entered, from the outermost value on
+	in   [8]place // the places entered, from the outermost value on; deeper ones are passed over
 }
 
 // feed goes on through the next bytes of the value, and keeps none of them. It
@@ -55,12 +57,16 @@ func (w *walk) feed(p []byte, v visitor) (rest []byte) {
 	return rest
 }
 
-// end says that no more bytes come, which is the end of a bare number.
+// end says that no more bytes come. A number has no end of its own: more digits could
+// follow, so that it is whole only here.
 func (w *walk) end(v visitor) {
 	w.scan.End()
 	w.run(v)
 }
 
+// run visits the values that the scanner has. A container that the visitor does not ask
+// for is passed over by the scanner without a look at its members, which is what makes
+// the walk through a long answer cheap.
 func (w *walk) run(v visitor) {
 	for w.scan.Next() {
 		depth, in := w.scan.Depth(), outside
@@ -82,12 +88,14 @@ func walkAll(data []byte, v visitor) {
 	w.end(v)
 }
 
-// isContainer reports whether the value has members, or could have.
+// isContainer reports whether the value has members, or could have. An empty one is
+// entered like any other, and then has nothing to visit.
 func isContainer(s *json.Scanner) bool {
 	return s.Kind() == json.Object || s.Kind() == json.Array
 }
 
-// isNothing reports whether a scalar brings nothing: null, false, 0 or "".
+// isNothing reports whether a scalar brings nothing: null, false, 0 or "". Many servers
+// fill the members that they do not use with these instead of leaving them out.
 func isNothing(value []byte) bool {
 	switch string(value) {
 	case "null", "false", `""`:

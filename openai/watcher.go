@@ -18,7 +18,7 @@ type watcher struct {
 	base           http.RoundTripper
 	firstEvent     time.Duration // as Config.FirstEventTimeout has it
 	idle           time.Duration // negative for none
-	idleEverywhere bool          // somebody asked for it: the default holds only where a format judges the answer
+	idleEverywhere bool          // the Config sets idle: the default holds only where a format judges the answer
 	inBand         InBandErrors
 	metrics        *operationRecorder
 }
@@ -50,7 +50,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 			forget(c, a.limit)
 		}
 	}()
-	response, err := w.base.RoundTrip(req)
+	response, err := w.base.RoundTrip(watchUpload(req, a.limit))
 	silence := a.limit.answered()
 	if err != nil {
 		if silence != nil {
@@ -86,7 +86,7 @@ func (w *watcher) CloseIdleConnections() { roundtrip.CloseIdleConnections(w.base
 // empty body has no bytes that an encoding could hide, and is judged whatever it claims.
 func (w *watcher) watch(a *answer, c *call.Call, response *http.Response) any {
 	if response.StatusCode >= http.StatusBadRequest {
-		return &errorAnswer{response: response, attempt: attemptOf(a.request), curious: c.Router != nil}
+		return &errorAnswer{response: response, attempt: attemptOf(a.request), routed: c.Router != nil}
 	}
 	f := formatOf(a.request, response)
 	if !hasAnswer(a.request, response, f) {
@@ -142,9 +142,9 @@ func (w *watcher) limit(a *answer, c *call.Call) *limiter {
 	}
 	l := newLimiter(attemptOf(a.request))
 	l.enter(p, limit)
-	if a.request.Body == nil || a.request.GetBody != nil {
-		// A base that reports nothing of its connection has the whole request now,
-		// unless it has an upload to read. net/http takes this back in GetConn.
+	if !isStreamed(a.request) {
+		// A base that reports nothing to a trace has the whole request now. net/http
+		// takes this back in GetConn. For an upload see watchUpload.
 		l.begin()
 	}
 	o.waiting.Store(l)

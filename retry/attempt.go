@@ -16,7 +16,8 @@ import (
 var errStreamUsed = errors.New("retry: the request body was read by an attempt that was then rejected: it can't be sent again")
 
 // An Attempt is one request that was sent, and what came of it. It is valid
-// only during the function of the [Config] that gets it.
+// only during the function of the [Config] that gets it: a copy of what is needed
+// later must be made there.
 type Attempt struct {
 	Number   int            // 1 is the first
 	Request  *http.Request  // as it was sent; not to be changed
@@ -59,7 +60,8 @@ func (a *Attempt) errorType() string {
 	return fault.StatusType(a.Response.StatusCode)
 }
 
-// failure returns what went wrong as an error.
+// failure returns what went wrong as an error. It is for an attempt that has failed,
+// whose status says so where there is no error.
 func (a *Attempt) failure() error {
 	if a.Err != nil {
 		return a.Err
@@ -81,7 +83,8 @@ type attempt struct {
 	reach    *reach // nil unless it matters how far the request got
 }
 
-// init makes the attempt's request like origin.
+// init makes the attempt's request like origin. It is a shallow copy, since neither the
+// Transport nor a base may change a request (http.RoundTripper).
 func (a *attempt) init(parent context.Context, origin *http.Request) {
 	if payload.TakesOver(origin) {
 		a.ctx.InitDetachable(parent)
@@ -92,12 +95,13 @@ func (a *attempt) init(parent context.Context, origin *http.Request) {
 	a.Request = &a.request
 }
 
-// watch finds out how far the request gets.
+// watch finds out how far the request gets, by the trace of net/http.
 func (a *attempt) watch() {
 	a.reach = new(reach)
 	a.request = *a.request.WithContext(a.reach.watch(&a.ctx))
 }
 
+// cancel ends the attempt and all that its base still does for it.
 func (a *attempt) cancel(cause error) { a.ctx.Cancel(cause) }
 
 // roundTrip sends the request, with the time limit of an attempt. The limit
@@ -115,7 +119,7 @@ func (a *attempt) roundTrip(base http.RoundTripper, timeout time.Duration) {
 	response, err := base.RoundTrip(a.Request) //nolint:bodyclose // who gets the attempt closes it
 	if timer != nil && !timer.Stop() {
 		// Headers that race with the timer lose: their body is cut off, or about
-		// to be. Whoever sees it closed must know why.
+		// to be. The layer that sees it closed must know why.
 		a.timeOut(a.ctx.Limit)
 		// A refusal stays one: nothing was sent, and no limit was needed.
 		if !isRejected(err) {
@@ -131,7 +135,8 @@ func (a *attempt) timeOut(limit *call.TimeLimit) {
 	a.cancel(&fault.TimeLimitError{Limit: "retry: AttemptTimeout", After: limit.After, Queued: a.reach.queued()})
 }
 
-// drop gives the attempt up, whatever has become of it.
+// drop gives the attempt up, whatever has become of it. It closes the body without
+// draining it: after a panic nothing more is to be waited for.
 func (a *attempt) drop() {
 	defer a.cancel(errGivenUp) // also if the body's Close panics
 	if a.Response != nil {

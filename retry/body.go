@@ -29,15 +29,19 @@ func (a *attempt) deliver(response *http.Response, owner *call.Call) (unread boo
 }
 
 // A body ends its call when it is over. It also ends the attempt's context
-// then, and no sooner: net/http cuts the body of a request whose context ends.
+// then, and no sooner: net/http cuts the body of a request whose context ends. The
+// call and its metrics last until the caller has all of the answer, because a stream may
+// fail after its headers.
 type body struct {
 	io.ReadCloser
 
 	attempt *call.Attempt
-	call    *call.Call // may be nil
+	call    *call.Call // nil if this Transport does not own the call
 	status  int
 }
 
+// Read ends the call at the body's end. The error is compared and not searched, as
+// readers do with io.EOF.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch err {
@@ -52,6 +56,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close ends the call, whose caller wants no more of it.
 func (b *body) Close() error {
 	b.call.End(b.status, nil)   // before a Read beside it comes back with an error
 	defer b.attempt.Cancel(nil) // also if the base's Close panics

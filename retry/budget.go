@@ -65,6 +65,8 @@ func NewBudget(tokens, refill float64) *Budget {
 	return &Budget{capacity: notNegative(tokens), refill: notNegative(refill)}
 }
 
+// notNegative returns n, or 0 for what can't be a number of tokens. A Budget never
+// fails: it is made before there is a Transport that could say so.
 func notNegative(n float64) float64 {
 	if n > 0 {
 		return n
@@ -72,7 +74,8 @@ func notNegative(n float64) float64 {
 	return 0 // NaN compares with nothing
 }
 
-// reserve takes cost tokens of the bucket, if it has them.
+// reserve takes cost tokens of the bucket, if it has them. A bucket is made at the first
+// retry: a service whose calls succeed has none.
 func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 	if b.unlimited {
 		return true
@@ -97,7 +100,8 @@ func (b *Budget) reserve(key string, cost float64, now time.Time) bool {
 	return true
 }
 
-// pay puts tokens into the bucket. A bucket that does not exist is full.
+// pay puts tokens into the bucket, up to its capacity. A bucket that does not exist is
+// full.
 func (b *Budget) pay(key string, tokens float64, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,7 +115,8 @@ func (b *Budget) pay(key string, tokens float64, now time.Time) {
 // retry was ever made. Nothing need be paid in then.
 func (b *Budget) idle() bool { return b.unlimited || b.count.Load() == 0 }
 
-// flow adds what has flowed in since the bucket was last looked at.
+// flow adds what has flowed in since the bucket was last looked at. No goroutine fills
+// the buckets. A clock that has gone back adds nothing.
 func (b *Budget) flow(k *bucket, now time.Time) {
 	if since := now.Sub(k.at); since > 0 {
 		k.tokens = min(k.tokens+since.Seconds()*b.refill, b.capacity)

@@ -26,6 +26,8 @@ func isCanceled(req *http.Request) bool {
 	}
 }
 
+// isOurTimeout reports whether a time limit of this module ended the attempt, and not
+// the caller's deadline.
 func isOurTimeout(err error) bool {
 	var limit *fault.TimeLimitError
 	return errors.As(err, &limit)
@@ -45,7 +47,7 @@ func isSilence(err error) bool {
 }
 
 // isDial reports whether there was no connection yet: a timeout there is not
-// the silence of a server.
+// the silence of a server. The words of Op are those of net and net/http.
 func isDial(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
@@ -54,7 +56,8 @@ func isDial(err error) bool {
 
 // isPermanent reports whether the next attempt would fail the same way: a
 // name that does not exist, a certificate that is not trusted, an address
-// that can't be parsed.
+// that can't be parsed. To repeat those would only hide a mistake of the configuration
+// behind seconds of waiting.
 func isPermanent(err error) bool {
 	var (
 		dns         *net.DNSError
@@ -95,7 +98,8 @@ func isAlert(err error) bool {
 func isRejected(err error) bool { return fault.IsRejection(err) && !begunBelow(err) }
 
 // begunBelow reports whether err ended a call of a Transport below that has
-// sent something, or that waited until its context was over.
+// sent something, or that waited until its context was over. Such a call must not be
+// taken for one that reached no server.
 func begunBelow(err error) bool {
 	var below *Error
 	return errors.As(err, &below) && (below.Attempts > 0 || below.Cause != nil)

@@ -7,7 +7,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// A hint is a floor: this much of it, at most, is added at random.
+// A hint is a floor: this much of it, at most, is added at random. Callers who were
+// refused together get the same hint, and would be refused together again.
 const (
 	hintSpread    = 0.25
 	maxHintSpread = 10 * time.Second
@@ -28,12 +29,15 @@ type wait struct {
 	below  bool          // a layer below waits
 }
 
-// limits are what bounds the waits of one call.
+// A limits is what bounds the waits of one call. It is made anew for each plan, because
+// an attempt at another target has a limit less.
 type limits struct {
 	maxRetryAfter time.Duration
 	latest        time.Time // no attempt begins after it; zero for never
 }
 
+// newLimits returns the limits of a call that began at start. The context's deadline and
+// MaxElapsed are one limit, of which the earlier counts.
 func newLimits(ctx context.Context, start time.Time, cfg *Config) limits {
 	l := limits{maxRetryAfter: cfg.MaxRetryAfter}
 	if cfg.MaxElapsed > 0 {
@@ -47,7 +51,9 @@ func newLimits(ctx context.Context, start time.Time, cfg *Config) limits {
 
 // allow returns why the wait may not be begun, or NotRetryable if it may. A
 // wait is never cut short: an attempt before the time that the server asked
-// for would fail again, and one after the deadline is made for nobody.
+// for would fail again, and one after the deadline has no caller any more. What is
+// compared with MaxRetryAfter is what the server asked for, so that chance does not
+// decide.
 func (l limits) allow(w wait, now time.Time) Reason {
 	switch {
 	case w.asked > l.maxRetryAfter:
@@ -64,11 +70,13 @@ func spread(hint time.Duration, random func() float64) time.Duration {
 	return hint + time.Duration(random()*float64(most))
 }
 
-// backoffs are the waits of one call for which the server named none. A
-// BackOff has state, so that each call has its own; most calls need none.
+// A backoffs has the waits of one call for which the server named none. A BackOff has
+// state, so that each call has its own. It is made at the first such wait, because most
+// calls need none.
 type backoffs struct{ next backoff.BackOff }
 
-// wait returns the next wait; false if there is to be none.
+// wait returns the next wait. It returns false if there is to be none, which a BackOff
+// says by backoff.Stop, a negative number.
 func (b *backoffs) wait(start func() backoff.BackOff) (time.Duration, bool) {
 	if b.next == nil {
 		b.next = start()

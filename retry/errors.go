@@ -22,6 +22,8 @@ type Error struct {
 	ended error // the context's Err
 }
 
+// Error says how many attempts were sent, and what the last one failed with. If the
+// context ended the call, that comes first, since it is what the caller must change.
 func (e *Error) Error() string {
 	sent := strconv.Itoa(e.Attempts) + " attempts"
 	if e.Attempts == 1 {
@@ -33,7 +35,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("retry: gave up after %s: %v", sent, e.Err)
 }
 
-// Unwrap returns the causes, the end of the context first.
+// Unwrap returns the causes, the end of the context first. A caller who asks for
+// context.Canceled or its own cause finds it, and one who asks for the failure of the
+// last attempt finds that.
 func (e *Error) Unwrap() []error {
 	errs := make([]error, 0, 3)
 	for _, err := range [...]error{e.Cause, e.ended, e.Err} {
@@ -53,7 +57,8 @@ func (e *Error) Timeout() bool {
 	return fault.IsTimeout(e.Err)
 }
 
-// ErrorType returns the error.type attribute of the metrics for e.
+// ErrorType returns the error.type attribute of the metrics for e. A caller who gave up
+// is not the last attempt's failure, so that the end of the context goes before.
 func (e *Error) ErrorType() string {
 	switch {
 	case e.Cause == nil:
@@ -65,13 +70,15 @@ func (e *Error) ErrorType() string {
 	}
 }
 
+// These end a call that no attempt has ended.
 var (
 	errNoURL         = errors.New("retry: the request has no URL")
 	errPanicked      = errors.New("retry: the base RoundTripper, or a function of the Config, panicked")
 	errRequestCancel = errors.New("retry: canceled through Request.Cancel")
 )
 
-// A statusError is a response of that status where an error is needed.
+// A statusError is a response of that status where an error is needed, as in a Report.
+// It holds nothing of the response's body, which may quote the request.
 type statusError int
 
 func (e statusError) Error() string {

@@ -11,9 +11,12 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// An Event is a wait that is about to begin; see [Config.OnRetry].
+// An Event is a wait that is about to begin; see [Config.OnRetry]. It holds nothing of
+// the request or the response, so that it may be logged and kept.
+//
+//nolint:containedctx // as in slog.Handler, the context is for values and correlation
 type Event struct {
-	Context     context.Context //nolint:containedctx // the call's, for values and correlation, as in slog.Handler
+	Context     context.Context // the call's, for its values and for correlation
 	Attempt     int             // of the failed attempt; 1 is the first
 	MaxAttempts int             // of this call
 	Reason      Reason          // why another attempt follows
@@ -25,7 +28,8 @@ type Event struct {
 	Target      string          // where the failed attempt went, by the name of the target; "" if there is only one place
 }
 
-// announce reports a wait to OnRetry, the log and the caller's span.
+// announce reports a wait to OnRetry, the log and the caller's span. The line of the log
+// is for debugging alone: a retry that mends a call is nothing to act on.
 func (t *Transport) announce(e Event) {
 	if t.cfg.OnRetry != nil {
 		t.cfg.OnRetry(e)
@@ -40,7 +44,8 @@ func (t *Transport) announce(e Event) {
 	}
 }
 
-// target is the attribute of the log for that; one that is empty is left out.
+// target is the attribute of the log for the target. slog leaves an empty Attr out, as
+// is right for a call that has one place to go.
 func (e *Event) target() slog.Attr {
 	if e.Target == "" {
 		return slog.Attr{}
@@ -48,7 +53,8 @@ func (e *Event) target() slog.Attr {
 	return slog.String("target", e.Target)
 }
 
-// attributes are those of the event of a span.
+// attributes are those of the event of a span. Beside those of the metrics it has the
+// number of the attempt, which would be too many series in a metric.
 func (e *Event) attributes() []attribute.KeyValue {
 	attrs := []attribute.KeyValue{
 		attribute.Int(attrAttempt, e.Attempt), attribute.String(attrReason, e.Reason.label()),
@@ -57,8 +63,8 @@ func (e *Event) attributes() []attribute.KeyValue {
 	return measure.Append(attrs, attrTarget, e.Target)
 }
 
-// logTooLarge logs that a payload is sent once because of its size: whoever wonders
-// why a call is not retried must be able to find that out.
+// logTooLarge logs that a payload is sent once because of its size. Without that line
+// there would be no way to find out why such a call is not retried.
 func (t *Transport) logTooLarge(ctx context.Context, endpoint string) {
 	if t.cfg.Logger != nil {
 		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "payload too large to replay",
@@ -66,7 +72,8 @@ func (t *Transport) logTooLarge(ctx context.Context, endpoint string) {
 	}
 }
 
-// logExhaustion logs that a retryable failure goes to the caller.
+// logExhaustion logs that a retryable failure goes to the caller. It is a warning, as
+// that is what an operator sees of a provider in trouble.
 func (t *Transport) logExhaustion(ctx context.Context, attempts int, l labels) {
 	if t.cfg.Logger != nil {
 		t.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "retries exhausted",

@@ -12,7 +12,7 @@ import (
 	"github.com/retrip-go/retrip/internal/measure"
 )
 
-// The names of this package's metrics and attributes.
+// The names of this package's metrics and attributes. Dashboards depend on them.
 const (
 	metricRetries     = "retrip.retries"
 	metricDelay       = "retrip.retry.delay"
@@ -33,7 +33,8 @@ const (
 
 // A recorder owns the instruments. Attributes are looked up for each call: two
 // caches keep that from allocating, one of whole sets and one of the sets that
-// were used last.
+// were used last. The second one spares the first one's look-up, in which the labels
+// are bounded and hashed. It is safe for concurrent use.
 type recorder struct {
 	backend   string
 	addresses *measure.Labels
@@ -49,17 +50,20 @@ type recorder struct {
 }
 
 // An outcome is what the labels of a call that is over are made of, before they
-// are bounded. Calls are much alike, so that it finds the set of the latest one.
+// are bounded. Calls are much alike, so that most find the set of one before.
 type outcome struct {
 	about           call.Subject
 	host, errorType string
 }
 
+// hash spreads outcomes over the places of recent. It may be this simple, because two
+// outcomes with one hash only take each other's place.
 func (o outcome) hash() int {
 	return len(o.about.Endpoint) + 3*len(o.about.Model) + len(o.host) + len(o.errorType)
 }
 
-// labels are what tells one series of this package from another.
+// labels are what one series of this package differs in from another. They are
+// comparable, so that a set of attributes is built once for each of them.
 type labels struct {
 	endpoint, model, address   string
 	errorType                  string
@@ -67,6 +71,8 @@ type labels struct {
 	target                     string
 }
 
+// newRecorder makes the instruments. measure replaces one that can't be made, so that
+// metrics never fail a Transport.
 func newRecorder(provider metric.MeterProvider, backend string) *recorder {
 	m := measure.Meter(provider, "retry")
 	r := &recorder{
@@ -82,6 +88,8 @@ func newRecorder(provider metric.MeterProvider, backend string) *recorder {
 	return r
 }
 
+// attributes omits whatever is unknown, so that it makes no series of its own. The
+// backend is the same for all calls of a Transport.
 func (r *recorder) attributes(l labels) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{attribute.String(attrBackend, r.backend)}
 	attrs = measure.Append(attrs, attrEndpoint, l.endpoint)
@@ -94,16 +102,23 @@ func (r *recorder) attributes(l labels) []attribute.KeyValue {
 	return measure.Append(attrs, attrStopReason, l.stopReason)
 }
 
+// retried counts an attempt that followed another one. It is counted when the attempt
+// was sent, since a wait may end without one.
 func (r *recorder) retried(ctx context.Context, l labels) { r.retries.Add(ctx, 1, r.options.Get(l)) }
 
+// waited records a wait, however it ended: it is the time that the caller has lost.
 func (r *recorder) waited(ctx context.Context, d time.Duration, l labels) {
 	r.delay.Record(ctx, d.Seconds(), r.options.Get(l))
 }
 
+// exhausted counts a call that ended in a failure which another attempt might have
+// mended.
 func (r *recorder) exhausted(ctx context.Context, l labels) {
 	r.exhaustions.Add(ctx, 1, r.options.Get(l))
 }
 
+// over records how many attempts a call took. It is asked for each call, so that it
+// looks for the options of the latest ones first.
 func (r *recorder) over(ctx context.Context, attempts int, about call.Subject, u *url.URL, errorType string) {
 	o := outcome{about, u.Host, errorType}
 	options, ok := r.recent.Find(o.hash(), o)

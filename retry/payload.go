@@ -13,10 +13,10 @@ import (
 // copied by none, however large it is. It serves every [http.Client], also one
 // without a [Transport].
 //
-// Nobody may write to payload from then on, not even after the call: net/http
+// The payload must not be written to from then on, not even after the call: net/http
 // may still be sending it. Where that can't be promised use
 // [http.NewRequestWithContext], whose payload a Transport copies once. An empty
-// payload is [http.NoBody]. NewRequest fails as http.NewRequestWithContext does.
+// payload becomes [http.NoBody]. NewRequest fails as http.NewRequestWithContext does.
 func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil || len(payload) == 0 {
@@ -32,13 +32,14 @@ func NewRequest(ctx context.Context, method, url string, payload []byte) (*http.
 var newReader = payload.NewReader
 
 // An outgoing is what the attempts of one call send. It owns the caller's body:
-// that is closed exactly once, whatever becomes of the call.
+// that is closed exactly once, whatever becomes of the call. http.RoundTripper demands
+// that it is closed, and bodies that are files or pipes may fail at a second Close.
 type outgoing struct {
 	way       way
 	taken     bool // the caller's body is ours to close
 	tooLarge  bool // it is not kept because of its size
-	exclusive bool // the connection itself is asked for, which nobody can repeat
-	offered   bool // to an attempt
+	exclusive bool // the connection itself is asked for, which can't be repeated
+	offered   bool // to an attempt, which may have used the caller's body up
 
 	payload payload.Payload // if it is kept
 	length  int64           // of it
@@ -87,6 +88,8 @@ func (o *outgoing) take(ctx context.Context, req *http.Request, keep bool, limit
 	return nil
 }
 
+// keep makes data the payload. GetBody is over these bytes from then on: the caller's own
+// may rewind a reader that another attempt still reads.
 func (o *outgoing) keep(data []byte) {
 	o.way, o.length = buffered, int64(len(data))
 	o.payload.Set(data)
@@ -111,7 +114,7 @@ func (o *outgoing) limitReplays(req *http.Request, safe bool) {
 }
 
 // replayable reports whether another attempt can send the same bytes, however
-// far the one before it got.
+// far the one before it got. Without a body there is nothing to send again.
 func (o *outgoing) replayable() bool { return !o.exclusive && o.way <= buffered }
 
 // sendable reports whether another attempt can send the same bytes if the one
@@ -150,7 +153,8 @@ func (o *outgoing) attach(req *http.Request, space *payload.Space) (err error) {
 }
 
 // release lets the payload go. A streamed body that no base has answered to is
-// closed, as is one that was asked to be closed.
+// closed, as is one that was asked to be closed. After an answer it is the base's to
+// close, which may still be reading it.
 func (o *outgoing) release(answered bool) {
 	o.payload.Release()
 	if o.once == nil {

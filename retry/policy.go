@@ -8,7 +8,9 @@ import (
 )
 
 // IsRetryableStatus reports whether a response of this status may be followed
-// by a better one: exactly 408, 429, 500, 502, 503 and 504.
+// by a better one: exactly 408, 429, 500, 502, 503 and 504 (RFC 9110, section 15, and
+// RFC 6585 for 429). A 501 and a 505 are not among them, because the server can't do
+// what was asked, now or later.
 func IsRetryableStatus(code int) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -45,6 +47,8 @@ func DefaultPolicy(a *Attempt) Decision {
 	return AfterBackoff(reason)
 }
 
+// statusReason returns the reason for which a status is retried, and whether it is. The
+// words are those of the metrics, where they show what kind of trouble a server is in.
 func statusReason(code int) (Reason, bool) {
 	switch code {
 	case http.StatusTooManyRequests:

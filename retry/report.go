@@ -8,42 +8,49 @@ import (
 	"github.com/retrip-go/retrip/internal/fault"
 )
 
-// A Report tells what became of one call; see [WithReport]. It is filled when
-// RoundTrip returns; until then, and while several calls share it, it must not
-// be read. Only Resumes goes on to be counted, by whoever reads the response's
-// body.
+// A Report says what became of one call; see [WithReport]. RoundTrip fills it just
+// before it returns. Until then it must not be read, and neither may calls that run at
+// the same time share it. Only Resumes is counted later, while the response's body is
+// read.
 type Report struct {
 	Attempts int           // requests sent; 0 if the call was refused before
 	Waited   time.Duration // time spent between attempts
 	Reason   Reason        // why the last retry was made; NotRetryable if there was none
 	Stopped  Reason        // why a retryable failure was returned; NotRetryable if none was
-	Resumes  int           // requests that package openai sent for the rest of a stream that broke off, without their retries; complete when the body is at its end
-	Err      error         // the last attempt's failure, an error status included; nil if it succeeded
-	Tried    []Try         // the attempts that were sent, in their order
+
+	// Resumes is the number of requests that package openai has sent for the rest of a
+	// stream that broke off, without their retries. It is complete when the body is at
+	// its end. It is 0 for all other calls.
+	Resumes int
+
+	Err   error // the last attempt's failure, an error status included; nil if it succeeded
+	Tried []Try // the attempts that were sent, in their order
 }
 
 // A Try is one attempt of a [Report].
 type Try struct {
 	Target string        // where it went, by the name of the target; "" if there is only one place
 	Status int           // of the response; 0 if there was none
-	Err    error         // why there was none, or what was wrong with it
+	Err    error         // why there was none, or what was wrong with it; nil if it was good
 	Took   time.Duration // until it had failed, or its response could be handed over
 }
 
 type reportKey struct{}
 
-// WithReport returns a context whose call fills r. Use a Report for one call:
-// calls that share one overwrite it.
+// WithReport returns a context whose call fills r. Use a new Report for each call:
+// calls that share one overwrite it, and race if they run at the same time.
 func WithReport(ctx context.Context, r *Report) context.Context {
 	return context.WithValue(ctx, reportKey{}, r)
 }
 
+// reportOf returns the Report that a call fills, or nil.
 func reportOf(ctx context.Context) *Report {
 	r, _ := ctx.Value(reportKey{}).(*Report)
 	return r
 }
 
-// note adds an attempt to the Report, if there is one.
+// note adds an attempt to the Report, if there is one. Without one nothing is kept of an
+// attempt, so that its response can be let go.
 func (c *trip) note(a *attempt, began time.Time) {
 	if reportOf(c.ctx) == nil {
 		return
@@ -55,8 +62,10 @@ func (c *trip) note(a *attempt, began time.Time) {
 	c.tried = append(c.tried, t)
 }
 
-// over reports and measures the call, which has ended. No label is looked up
-// that nobody reads.
+// over reports and measures the call, which has ended. A request that resumes a stream
+// is not a call of its own, and is only counted. Labels are looked up only for metrics
+// that have a reader. GaveUp is for package openai, which marks the answer of a call
+// that an SDK above would repeat in vain.
 func (c *trip) over(failure error, stopped Reason) {
 	if c.call.Resuming {
 		c.resumed()
@@ -75,20 +84,22 @@ func (c *trip) over(failure error, stopped Reason) {
 }
 
 // resumed counts a request that asked for the rest of an answer. What became of
-// it is for whoever reads the answer to say.
+// it is for the layer that resumes to say: it has the answer's body.
 func (c *trip) resumed() {
 	if r := reportOf(c.ctx); r != nil && c.sent > 0 {
 		r.Resumes++
 	}
 }
 
-// retries reports whether the call is one of those that are sent again at all.
+// retries reports whether the call is one of those that are sent again at all. What
+// becomes of any other is not this layer's to judge.
 func (c *trip) retries() bool {
 	return c.maxAttempts() > 1 && (c.safe || c.t.cfg.Repeatable != nil)
 }
 
-// isGivingUp reports whether a reason to stop holds for whoever else repeats the
-// call now: in vain, or to the harm of others.
+// isGivingUp reports whether a reason to stop holds for every other layer that would
+// repeat the call now: in vain, or to the harm of others. The other reasons are limits
+// of this layer alone, such as a payload that it does not keep.
 func isGivingUp(stopped Reason) bool {
 	switch stopped {
 	case StopBudget, StopDeadline, StopHintTooLong, StopRejected, StopServerSaysNo:
@@ -97,7 +108,8 @@ func isGivingUp(stopped Reason) bool {
 	return false
 }
 
-// record measures and logs how the call ended.
+// record measures and logs how the call ended. A call that was refused before anything
+// was sent has no attempts, and counting it as one of 0 would lower their average.
 func (c *trip) record(failure error, stopped Reason) {
 	errorType := fault.Type(failure)
 	if c.sent > 0 {
@@ -111,7 +123,7 @@ func (c *trip) record(failure error, stopped Reason) {
 	}
 }
 
-// labels returns what tells the series of this call from others.
+// labels returns the labels by which the series of this call differ from others.
 func (c *trip) labels(errorType string) labels {
 	return c.t.metrics.labels(c.call.Subject, c.origin.URL, errorType)
 }

@@ -6,10 +6,10 @@ import (
 	"github.com/retrip-go/retrip/internal/call"
 )
 
-// Spares are what a call that may go to several targets has to return if all of
-// them fail: the answer of its first target, since that is the one that was
-// asked for. A fallback's own 401 would mislead. Where the first target has not
-// answered at all, another's answer that it can't serve now may stand in.
+// A spares is what a call that may go to several targets has to return if all of
+// them fail. It is the answer of the first target, since that is the one that was
+// asked for: the 401 of another target would mislead its caller. Where the first target
+// has not answered at all, another's answer that it can't serve now may stand in.
 type spares struct {
 	first   spare // of the first target: its latest answer
 	failure error // that the first target ended in, if it has not answered
@@ -17,7 +17,8 @@ type spares struct {
 	later   spare // of another target
 }
 
-// A spare is a response that was given up, with what is known of it.
+// A spare is a response that was given up, with what is known of it. The layers above
+// ask the call for both, as if the response had come last.
 type spare struct {
 	kept    *kept
 	answer  any
@@ -25,7 +26,8 @@ type spare struct {
 	err     error // what was found wrong with it
 }
 
-// add gives an attempt up.
+// add gives an attempt up, and keeps its response if it may be the one to return. All
+// others are drained and forgotten: a call keeps two responses at most.
 func (s *spares) add(c *call.Call, a *attempt) {
 	first := s.noteFirst(c, a.failure())
 	if a.Response == nil {
@@ -56,14 +58,15 @@ func (s *spares) noteFirst(c *call.Call, failure error) bool {
 	return first
 }
 
-// isUnable reports whether a status says that a server can't serve now, whoever
-// asks.
+// isUnable reports whether a status says that a server can't serve any caller now. It
+// holds for the first target as well, in place of the error that it ended in.
 func isUnable(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
 
 // settle makes the last attempt of a call, if it has failed, bring what the caller
-// gets.
+// gets: its own response if it went to the first target, else the one kept from there. A
+// call that the caller has ended keeps its error, since no answer is waited for.
 func (s *spares) settle(c *call.Call, a *attempt) {
 	c.Answered = &a.ctx.Subject
 	if a.Err == nil && a.Response != nil && a.Response.StatusCode < http.StatusBadRequest || c.Err() != nil || isCanceled(a.Request) {
@@ -92,7 +95,8 @@ func (s *spare) replace(c *call.Call, a *attempt) bool {
 	return true
 }
 
-// giveUp drops the attempt's own response.
+// giveUp drops the attempt's own response. It is drained as any other, for the sake of
+// its connection.
 func (a *attempt) giveUp() {
 	if a.Response != nil {
 		keep(a.Response, &a.ctx)

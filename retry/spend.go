@@ -12,7 +12,9 @@ import (
 // cost of a retry before the wait, so that a thousand calls that wait together
 // can't spend the same tokens, and pays back what was not used up by a failure.
 
-// reserve takes the cost of the attempt to come from the bucket that pays for it.
+// reserve takes the cost of the attempt to come from the bucket that pays for it. It
+// reports false if there is not enough in it. With targets that is the bucket of the
+// place that the attempt goes to, so that an outage there uses up no other's tokens.
 func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
 	if c.call.Router != nil {
 		c.bucket = c.bucketOf(&to.Subject)
@@ -26,7 +28,8 @@ func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
 
 // settleBudget returns the tokens of a retry that succeeded, and pays in for a
 // first attempt that succeeded. A retry that was rejected was never sent: its
-// tokens are returned when the call ends.
+// tokens are returned when the call ends. A retry that failed keeps them: failures of
+// retries are what the budget is there to limit.
 func (c *trip) settleBudget(a *attempt) {
 	switch {
 	case a.rejected:
@@ -51,6 +54,8 @@ func (c *trip) returnReserved() {
 	c.pay(gain)
 }
 
+// pay pays tokens into the call's bucket. A Budget of which nothing is missing has no
+// need of them, and the key need not be asked for.
 func (c *trip) pay(tokens float64) {
 	if tokens > 0 && !c.t.cfg.Budget.idle() {
 		c.t.cfg.Budget.pay(c.budgetKey(), tokens, time.Now())
@@ -58,7 +63,7 @@ func (c *trip) pay(tokens float64) {
 }
 
 // budgetKey returns the name of the call's bucket. BudgetKey is asked about the
-// caller's request, which no base has had in its hands, and only once.
+// caller's request, which no base can have changed, and only once.
 func (c *trip) budgetKey() string {
 	if c.bucket == "" {
 		c.bucket = c.bucketIn(c.ctx)
@@ -75,6 +80,8 @@ func (c *trip) bucketOf(s *call.Subject) string {
 	return c.bucketIn(attempt)
 }
 
+// bucketIn asks BudgetKey in a context, which package openai reads the target from. What
+// exceeds the bound is cut off, so that no key can fill the memory.
 func (c *trip) bucketIn(ctx context.Context) string {
 	key := c.t.cfg.BudgetKey(c.origin.WithContext(ctx))
 	return key[:min(len(key), maxBudgetKey)]

@@ -18,9 +18,10 @@ type Transport struct {
 	clock   call.Clock
 }
 
-// NewTransport returns a [Transport] over base; nil means
-// [http.DefaultTransport]. If cfg is invalid, see [Config.Validate], every
-// RoundTrip fails with that error before anything is sent.
+// NewTransport returns a [Transport] over base. A nil base means
+// [http.DefaultTransport]. If cfg is invalid, every RoundTrip fails with the error of
+// [Config.Validate] before anything is sent. The base stays the caller's, and a
+// Transport has nothing to close.
 func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
@@ -34,7 +35,8 @@ func NewTransport(base http.RoundTripper, cfg Config) *Transport {
 	return t
 }
 
-// CloseIdleConnections closes those of the base, if it has any.
+// CloseIdleConnections closes the idle connections of the base, if it has any.
+// [http.Client.CloseIdleConnections] finds this method.
 func (t *Transport) CloseIdleConnections() {
 	roundtrip.CloseIdleConnections(t.base)
 }
@@ -43,7 +45,8 @@ func (t *Transport) CloseIdleConnections() {
 // the last response as it came, with a nil error. It returns an error only if
 // there was no response: the base's own if nothing was repeated or waited for,
 // else an [*Error]. The request is not changed, and may be used again once
-// RoundTrip has returned; its body is closed in every case.
+// RoundTrip has returned. Its body is closed in every case. The caller closes the body
+// of the response, as ever.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := &trip{t: t, origin: req}
 	defer c.release()

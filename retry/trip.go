@@ -11,16 +11,17 @@ import (
 )
 
 // A trip is one call on its way through its attempts. Only the goroutine of
-// RoundTrip uses it. It goes through begin, then try, plan and wait for each
-// attempt, and ends in finish or abandon; release comes after all of them, a
-// panic included.
+// RoundTrip uses it, so that it needs no lock. It goes through begin, then try, plan
+// and wait for each attempt, and ends in finish or abandon; release comes after all of
+// them, a panic included. Its parts are values, so that the first attempt costs no
+// allocation of its own.
 type trip struct {
 	t      *Transport
 	origin *http.Request   // the caller's, from which all attempts are made
 	ctx    context.Context //nolint:containedctx // of all attempts: the call, or what lies below it
 	call   *call.Call
 	owner  *call.Call // the call, if its Listener is this Transport's to notify; else nil
-	made   call.Call  // the call, if nobody else has made one
+	made   call.Call  // the call, if no layer above has made one
 	first  attempt
 	out    outgoing
 	start  time.Time
@@ -31,18 +32,20 @@ type trip struct {
 	last     wait          // the latest one
 	reason   Reason        // why it was waited
 	failed   string        // the error.type that it followed
-	reserved float64       // budget tokens held for the attempt to come
+	reserved float64       // budget tokens held for the attempt to come, or under way
 	bucket   string        // of the budget, once it was asked for
 	kept     *kept         // the response that was given up last
 	spares   spares        // of a call that may go to several targets
-	tried    []Try         // if somebody reads them
+	tried    []Try         // for the Report; empty without one
 	open     *attempt      // neither given up nor returned yet
-	safe     bool          // to be repeated, whatever became of it
+	safe     bool          // Config.Safe lets it be repeated, whatever an attempt came to
 	answered bool          // the base has answered, and with it taken over a streamed body
 	unread   bool          // the caller has a response whose body is still to come
 }
 
-// begin takes over the request and its body.
+// begin takes over the request and its body. Whether the payload is kept depends on Safe,
+// and Safe may depend on the payload: the first is decided by what the layer above says
+// of the endpoint then.
 func (c *trip) begin(req *http.Request) error {
 	c.join(req)
 	if err := c.t.refuses(req); err != nil {
@@ -71,7 +74,8 @@ func (c *trip) begin(req *http.Request) error {
 }
 
 // join finds the call that req belongs to, or makes one. A Transport that
-// works alone has nobody above it who would have made the call.
+// works alone has no layer above it that would have made the call. Of several Transports
+// in one chain the outermost owns the call: it alone says when the call is over.
 func (c *trip) join(req *http.Request) {
 	c.ctx = req.Context()
 	if c.call = call.From(c.ctx); c.call == nil {
@@ -86,7 +90,8 @@ func (c *trip) join(req *http.Request) {
 	}
 }
 
-// refuses returns why a request is not even looked at.
+// refuses returns why a request is not even looked at. A context that is over already
+// would let a base send it all the same.
 func (t *Transport) refuses(req *http.Request) error {
 	ctx := req.Context()
 	switch {
@@ -111,19 +116,20 @@ func (c *trip) try() *attempt {
 	}
 	c.sent++
 	c.note(a, began)
-	if c.sent > 1 {
+	if c.sent > 1 { // only now is it a retry: what is rejected was not sent
 		l := c.labels(c.failed)
 		l.reason, l.source = c.reason.label(), c.last.source
 		l.target = c.targetOf(a)
 		c.t.metrics.retried(c.ctx, l)
 	}
 	if !a.NotSent {
-		c.kept = nil // what the server says now is newer
+		c.kept = nil // what the server says now is newer, even if it says nothing
 	}
 	return a
 }
 
-// next returns the attempt to come.
+// next returns the attempt to come. How far its request gets is watched where the answer
+// matters: most calls need one attempt, and a trace costs allocations.
 func (c *trip) next() *attempt {
 	a := &c.first
 	if a.Number > 0 {
@@ -138,7 +144,9 @@ func (c *trip) next() *attempt {
 	return a
 }
 
-// send puts the attempt on its way and looks at what came back.
+// send puts the attempt on its way and looks at what came back. Inspect may hold the
+// response for minutes. After the last attempt the payload is let go before that, unless
+// another target may still need it.
 func (c *trip) send(a *attempt) {
 	if a.Err = c.out.attach(&a.request, &a.space); a.Err != nil {
 		return
@@ -156,7 +164,9 @@ func (c *trip) send(a *attempt) {
 }
 
 // finish ends the call with what the last attempt brought, or with the
-// response kept from the one before if the last was never sent.
+// response kept from the one before if the last was never sent. The server's own word,
+// with its status and headers, says more to the caller than the error of a breaker. The
+// attempt's context lives on in the body that is delivered.
 func (c *trip) finish(a *attempt, stopped Reason) (*http.Response, error) {
 	if c.call.Router != nil {
 		c.spares.settle(c.call, a)
@@ -199,7 +209,8 @@ func (c *trip) failure(a *attempt) error {
 	}
 }
 
-// abandon ends the call because its context ended during a wait.
+// abandon ends the call because its context ended during a wait. The response that was
+// given up is not returned: net/http cuts the body of a call whose context is over.
 func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 	err := c.ended(a.failure(), cause)
 	c.over(err, NotRetryable)
@@ -207,6 +218,8 @@ func (c *trip) abandon(a *attempt, cause error) (*http.Response, error) {
 	return nil, err
 }
 
+// ended is the error of a call that its context has ended. It has the last failure, too,
+// which is why there was a wait.
 func (c *trip) ended(last, cause error) error {
 	return &Error{Attempts: c.sent, Err: last, Cause: cause, ended: c.ctx.Err()}
 }
@@ -229,4 +242,5 @@ func (c *trip) release() {
 	}
 }
 
+// maxAttempts returns how many attempts the call may have.
 func (c *trip) maxAttempts() int { return maxAttempts(c.ctx, c.t.cfg.MaxAttempts) }

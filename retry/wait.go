@@ -6,7 +6,8 @@ import (
 )
 
 // wait gives the attempt up and waits for the next one. Its error is that of
-// the context, or of Request.Cancel.
+// the context, or of Request.Cancel. The time that is recorded is the one really
+// waited: a wait may be cut short by the caller, and OnRetry may take its time.
 func (c *trip) wait(a *attempt, next wait) error {
 	c.giveUp(a)
 	c.last = next
@@ -29,7 +30,8 @@ func (c *trip) wait(a *attempt, next wait) error {
 }
 
 // giveUp keeps what the attempt brought, in case that the next one is never
-// sent.
+// sent: the caller then gets the server's word and not only ours. With several targets
+// more than one response is kept, see spares.
 func (c *trip) giveUp(a *attempt) {
 	switch {
 	case c.call.Router != nil:
@@ -44,7 +46,9 @@ func (c *trip) giveUp(a *attempt) {
 
 // sleep waits for d and then, for no longer than the time set for that, until
 // the response given up is drained: its connection is free for the next
-// attempt.
+// attempt. Both waits end with the call, whichever way it is canceled: http.Client
+// sets Request.Cancel and the context for its Timeout, and older callers only the
+// former.
 func (c *trip) sleep(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -66,7 +70,8 @@ func (c *trip) sleep(d time.Duration) error {
 }
 
 // heldBack returns what ended the call while a layer below held its attempt
-// back. That is the end of a wait, though the wait was not made here.
+// back, as pacing does. That is the end of a wait, though the wait was not made here, and
+// the caller gets the same error as for one that was.
 func (c *trip) heldBack(a *attempt) error {
 	if !a.rejected || c.call.Held == 0 {
 		return nil
@@ -74,7 +79,8 @@ func (c *trip) heldBack(a *attempt) error {
 	return c.interrupted()
 }
 
-// interrupted returns what ended the call, nil if nothing has.
+// interrupted returns what ended the call, nil if nothing has. The context's cause goes
+// before its Err, because it says more.
 func (c *trip) interrupted() error {
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx)
@@ -85,4 +91,6 @@ func (c *trip) interrupted() error {
 	return nil
 }
 
+// hasWaited reports whether there was a wait. A call without one ends in the error of
+// its base, unchanged.
 func (c *trip) hasWaited() bool { return c.last.source != "" }

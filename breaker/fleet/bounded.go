@@ -26,13 +26,17 @@ const (
 
 var errTooLarge = errors.New("fleet: the server sends more than advice may have")
 
-// A boundedConn ends at what is too large, before go-redis sees how large.
+// A boundedConn ends at what is too large, before go-redis sees how large and allocates
+// for it. A server that was taken over, or is not a Redis, must not be able to fill the
+// memory of all services that are connected to it.
 type boundedConn struct {
 	net.Conn
 
 	frames frames
 }
 
+// Read reads on, unless something is too large. go-redis closes the connection at the
+// error.
 func (c *boundedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.frames.feed(p[:n]) {
@@ -41,8 +45,9 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// frames follow the lengths in a server's answers, as RESP 2 has them:
-// https://redis.io/docs/latest/develop/reference/protocol-spec.
+// A frames follows the lengths in a server's answers, as RESP 2 has them:
+// https://redis.io/docs/latest/develop/reference/protocol-spec. It keeps no more of them
+// than the line that announces a length.
 type frames struct {
 	skip   int64  // bytes of a string that are still to come, with its line end
 	line   int    // bytes of the line so far
@@ -74,7 +79,7 @@ func (f *frames) feed(b []byte) bool {
 	return !f.broken
 }
 
-// take takes a part of a line.
+// take takes a part of a line. Only its first bytes are kept, which hold a length.
 func (f *frames) take(b []byte) {
 	f.head = append(f.head, b[:min(len(b), max(maxLength-len(f.head), 0))]...)
 	f.line += len(b)
@@ -111,7 +116,8 @@ func (f *frames) endLine() {
 	f.broken = f.broken || f.cost > maxAnswer
 }
 
-// announced returns the length that a line announces.
+// announced returns the length that a line announces; -1 is that of a null. A number that
+// is not plain, or is above most, ends the connection.
 func (f *frames) announced(head []byte, length int, most int64) int64 {
 	n, err := strconv.ParseInt(string(head[1:]), 10, 64)
 	if err != nil || n < -1 || n > most || length > maxLength {

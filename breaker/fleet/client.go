@@ -17,7 +17,9 @@ const connections = 2
 const resp = 2
 
 // privateOf returns a client of ours for what client is connected to. Of a kind that
-// is not known there is none: then it returns client itself, and false.
+// is not known there is none: then it returns client itself, and false. The service's own
+// client may wait for minutes and retry as its calls need it, and its pool may be used up
+// by those. Advice must neither wait for them nor take their connections.
 func privateOf(client redis.UniversalClient) (private redis.UniversalClient, ok bool) {
 	switch client := client.(type) {
 	case *redis.Client:
@@ -77,6 +79,7 @@ type failedConn struct {
 	err error
 }
 
+// newFailedConn returns a connection that fails with err, and needs no closing.
 func newFailedConn(err error) *failedConn {
 	closed, _ := net.Pipe()
 	_ = closed.Close()

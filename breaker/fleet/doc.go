@@ -33,7 +33,7 @@
 // is over, or ends more than 120 s ahead, is dropped, and so is what has another
 // version or is no advice at all. What is read is bounded in size and number; a
 // connection on which more comes is closed, and another made.
-// Whoever may publish there can have breakers opened, though none of a process that
+// Any client that may publish there can have breakers opened, though none of a process that
 // is served: keep others out by the user's rights.
 //
 // # Metrics

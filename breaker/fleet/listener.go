@@ -10,13 +10,14 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 )
 
-// How a subscription is kept alive.
+// How a subscription is kept alive. A ping every few seconds also keeps a firewall from
+// forgetting the connection.
 const (
 	pingEvery = 3 * time.Second
 	respite   = 500 * time.Millisecond // after an error
 )
 
-// listen hears what is published.
+// listen hears what is published, until the Redis is closed.
 func (r *Redis) listen() {
 	for r.life.Err() == nil {
 		r.hearAll()
@@ -29,7 +30,7 @@ func (r *Redis) listen() {
 // lost all its shards. A channel of go-redis is fed by a goroutine that nothing guards:
 // a panic there would end the process.
 func (r *Redis) hearAll() {
-	defer func() { _ = recover() }() // the worker tells whether the server is well
+	defer func() { _ = recover() }() // the worker logs whether the server answers
 	sub := r.client.Subscribe(r.life, r.topic)
 	heard, over := make(chan struct{}, 1), make(chan struct{})
 	r.listening.Go(func() { r.watch(sub, heard, over) })
@@ -48,7 +49,8 @@ func (r *Redis) hearAll() {
 	}
 }
 
-// receive takes what the server sends to a subscriber.
+// receive takes what the server sends to a subscriber. A new subscription may have missed
+// what was published before it, so that what is stored is read.
 func (r *Redis) receive(m any) {
 	switch m := m.(type) {
 	case *redis.Subscription: // also after each reconnect
@@ -61,7 +63,7 @@ func (r *Redis) receive(m any) {
 
 // watch closes a subscription when it is over, when the Redis is closed, or when not
 // even a ping is answered: a connection that a firewall has forgotten looks like one on
-// which nobody says anything.
+// which nothing is published.
 func (r *Redis) watch(sub *redis.PubSub, heard, over <-chan struct{}) {
 	defer sub.Close()
 	ticker := time.NewTicker(pingEvery)
@@ -85,6 +87,7 @@ func (r *Redis) watch(sub *redis.PubSub, heard, over <-chan struct{}) {
 	}
 }
 
+// pause waits, or returns at once when the Redis is closed.
 func (r *Redis) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -94,7 +97,8 @@ func (r *Redis) pause(d time.Duration) {
 	}
 }
 
-// hear takes what another process says, if it is advice.
+// hear takes what another process says, if it is advice. What comes from this process is
+// dropped without a count: every publication comes back to its subscription.
 func (r *Redis) hear(e entry, ok bool) {
 	if !ok {
 		r.meters.drop(reasonInvalid)
@@ -116,7 +120,8 @@ func (r *Redis) hear(e entry, ok bool) {
 	}
 }
 
-// pass passes advice on. A hearer that panics costs nothing but itself.
+// pass passes advice on. A subscriber that panics must not end the goroutine that serves
+// all others.
 func (r *Redis) pass(f func(breaker.Advice), a breaker.Advice) {
 	defer func() {
 		if p := recover(); p != nil && r.logger != nil {

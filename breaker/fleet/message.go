@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// version is that of the format. What has another is not read.
+// version is that of the format. What has another is not read, so that old and new
+// processes can share a server while a service is rolled out.
 const version = "1"
 
-// What is longer is no advice.
+// What is longer is no advice. The bounds hold for what is sent as well: see Name.
 const (
 	maxOrigin  = 64
 	maxName    = 256
@@ -27,8 +28,11 @@ type entry struct {
 // A source is who says something of which breaker.
 type source struct{ origin, name string }
 
+// message returns what is published.
 func (e entry) message() string { return strconv.FormatInt(e.until, 10) + " " + e.member() }
 
+// member returns what is stored. It does not hold the time, so that a later advice of the
+// same source replaces the one before.
 func (s source) member() string { return version + " " + s.origin + " " + s.name }
 
 // parseMessage reads what was published.
@@ -45,6 +49,7 @@ func parseMessage(s string) (e entry, ok bool) {
 	return e, ok
 }
 
+// parseUntil reads a time in milliseconds. A sign is no part of one.
 func parseUntil(s string) (until int64, ok bool) {
 	until, err := strconv.ParseInt(s, 10, 64)
 	return until, err == nil && until > 0 && s[0] != '+'
@@ -63,10 +68,12 @@ func parseMember(s string) (from source, ok bool) {
 	return from, true
 }
 
+// isBetween reports whether s is neither empty nor too long.
 func isBetween(s string, most int) bool { return s != "" && len(s) <= most }
 
 // timely reports whether an advice is neither over at now, nor ends later than any
-// breaker is open. The clocks may have been read a little apart.
+// breaker is open. The clocks may have been read a little apart, which is why limit is
+// added. A server that was frozen delivers old messages when it goes on.
 func (e entry) timely(now time.Time) bool {
 	left := e.left(now)
 	return left > 0 && left <= longest+limit

@@ -18,7 +18,9 @@ const (
 	reasonInvalid   = "invalid"    // it was of another version, or no advice
 )
 
-// meters are the instruments. One that cannot be made is left out.
+// A meters has the instruments. One that cannot be made is left out, so that metrics
+// never keep advice from arriving. This module imports nothing internal of the root
+// module, whose version may differ from its own, and so has no helpers for that.
 type meters struct {
 	published, received, dropped metric.Int64Counter
 	reasons                      map[string][]metric.AddOption
@@ -26,6 +28,8 @@ type meters struct {
 	stop                         metric.Registration
 }
 
+// newMeters makes the instruments. A nil provider is the global one. The sets of the
+// reasons are made once.
 func newMeters(provider metric.MeterProvider) *meters {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -66,20 +70,26 @@ func (m *meters) observe(meter metric.Meter) {
 	}
 }
 
+// publish counts advice that Redis has taken.
 func (m *meters) publish() { add(m.published, 1) }
 
+// receive counts advice of others that is believed.
 func (m *meters) receive() { add(m.received, 1) }
 
+// drop counts advice that got no further.
 func (m *meters) drop(reason string) { m.dropAll(reason, 1) }
 
+// dropAll is drop for several pieces of advice.
 func (m *meters) dropAll(reason string, n int) { add(m.dropped, n, m.reasons[reason]...) }
 
+// add adds to a counter, if it could be made.
 func add(c metric.Int64Counter, n int, options ...metric.AddOption) {
 	if c != nil && n > 0 {
 		c.Add(context.Background(), int64(n), options...)
 	}
 }
 
+// connect notes whether Redis has answered, for the next collection.
 func (m *meters) connect(works bool) {
 	if works {
 		m.connected.Store(1)
@@ -88,6 +98,7 @@ func (m *meters) connect(works bool) {
 	}
 }
 
+// close ends the collection, which would keep the Redis in memory.
 func (m *meters) close() {
 	if m.stop != nil {
 		_ = m.stop.Unregister()

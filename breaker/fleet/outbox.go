@@ -6,10 +6,11 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 )
 
-// maxWaiting is how many pieces of advice wait to be published.
+// maxWaiting is how many pieces of advice wait to be published. Requests wait for put, so
+// that it must never wait for Redis; and advice is worth less the older it is.
 const maxWaiting = 256
 
-// An outbox is what the worker has to do.
+// An outbox is what the worker has to do. It is safe for concurrent use.
 type outbox struct {
 	wake chan struct{} // holds something when there is something to do
 
@@ -18,7 +19,8 @@ type outbox struct {
 	reads   bool             // what is stored shall be read
 }
 
-// put adds advice. It reports whether the oldest had to go for it.
+// put adds advice. It reports whether the oldest had to go for it, which is
+// likely to end first.
 func (o *outbox) put(a breaker.Advice) (dropped bool) {
 	o.mu.Lock()
 	dropped = len(o.waiting) >= maxWaiting
@@ -39,7 +41,8 @@ func (o *outbox) read() {
 	rouse(o.wake)
 }
 
-// rouse has whoever waits for c go on; once, however often it is called meanwhile.
+// rouse wakes the goroutine that waits for c; once, however often it is called
+// meanwhile. It never blocks.
 func rouse(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -13,7 +13,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 )
 
-// longest is how far ahead advice may reach.
+// longest is how far ahead advice may reach: package breaker opens for no longer.
 const longest = 120 * time.Second
 
 // How often the server is asked for its time, at least.
@@ -24,7 +24,8 @@ const (
 
 var errSlow = errors.New("fleet: the server took more than a second for its time")
 
-// work sends all commands.
+// work sends all commands, one after the other. One goroutine is enough, since advice is
+// rare, and it needs one connection.
 func (r *Redis) work() {
 	up := link{r: r}
 	r.outbox.read()
@@ -38,7 +39,7 @@ func (r *Redis) work() {
 	}
 }
 
-// rest waits until there is something to do, but not for longer than for.
+// rest waits until there is something to do, for most at the most.
 func (r *Redis) rest(most time.Duration) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -49,7 +50,8 @@ func (r *Redis) rest(most time.Duration) {
 	}
 }
 
-// attend reads the server's clock, and does what there is to do.
+// attend reads the server's clock, and does what there is to do. Without the clock
+// nothing can be sent or believed. Its answer is also the proof that the server is there.
 func (r *Redis) attend(waiting []breaker.Advice, reads bool) error {
 	if err := r.readClock(); err != nil {
 		r.meters.dropAll(reasonFailed, len(waiting))
@@ -66,6 +68,8 @@ func (r *Redis) attend(waiting []breaker.Advice, reads bool) error {
 	return nil
 }
 
+// readClock reads the server's time. One that took longer than limit to come is not used,
+// because it could be wrong by half of that.
 func (r *Redis) readClock() error {
 	ctx, cancel := context.WithTimeout(r.life, limit)
 	defer cancel()
@@ -82,7 +86,9 @@ func (r *Redis) readClock() error {
 	return nil
 }
 
-// send publishes and stores advice.
+// send publishes and stores advice, in one round trip. What is over is removed from the
+// set at the same time, and the whole set expires when all of it is over, so that nothing
+// is left of services that are gone.
 func (r *Redis) send(waiting []breaker.Advice) error {
 	entries := r.entries(waiting)
 	if len(entries) == 0 {
@@ -138,7 +144,8 @@ func (r *Redis) count(published []*redis.IntCmd) (n int, first error) {
 	return n, first
 }
 
-// read reads what is stored of others.
+// read reads what is stored of others. The range leaves out what is over, or can't be
+// true, and its length is bounded: the set may be as large as its writers like.
 func (r *Redis) read() error {
 	ctx, cancel := context.WithTimeout(r.life, limit)
 	defer cancel()
@@ -159,12 +166,15 @@ func (r *Redis) read() error {
 	return nil
 }
 
-// A link is whether the server answers. One line is logged for each change.
+// A link is whether the server answers. One line is logged for each change, since a
+// server that is gone for hours would fill the log otherwise.
 type link struct {
 	r            *Redis
 	known, works bool
 }
 
+// pulse returns how long the worker waits for something to do. A server that does not
+// answer is asked more often, so that its return is seen soon.
 func (l *link) pulse() time.Duration {
 	if l.works || !l.known {
 		return pulse

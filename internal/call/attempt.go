@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// An Attempt is the context of one attempt. Whoever has to end the attempt
+// An Attempt is the context of one attempt. A layer that has to end the attempt
 // early, because a time limit of ours is over or its body is given up, does
-// it through Cancel. A context that can be canceled is only made when somebody
+// it through Cancel. A context that can be canceled is only made when a base
 // asks for its end: net/http does, others may not.
 type Attempt struct {
 	parent     context.Context //nolint:containedctx // an Attempt is a context: one allocation serves both
@@ -71,7 +71,7 @@ func (a *Attempt) Relimit(after time.Duration) {
 	a.Limit.Timer.Reset(after)
 }
 
-// unlimited is longer than anybody waits. It keeps the timer running, because one
+// unlimited is longer than any call. It keeps the timer running, because one
 // that was stopped looks like one whose time is over.
 const unlimited = 100 * 365 * 24 * time.Hour
 
@@ -99,7 +99,7 @@ func (a *Attempt) Cancel(cause error) {
 
 // Detach says that the attempt's connection belongs to the caller, who closes
 // it: it goes on, and nothing of the attempt stays in the parent. An attempt
-// that did not ask for the connection has nobody who could, so that it ends.
+// that did not ask for the connection ends: its caller does not expect to close one.
 func (a *Attempt) Detach() {
 	if !a.detachable {
 		a.Cancel(nil)

@@ -38,8 +38,8 @@ type Call struct {
 	// Stateless says that the payload asks the provider to keep nothing.
 	Stateless bool
 
-	// Measured says that somebody reads the metrics of the call as a whole, and so
-	// wants to know what its answer says of itself.
+	// Measured says that the metrics of the call as a whole have a reader, which is
+	// what the answer has to be read for.
 	Measured bool
 
 	// ReadsPayload says that the Listener wants the payload. It is buffered for
@@ -56,12 +56,12 @@ type Call struct {
 	// set between attempts.
 	Resuming bool
 
-	// Listener hears of the call from the retry layer that claims it. Nil:
-	// nobody listens.
+	// Listener hears of the call from the retry layer that claims it. Nil is for a
+	// call without one.
 	Listener Listener
 
-	// Tracer has the trace by which net/http says how far each attempt got. Nil:
-	// nobody wants to know, but for the caller's own trace.
+	// Tracer has the trace by which net/http says how far each attempt got. With nil
+	// there is the caller's own trace at most.
 	Tracer interface {
 		// Trace returns it, with the trace in ctx, the caller's context, if that
 		// has one. A base that doesn't ask for a trace has none made.
@@ -74,8 +74,8 @@ type Call struct {
 	// first attempt it may be an empty one, for that layer to fill.
 	Answer any
 
-	// Gate tells retry whether the breaker of the latest attempt would let the
-	// next one through. That breaker sets it before the attempt is made; nil
+	// Gate says whether the breaker of the latest attempt would let the next one
+	// through. That breaker sets it before the attempt is made; nil
 	// says that there is none.
 	Gate interface {
 		// RefusesFor returns for how long attempts would be refused from now
@@ -109,7 +109,7 @@ type Call struct {
 // A Subject is what a call is about, besides the server: calls with the same
 // Subject share a breaker. The zero value is of a call of which nothing is known.
 type Subject struct {
-	Endpoint string // "chat", "embeddings", …; "" if nobody named it
+	Endpoint string // "chat", "embeddings", …; "" if no layer named it
 	Model    string // as requested, or what stands for it; "" if unknown
 	Target   string // the name of the target that the attempt goes to; "" if there are none
 }
@@ -162,13 +162,14 @@ type Detour struct {
 // knows.
 type Listener interface {
 	// Payload gets what the call sends, before the first attempt and before any
-	// function is asked whether the call may be repeated. Nobody may write to
-	// payload. It is not called for one that is too large to be buffered.
+	// function is asked whether the call may be repeated. The payload must not be
+	// written to. It is not called for one that is too large to be buffered.
 	Payload(payload []byte)
 
 	// Over is called once, when the call is over: its last byte was read, it
-	// failed, or nobody wants more of it. A status of 0 says that there is no
-	// response. It may be called by whoever reads or closes the response's body.
+	// failed, or the caller wants no more of it. A status of 0 says that there is no
+	// response. It may be called on the goroutine that reads or closes the response's
+	// body.
 	Over(status int, err error)
 }
 
@@ -178,12 +179,12 @@ func (c *Call) Init(ctx context.Context) *Call {
 	return c
 }
 
-// Claim reports whether whoever calls it is the first to do so: the retry layer
-// that the call was made for, which tells the Listener. One further below, or
-// one that a function of the Config calls in the context of the call, is not.
+// Claim reports whether it is called for the first time: by the retry layer that the
+// call was made for, which notifies the Listener. A retry layer further below, or one
+// that a function of the Config calls in the context of the call, comes later.
 func (c *Call) Claim() bool { return !c.claimed.Swap(true) }
 
-// End tells the Listener that the call is over, the first time it is called.
+// End notifies the Listener that the call is over, the first time it is called.
 // A nil Call has none.
 func (c *Call) End(status int, err error) {
 	if c != nil && c.Listener != nil && !c.ended.Swap(true) {

@@ -2,7 +2,7 @@ package call
 
 import "time"
 
-// A Clock tells the time for half of what time.Now takes: it reads the
+// A Clock reads the time at half of the cost of time.Now: it asks the
 // monotonic clock only. The zero Clock has to be set by Start. Its times are
 // for measuring; their wall clock does not follow one that is set anew.
 type Clock struct{ base time.Time }

@@ -15,7 +15,8 @@ type Rows struct {
 }
 
 // Add notes a row, and whether the call begins it. It reports whether it was noted
-// before.
+// before: attempts of one call count once in a row, so that one payload that breaks a
+// server can't open a breaker by itself.
 func (r *Rows) Add(number uint64, begins bool) (before bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 )
 
 // IsConnection reports whether err says that the connection could not be made
-// or was lost, be it a stream of HTTP/2 alone.
+// or was lost, be it a stream of HTTP/2 alone. io.EOF is among these errors: net/http
+// returns it, bare or wrapped, if a server closes the connection instead of answering.
 func IsConnection(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
@@ -37,6 +38,8 @@ type goAway struct {
 	DebugData    string
 }
 
+// http2Losses are the types that errors of HTTP/2 are compared with. Both packages name
+// the fields alike.
 var http2Losses = [...]reflect.Type{reflect.TypeFor[reset](), reflect.TypeFor[goAway]()}
 
 // isHTTP2Loss reports whether err, or one that it wraps, says that a stream or
@@ -63,6 +66,8 @@ func isHTTP2Loss(err error) bool {
 	return false
 }
 
+// hasFieldsOf reports whether a struct has the fields of shape, by name and in order,
+// with types that convert into one another: the codes are of a type of their own.
 func hasFieldsOf(t, shape reflect.Type) bool {
 	if t.Kind() != reflect.Struct || t.NumField() != shape.NumField() {
 		return false

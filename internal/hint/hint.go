@@ -60,7 +60,8 @@ func Now(h http.Header, now time.Time) time.Time {
 }
 
 // number reads a decimal count of unit. Only digits and a point are taken:
-// ParseFloat alone would also take "inf", "1e9" and "0x10".
+// ParseFloat alone would also take "inf", "1e9" and "0x10". A number that is too large
+// is the longest hint, which no caller obeys.
 func number(s string, unit time.Duration) (time.Duration, bool) {
 	if s == "" || strings.Trim(s, "0123456789.") != "" {
 		return 0, false
@@ -75,5 +76,6 @@ func number(s string, unit time.Duration) (time.Duration, bool) {
 	return longest, true
 }
 
-// Clamp returns d as a hint can say it: not negative, and no longer than a year.
+// Clamp returns d as a hint can say it: not negative, and no longer than a year. A date
+// that is over asks for no wait.
 func Clamp(d time.Duration) time.Duration { return min(max(d, 0), longest) }

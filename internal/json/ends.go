@@ -6,6 +6,8 @@ import (
 	"math/bits"
 )
 
+// isSpace reports whether c is white space of JSON (RFC 8259, section 2). Most bytes are
+// above it, so that one comparison settles them.
 func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t') }
 
 // afterSpace returns where in data, from at on, something stands.
@@ -17,7 +19,8 @@ func afterSpace(data []byte, at int) int {
 }
 
 // endOfLiteral returns where the number, true, false or null ends that is at
-// start; the end of data if it may go on.
+// start; the end of data if it may go on. It stops at whatever can't be a part of one,
+// and leaves it to the Scanner whether that may follow.
 func endOfLiteral(data []byte, start int) int {
 	for at := start; at < len(data); at++ {
 		switch data[at] {
@@ -28,6 +31,8 @@ func endOfLiteral(data []byte, start int) int {
 	return len(data)
 }
 
+// Strings of up to shortString bytes are searched by words, without a loop: keys, roles
+// and tokens are mostly that short.
 const (
 	word        = 8 // bytes
 	shortString = 2 * word

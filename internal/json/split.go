@@ -7,7 +7,8 @@ const (
 	maxRawValue = MaxValue + 1
 )
 
-// keep appends a piece to buf, as far as limit lets it.
+// keep appends a piece to buf, as far as limit lets it. The rest is dropped: a value that
+// long is reported as cut, and a key that long is none that is asked for.
 func keep(buf, piece []byte, limit int) []byte {
 	return append(buf, piece[:min(len(piece), limit-len(buf))]...)
 }
@@ -24,7 +25,8 @@ func (s *Scanner) hold(start int, in state) bool {
 // awaitsValue reports whether a key was read whose value is not complete.
 func (s *Scanner) awaitsValue() bool { return colon <= s.state && s.state <= inLiteral }
 
-// holdKey moves such a key to where the next Feed leaves it alone.
+// holdKey moves such a key to where the next Feed leaves it alone. A key whose value is
+// complete has been reported, and is not needed any more.
 func (s *Scanner) holdKey() {
 	if s.awaitsValue() && s.key != nil {
 		s.keyBuf = keep(s.keyBuf[:0], s.key, maxRawKey)
@@ -69,7 +71,8 @@ func (s *Scanner) resume() bool {
 }
 
 // resumeString passes over the rest of a string that has begun in a piece before,
-// and reports whether it ends.
+// and reports whether it ends. If the piece before has ended in a backslash, the first
+// byte of this one can't end the string.
 func (s *Scanner) resumeString() bool {
 	from := s.at
 	if s.escaped {

@@ -7,7 +7,8 @@ import (
 )
 
 // Text returns the string that a JSON string stands for, always valid UTF-8; ""
-// if value is none, or is cut.
+// if value is none, or is cut. It copies the bytes, so that the result does not keep a
+// payload in memory. Only strings with escapes pay for encoding/json.
 func Text(value []byte) string {
 	last := len(value) - 1
 	if last < 1 || value[0] != '"' || value[last] != '"' {
@@ -28,7 +29,8 @@ func Text(value []byte) string {
 const MaxCount = 1 << 40
 
 // Count returns the number that digits stand for, and nothing else; false if
-// value has anything else in it, or if that is above MaxCount.
+// value has anything else in it, or if that is above MaxCount. A sign, a fraction or an
+// exponent is no count of anything.
 func Count(value []byte) (int64, bool) {
 	var n int64
 	for _, c := range value {

@@ -72,7 +72,8 @@ func guard(then func()) {
 	}
 }
 
-// Guard runs f, and lets no panic or error of a metrics library out of it.
+// Guard runs f, and lets no panic or error of a metrics library out of it. otel.Handle
+// logs it, or does what the user has set.
 func Guard(f func() error) {
 	defer guard(nil)
 	if err := f(); err != nil {
@@ -81,7 +82,8 @@ func Guard(f func() error) {
 }
 
 // An Instrument is a counter or a histogram that never panics; the zero value
-// records nothing.
+// records nothing. A MeterProvider is the user's choice, and its faults must not become
+// those of calls.
 type Instrument[N int64 | float64] struct {
 	enabled func(context.Context) bool // nil if there is nothing to ask
 	record  func(context.Context, N, *Options)
@@ -96,7 +98,8 @@ type Histogram = Instrument[float64]
 // An IntHistogram takes numbers of whole things.
 type IntHistogram = Instrument[int64]
 
-// Enabled reports whether somebody reads the instrument.
+// Enabled reports whether the instrument has a reader. What is only made to be recorded
+// need not be made otherwise.
 func (i Instrument[N]) Enabled(ctx context.Context) (enabled bool) {
 	if i.enabled == nil {
 		return false
@@ -196,7 +199,9 @@ func NewCache[K comparable](attributes func(K) []attribute.KeyValue) *Cache[K] {
 	return &Cache[K]{make: attributes, cached: make(map[K]*Options)}
 }
 
-// Get returns the options of key.
+// Get returns the options of key. Of two goroutines that make them at the same time the
+// first one's are kept. Beyond the bound they are made each time, which is slow but
+// right.
 func (c *Cache[K]) Get(key K) *Options {
 	c.mu.RLock()
 	o := c.cached[key]
@@ -216,7 +221,8 @@ func (c *Cache[K]) Get(key K) *Options {
 	return o
 }
 
-// maxLabel is how many bytes of a text from outside become a label.
+// maxLabel is how many bytes of a text from outside become a label. Names of models and
+// hosts are shorter as a rule.
 const maxLabel = 128
 
 // Label returns text as the value of an attribute: valid UTF-8, without which an

@@ -47,7 +47,9 @@ func NewFloatObservableGauge(m metric.Meter, name, unit, description string) (g 
 }
 
 // Observe has f called on each collection for the instruments, until the
-// returned function is called. An error goes to otel.Handle.
+// returned function is called. An error goes to otel.Handle. stop is never nil, so that
+// a Transport can be closed whatever its MeterProvider has done. It forwards the
+// provider's error, and keeps its panic from the caller.
 func Observe(m metric.Meter, f func(metric.Observer), instruments ...metric.Observable) (stop func() error) {
 	stop = func() error { return nil }
 	Guard(func() error {

@@ -8,14 +8,14 @@ import (
 )
 
 // A Once is the body of a request that is not kept: it is sent once, but may be
-// offered several times as long as nobody has read of it. Its Close counts only
+// offered several times as long as nothing was read of it. Its Close counts only
 // after a Read or once it is final, so that a layer that refuses an attempt,
 // and closes its body as it must, doesn't end the call.
 type Once struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // Close may run beside Read, and Read must not hold it
 	body   io.ReadCloser
-	read   bool
-	final  bool
+	read   bool // there was a Read
+	final  bool // no attempt follows
 	shut   bool // there was a Close
 	closed bool // body was closed
 }
@@ -46,7 +46,8 @@ func (o *Once) Final() {
 	_ = o.settle(func() { o.final = true })
 }
 
-// settle notes something and then closes the body, if it is time.
+// settle notes something and then closes the body, if it is time. It does so without
+// the lock, because a Close may take long, or wait for a Read.
 func (o *Once) settle(note func()) error {
 	o.mu.Lock()
 	note()

@@ -1,9 +1,9 @@
 // Package payload holds what a call sends: bytes in memory that every attempt
-// reads anew and nobody writes to, or a body that is handed on as it comes.
+// reads anew and that are never written to, or a body that is handed on as it comes.
 //
 // A payload is read once and never copied or pooled. A base may read on after
 // the call is over, as net/http does: from a recycled buffer it would send what
-// somebody else had written there.
+// another call had written there.
 package payload
 
 import (
@@ -33,13 +33,13 @@ type Payload struct {
 	released bool // Open fails: what it could offer would pass for an empty payload
 }
 
-// New returns a Payload of data, which nobody may write to from now on.
+// New returns a Payload of data, which must not be written to from now on.
 func New(data []byte) *Payload { return &Payload{data: data} }
 
-// Set makes data, which nobody may write to from now on, the payload.
+// Set makes data the payload, which must not be written to from now on.
 func (p *Payload) Set(data []byte) { p.data = data }
 
-// Bytes returns the payload, which nobody may write to.
+// Bytes returns the payload, which must not be written to.
 func (p *Payload) Bytes() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,7 @@ type Reader struct {
 	closed bool
 }
 
-// NewReader returns a Reader over data, which nobody may write to from now on.
+// NewReader returns a Reader over data, which must not be written to from now on.
 func NewReader(data []byte) *Reader { return &Reader{rest: data} }
 
 // Read reads what is left. With the last byte it lets the payload go, without

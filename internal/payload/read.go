@@ -59,7 +59,7 @@ func Read(ctx context.Context, req *http.Request, limit int64) (data []byte, str
 	select {
 	case <-r.done:
 		if r.panicked != nil {
-			panic(r.panicked) //nolint:forbidigo // it is the body's, and here somebody is prepared for it
+			panic(r.panicked) //nolint:forbidigo // it is the body's, and the caller may be prepared for it
 		}
 		if r.err == nil || ctx.Err() == nil {
 			return r.data, r.stream, r.err
@@ -95,6 +95,8 @@ var (
 	errCanceled   = errors.New("retrip: canceled through Request.Cancel while the request body was read")
 )
 
+// run reads the body on the goroutine of its own. A panic of the body is handed to the
+// call, whose caller may be prepared for it; here it would end the process.
 func (r *reading) run(length, limit int64) {
 	defer func() {
 		r.panicked = recover()
@@ -103,6 +105,7 @@ func (r *reading) run(length, limit int64) {
 	r.data, r.stream, r.err = read(r, length, limit)
 }
 
+// Read reads the body, unless the call has closed it in between two Reads.
 func (r *reading) Read(p []byte) (int, error) {
 	if r.closed.Load() {
 		return 0, errReadAfterClose
@@ -110,6 +113,7 @@ func (r *reading) Read(p []byte) (int, error) {
 	return r.ReadCloser.Read(p)
 }
 
+// Close closes the body once, although the goroutine and the call may both want to.
 func (r *reading) Close() error {
 	r.once.Do(func() {
 		r.closed.Store(true)
@@ -118,8 +122,9 @@ func (r *reading) Close() error {
 	return r.closeErr
 }
 
-// read is Read without a context, for a body that can't block or whose end nobody
-// waits for. It closes a body that panics, too.
+// read is Read without a context, for a body that can't block or that is read on a
+// goroutine of its own. It closes a body that panics, too. A body that fails to close has
+// not been read well, as a file on a network may say only then.
 func read(body io.ReadCloser, length, limit int64) (data []byte, stream io.ReadCloser, err error) {
 	settled := false
 	defer func() {
@@ -152,8 +157,8 @@ type joined struct {
 	io.Closer
 }
 
-// trusted is how much is allocated for bytes that are only announced: whoever
-// hands on what others send may announce any length.
+// trusted is how much is allocated for bytes that are only announced: a proxy that
+// hands on what its clients send announces whatever length they do.
 const trusted = 32 << 10
 
 // readKnown reads a body of an announced length into one allocation of just that
@@ -200,7 +205,7 @@ func readAll(body io.Reader, data []byte, offset int, length int64) error {
 }
 
 // readUnknown reads a body of unknown length, as io.ReadAll grows, up to one byte
-// more than limit.
+// more than limit. Without a length there is nothing to check it against.
 func readUnknown(body io.Reader, limit int64) ([]byte, error) {
 	if limit < math.MaxInt64 {
 		limit++ // one byte more shows that there is more
@@ -212,4 +217,6 @@ func readUnknown(body io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// readError says that the body has failed, and not the server. It wraps the body's
+// error, which is the caller's own.
 func readError(err error) error { return fmt.Errorf("retrip: reading the request body: %w", err) }

@@ -3,8 +3,8 @@
 // JSON answer. What was read is read again by the caller, byte for byte.
 //
 // The bodies of net/http have no deadline: here one short-lived goroutine reads,
-// and a Read that is still pending when time is over is handed on to whoever
-// reads next. A body is never closed while it is read, since only the bodies of
+// and a Read that is still pending when time is over is handed on to the next
+// reader. A body is never closed while it is read, since only the bodies of
 // net/http allow that: the attempt is cancelled instead.
 package prefetch
 
@@ -30,8 +30,8 @@ const maxIdleReads = 100
 var errClosed = errors.New("retrip: the response body was closed")
 
 // A Body is a response body whose beginning may be prefetched: Read returns
-// that first, then the rest. Fill is for one goroutine, before anybody else has
-// the Body; Close may run beside Read.
+// that first, then the rest. Fill is for one goroutine, before any other has the
+// Body; Close may run beside Read.
 type Body struct {
 	src     io.ReadCloser
 	attempt Canceler
@@ -81,7 +81,7 @@ func (b *Body) Count(quota *Quota) { b.quota = quota }
 // or nil if there may be more. A size of 0 or below is unknown.
 //
 // A Body may be filled again, for more. Where the Read of a Fill whose wait is
-// over is still pending, Fill returns at once: nobody reads beside it.
+// over is still pending, Fill returns at once: a body has one reader at a time.
 func (b *Body) Fill(limit int, size int64, wait time.Duration, watcher Watcher) error {
 	if b.isFilling() {
 		return nil
@@ -122,8 +122,8 @@ func (b *Body) isFilling() bool {
 	return b.stop
 }
 
-// passPanic panics as src has in the goroutine of Fill: here somebody is
-// prepared for it.
+// passPanic panics as src has in the goroutine of Fill. Here the caller may be prepared
+// for it, as net/http's server is.
 func (b *Body) passPanic() {
 	if p := b.panicked; p != nil {
 		b.panicked = nil
@@ -152,7 +152,7 @@ func (b *Body) fill(limit int, watcher Watcher) {
 	}
 }
 
-// add takes what a Read brought. It reports whether anybody waits for more. If
+// add takes what a Read brought. It reports whether Fill still waits for more. If
 // not, the watcher must not be asked: it belongs to a goroutine that has gone on.
 // After Close nothing is kept any longer.
 func (b *Body) add(n int, err error) bool {
@@ -166,7 +166,9 @@ func (b *Body) add(n int, err error) bool {
 	return !b.stop
 }
 
-// room returns where the next Read goes, or nil if there is to be none.
+// room returns where the next Read goes, or nil if there is to be none. The Read writes
+// there without the lock. Nothing else looks at the bytes behind data's length until add
+// has counted them.
 func (b *Body) room(limit int) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -180,7 +182,8 @@ func (b *Body) room(limit int) []byte {
 }
 
 // grow doubles the room, but for what is known to be not needed. It reports
-// whether the quota has that much left.
+// whether the quota has that much left. Memory counts when it is allocated, not when it
+// is filled, since that is when it is used up.
 func (b *Body) grow() bool {
 	more := max(len(b.data), firstChunk)
 	if b.size > len(b.data) {
@@ -210,7 +213,7 @@ func (b *Body) forget() {
 }
 
 // filled ends the goroutine, and keeps what it panicked with, if it did, for
-// whoever waits. It closes src if that was asked for meanwhile: a body is never
+// the goroutine that waits. It closes src if that was asked for meanwhile: a body is never
 // closed while it is read here.
 func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Lock()
@@ -222,7 +225,7 @@ func (b *Body) filled(done chan struct{}, panicked any) {
 	b.mu.Unlock()
 	close(done)
 	if closed {
-		defer func() { _ = recover() }() // nobody could catch src's panic on this goroutine
+		defer func() { _ = recover() }() // no caller could catch src's panic on this goroutine
 		_ = b.src.Close()
 	}
 }
@@ -269,7 +272,8 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 }
 
-// await waits for the goroutine of Fill.
+// await waits for the goroutine of Fill, whose pending Read brings what comes next. The
+// reader has no deadline either: the attempt's end is what ends that Read.
 func (b *Body) await(filling chan struct{}) {
 	<-filling
 	b.mu.Lock()

@@ -17,7 +17,8 @@ func IsMalformed(req *http.Request) bool {
 		req.ContentLength > 0 && req.Body == nil
 }
 
-// IsMalformedHeader reports whether net/http would refuse to send a header.
+// IsMalformedHeader reports whether net/http would refuse to send a header. Its names
+// and values are checked as httpguts does, which net/http asks.
 func IsMalformedHeader(h http.Header) bool {
 	for name, values := range h {
 		if !isToken(name) || slices.ContainsFunc(values, isMalformedValue) {
@@ -51,6 +52,7 @@ func isMalformedValue(s string) bool {
 	return false
 }
 
+// hasControl reports whether s has a control character, which net/http refuses in a URL.
 func hasControl(s string) bool {
 	for i := range len(s) {
 		if isControl(s[i]) {
@@ -60,4 +62,6 @@ func hasControl(s string) bool {
 	return false
 }
 
+// isControl reports whether c is a control character of ASCII. Bytes from 0x80 on are
+// none: a header may have them (obs-text in RFC 9110, section 5.5).
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }

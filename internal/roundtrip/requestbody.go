@@ -33,7 +33,7 @@ func (b *RequestBody) Read(p []byte) (int, error) {
 	b.read += int64(max(n, 0))
 	switch {
 	case b.closed.Load():
-		// Whoever sends it has given up already: that this Read fails comes of it.
+		// The base has given up already, and this Read fails for that.
 	case err != nil && err != io.EOF:
 		b.failed.Store(true)
 	case b.length > 0 && (b.read > b.length || err != nil && b.read < b.length):

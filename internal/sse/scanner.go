@@ -130,7 +130,8 @@ func (s *Scanner) find(c byte) int {
 }
 
 // endLine takes the last piece of a line and reports whether the line
-// completed an event.
+// completed an event. A blank line does, if there was a data field. Without one the
+// standard has the event dropped, with its name.
 func (s *Scanner) endLine(piece []byte) bool {
 	line := piece
 	if len(s.line) > 0 || s.skip {
@@ -158,7 +159,8 @@ func (s *Scanner) endLine(piece []byte) bool {
 }
 
 // field adds a line to the event. Of a line that is too long only the start
-// is looked at.
+// is looked at, by which the field is known. A byte order mark may stand before the
+// first line of a stream alone.
 func (s *Scanner) field(line []byte, tooLong bool) {
 	if !s.started {
 		s.started = true
@@ -248,8 +250,8 @@ func (s *Scanner) keepData() {
 	}
 }
 
-// keepLine keeps a piece of a line that has not ended, unless nobody will want
-// it.
+// keepLine keeps a piece of a line that has not ended, unless it is of no use: the rest
+// of a comment, or of a line that is too long.
 func (s *Scanner) keepLine(piece []byte) {
 	switch {
 	case s.skip || len(piece) == 0:
@@ -266,8 +268,10 @@ func (s *Scanner) keepLine(piece []byte) {
 	}
 }
 
+// tooLong reports whether a line with this piece at its end is longer than may be kept.
 func (s *Scanner) tooLong(piece []byte) bool { return len(s.line)+len(piece) > s.max() }
 
+// max returns the longest length of a line and of an event's data.
 func (s *Scanner) max() int {
 	if s.limit > 0 {
 		return s.limit

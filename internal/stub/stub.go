@@ -21,7 +21,7 @@ type Func func(*http.Request) (*http.Response, error)
 func (f Func) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // A Base gives one answer after the other, the last one for ever, and remembers
-// what it was sent. Many may use it at the same time.
+// what it was sent. It is safe for concurrent use.
 type Base struct {
 	answers []Func
 
@@ -34,7 +34,8 @@ type Base struct {
 // Answers returns a Base with these answers.
 func Answers(list ...Func) *Base { return &Base{answers: list} }
 
-// RoundTrip reads the payload, closes it, and gives the answer that is next.
+// RoundTrip reads the payload, closes it, and gives the answer that is next. A payload
+// that fails ends it, as it ends a real request.
 func (b *Base) RoundTrip(req *http.Request) (*http.Response, error) {
 	var payload []byte
 	if req.Body != nil {
@@ -52,7 +53,7 @@ func (b *Base) RoundTrip(req *http.Request) (*http.Response, error) {
 	return b.answers[min(n, len(b.answers)-1)](req)
 }
 
-// CloseIdleConnections is counted.
+// CloseIdleConnections is counted, so that a test sees whether layers forward it.
 func (b *Base) CloseIdleConnections() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +112,8 @@ func Stream(code int, body io.Reader, header ...string) *http.Response {
 	return resp
 }
 
-// A Body counts how often it is closed. Nobody can see what is read, and so
-// how long it is.
+// A Body counts how often it is closed. It is of no type that net/http knows to be in
+// memory, so that its length can't be found out.
 type Body struct {
 	io.Reader
 

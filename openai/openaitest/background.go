@@ -36,7 +36,7 @@ func responseID(path string) string {
 }
 
 // Expire forgets all responses in the background: asked for one of them, the
-// server answers 404 from then on.
+// server answers 404 from then on, as a provider does once it no longer keeps them.
 func (s *Server) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,6 +117,7 @@ func (r *run) answer(a Answer, req *Request) Answer {
 	return a
 }
 
+// refuse turns an answer into an error of the API.
 func (a Answer) refuse(status int, message string) Answer {
 	a.Status, a.refusal = status, &apiError{"invalid_request_error", "", message}
 	return a
@@ -152,6 +153,7 @@ type fields struct {
 	} `json:"response"`
 }
 
+// fieldsOf reads the data of an event. A script may have events that are no JSON.
 func fieldsOf(event string) (f fields, ok bool) {
 	_, data, _ := strings.Cut(event, "data:")
 	err := json.Unmarshal([]byte(data), &f)

@@ -20,6 +20,8 @@ type message struct {
 	end     fault
 }
 
+// compose returns the message of an answer. Faults are put in here, so that a player need
+// not know what it sends. Headers of the Answer go last: a test may send wrong ones.
 func compose(a Answer, req *Request) message {
 	status, body, events := content(a, req)
 	m := message{status: status, header: requestID(req)}
@@ -87,6 +89,8 @@ func content(a Answer, req *Request) (status int, body string, events []string) 
 	return status, body, events
 }
 
+// faultyStream returns what is sent of a stream, and how it ends. The Answer's own events
+// are never changed, because other requests may get them as well.
 func faultyStream(a Answer, endpoint string, events []string) (pieces []string, end fault) {
 	if a.bytes {
 		whole := strings.Join(events, "")
@@ -145,6 +149,7 @@ func faultyBody(a Answer, endpoint, body string) (sent string, length int, end f
 	}
 }
 
+// compress returns a body as gzip. A buffer can't fail.
 func compress(body string) string {
 	var b bytes.Buffer
 	gz := gzip.NewWriter(&b)

@@ -19,14 +19,15 @@
 // gets the healthy answer: chat (streamed or not, with usage and tool calls),
 // responses, completions, embeddings, moderations, models and file uploads; and
 // Anthropic's messages (streamed or not, with usage and tools). Ids, times and
-// texts are always the same, but that of responses in the background, which are
+// texts are always the same, but the ids of responses in the background are
 // numbered.
 //
 // A response in the background is kept by its id, with all its events, however
 // much of its stream was sent: GET responses/ID returns it, with ?stream=true the
 // events after starting_after, and POST responses/ID/cancel cancels it.
 //
-// An [Answer] is a value: a literal says what is answered and how fast, its
-// methods return a copy that goes wrong at some point. The server logs every
-// request, and tells when a client went away.
+// An [Answer] is a value. A literal says what is answered and how fast, and its
+// methods return a copy that goes wrong at some point. The server records every
+// request ([Server.Requests]), and counts the clients that went away before the end
+// of an answer ([Server.Abandoned]).
 package openaitest

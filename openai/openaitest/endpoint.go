@@ -19,6 +19,8 @@ const (
 	Other       = "other"       // anything else: 404, unless scripted
 )
 
+// endpointOf returns the endpoint of a request. It has no part of package openai's table,
+// which it serves to test.
 func endpointOf(path string, header http.Header) string {
 	path = strings.TrimSuffix(path, "/")
 	switch {

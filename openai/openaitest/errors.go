@@ -32,6 +32,7 @@ func (e apiError) event(endpoint string, number int) string {
 	return Event("", e.body(endpoint))
 }
 
+// nullable returns a string as JSON, or null if it is empty.
 func nullable(s string) string {
 	if s == "" {
 		return "null"
@@ -57,6 +58,8 @@ func errorBody(endpoint string, status int) string {
 	return apiError{errType, code, message + " (scripted by openaitest)"}.body(endpoint)
 }
 
+// openAIError returns the type and the code that OpenAI sends with a status:
+// https://platform.openai.com/docs/guides/error-codes.
 func openAIError(status int) (errType, code string) {
 	switch {
 	case status == http.StatusUnauthorized:

@@ -9,11 +9,13 @@ import (
 // promptTokens is what every prompt costs; an answer costs a token a word.
 const promptTokens = 9
 
+// done is the last event of chat and completions.
 const done = "data: [DONE]\n\n"
 
 // words returns the tokens of a text: its words, with the space behind.
 func words(text string) []string { return strings.SplitAfter(text, " ") }
 
+// usage returns the usage of chat and completions. Each choice costs its tokens.
 func usage(text string, choices int) string {
 	tokens := len(words(text)) * choices
 	return fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,`+
@@ -22,6 +24,7 @@ func usage(text string, choices int) string {
 		promptTokens, tokens, promptTokens+tokens)
 }
 
+// chat returns the body of a chat completion, with a tool call if the request demands one.
 func (c *call) chat(text string) string {
 	message := `{"role":"assistant","content":` + quote(text) + `,"refusal":null,"annotations":[]}`
 	reason := "stop"
@@ -37,6 +40,8 @@ func (c *call) chat(text string) string {
 		`"service_tier":"default","system_fingerprint":"fp_1"}`, created, quote(c.Model), choices, usage(text, c.N))
 }
 
+// chatStream returns the events of a chat completion, as OpenAI sends them: a chunk with
+// the role, one for each token, and one with the finish_reason. The choices take turns.
 func (c *call) chatStream(text string) []string {
 	deltas := []string{`{"role":"assistant","content":"","refusal":null}`}
 	reason := "stop"
@@ -67,6 +72,7 @@ func (c *call) chatStream(text string) []string {
 	return c.chunks(head, choices, text)
 }
 
+// completion returns the body of a completion.
 func (c *call) completion(text string) string {
 	choices := list(c.N, func(i int) string {
 		return fmt.Sprintf(`{"text":%s,"index":%d,"logprobs":null,"finish_reason":"stop"}`, quote(text), i)
@@ -75,6 +81,7 @@ func (c *call) completion(text string) string {
 		created, quote(c.Model), choices, usage(text, c.N))
 }
 
+// completionStream returns the events of a completion.
 func (c *call) completionStream(text string) []string {
 	var choices []string
 	add := func(text, reason string) {
@@ -127,6 +134,7 @@ func (c *call) response(status, text string) string {
 		cmp.Or(c.id, "resp_1"), created, status, quote(c.Model), output, used)
 }
 
+// outputItem returns the message in a response, without its text until it is completed.
 func outputItem(status, text string) string {
 	parts := "[]"
 	if status == "completed" {
@@ -135,10 +143,13 @@ func outputItem(status, text string) string {
 	return fmt.Sprintf(`{"id":"msg_1","type":"message","status":%q,"role":"assistant","content":%s}`, status, parts)
 }
 
+// outputText returns the part of a message that has its text.
 func outputText(text string) string {
 	return `{"type":"output_text","text":` + quote(text) + `,"annotations":[],"logprobs":[]}`
 }
 
+// responseStream returns the events of a response, numbered from 0: clients resume a
+// stream by these numbers.
 func (c *call) responseStream(text string) []string {
 	var events []string
 	add := func(name, rest string) {

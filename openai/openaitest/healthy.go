@@ -99,6 +99,7 @@ func healthy(text string, req *Request) (status int, body string, events []strin
 	return http.StatusOK, body, events
 }
 
+// generate returns the answer of a language model, in the format of its endpoint.
 func (c *call) generate(endpoint, text string) (body string, events []string) {
 	switch {
 	case endpoint == Chat && c.Stream:
@@ -154,6 +155,8 @@ func (c *call) inputs() int {
 	return len(list)
 }
 
+// embeddings returns one vector for each input. The official SDKs ask for base64, which
+// other clients do not read.
 func (c *call) embeddings() string {
 	size := min(c.Dimensions, maxDimensions)
 	if size <= 0 {
@@ -179,6 +182,7 @@ func (c *call) embeddings() string {
 		data, quote(c.Model), tokens, tokens)
 }
 
+// moderations returns a result for each input, in which nothing is flagged.
 func (c *call) moderations() string {
 	categories := []string{
 		"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
@@ -198,6 +202,7 @@ func (c *call) moderations() string {
 	return fmt.Sprintf(`{"id":"modr-1","model":%s,"results":%s}`, quote(c.Model), results)
 }
 
+// models returns the model that a path names, or a list of models.
 func models(path string) string {
 	model := func(name string) string {
 		return fmt.Sprintf(`{"id":%s,"object":"model","created":%d,"owned_by":"openaitest"}`, quote(name), created)
@@ -208,6 +213,7 @@ func models(path string) string {
 	return `{"object":"list","data":[` + model("gpt-4o") + "," + model("text-embedding-3-small") + `]}`
 }
 
+// upload returns the file object of an upload. It keeps nothing of the file.
 func upload(req *Request) (string, error) {
 	_, params, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	if err != nil {

@@ -19,7 +19,7 @@ type Request struct {
 	Body       []byte
 	Err        error // why the body could not be read, nil if it was
 	Time       time.Time
-	RemoteAddr string // tells connections apart
+	RemoteAddr string // differs from one connection to another
 	Proto      string // "HTTP/1.1", "HTTP/2.0"
 }
 

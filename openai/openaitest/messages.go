@@ -18,10 +18,12 @@ func (c *call) messageObject(content, stopReason string, tokens int) string {
 		quote(c.Model), content, stopReason, promptTokens, tokens)
 }
 
+// toolUse returns the block of a tool call.
 func toolUse(name string) string {
 	return `{"type":"tool_use","id":"toolu_1","name":` + quote(name) + `,"input":{}}`
 }
 
+// stopReason returns why the message ends, which clients decide by whether to run a tool.
 func (c *call) stopReason() string {
 	if c.anthropicTool() != "" {
 		return "tool_use"

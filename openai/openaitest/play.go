@@ -14,7 +14,7 @@ import (
 
 var (
 	// errGone ends a handler whose client, or server, went away.
-	errGone = errors.New("openaitest: nobody is listening")
+	errGone = errors.New("openaitest: the client or the server is gone")
 	// errAbort ends a handler that is to break the connection.
 	errAbort = errors.New("openaitest: scripted abort")
 )
@@ -79,6 +79,8 @@ func (p *player) play(a Answer, req *Request) error {
 	return nil
 }
 
+// end ends the answer as its fault says. An endless body is written as fast as the client
+// reads it, so that it does not fill the server's memory.
 func (p *player) end(f fault) error {
 	switch f {
 	case faultCut:
@@ -107,6 +109,8 @@ func (p *player) end(f fault) error {
 	return nil
 }
 
+// write sends a piece of the answer, at once if flush says so: a client then gets each
+// event in a Read of its own.
 func (p *player) write(piece string, flush bool) error {
 	if _, err := io.WriteString(p.out, piece); err != nil {
 		return errGone
@@ -123,6 +127,7 @@ func (p *player) write(piece string, flush bool) error {
 	return nil
 }
 
+// sleep waits, unless the client or the server goes away.
 func (p *player) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil

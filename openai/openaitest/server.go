@@ -120,8 +120,8 @@ func (s *Server) Script(endpoint string, answers ...Answer) {
 	s.scripts[endpoint] = slices.Clone(answers)
 }
 
-// Always sets the answer an endpoint gives when its script is empty, in place
-// of the healthy one: an outage, until Reset or Heal.
+// Always sets the answer that an endpoint gives when its script is empty, in place
+// of the healthy one, until Reset or Heal. It is how a test makes an outage.
 func (s *Server) Always(endpoint string, answer Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *Server) Reset(endpoint string) {
 	delete(s.always, endpoint)
 }
 
-// Heal resets all endpoints.
+// Heal resets all endpoints, see [Server.Reset].
 func (s *Server) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,6 +156,8 @@ func (s *Server) enter() bool {
 	return !s.closed
 }
 
+// serve answers one request. It reads the whole of it first, so that the log has it when
+// the answer begins.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !s.enter() {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // this is how net/http is told
