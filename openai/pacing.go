@@ -25,7 +25,8 @@ const (
 	// on it lets the calls of the account go one after the other, at the rate that
 	// the limit has shown to allow, until nobody has had to wait for a minute. An
 	// account is the credential that a request carries, at one host and for one
-	// model.
+	// model. A 503 without a hint counts as a refusal, too, as long as most calls get
+	// one and yet some are let through: that is what proxies answer that limit a rate.
 	//
 	// Calls wait in the order in which they came, and those that were refused go
 	// before new ones. A call fails at once with a [*LimitError] if the provider

@@ -622,3 +622,24 @@ func TestWhoShedsAtRandomOrEverythingIsNotPaced(t *testing.T) {
 		})
 	}
 }
+
+func TestWhoBeginsToShedEverythingIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const well = 10 * time.Second
+		start, leak := time.Now(), leaking(40, 0)
+		base := &shedder{takes: 20 * time.Millisecond, sheds: func(now time.Time) bool {
+			return now.Sub(start) > well || leak(now)
+		}}
+		var opened time.Duration
+		tr := newChain(t, base, openai.Config{Breaker: breaker.Config{OnStateChange: func(breaker.StateChange) {
+			opened = time.Since(start)
+		}}})
+		for range 3 {
+			callsOf(t, tr, 30, 5)
+		}
+		if opened < well || opened > 2*well {
+			t.Errorf("opened after %v", opened)
+		}
+	})
+}

@@ -272,29 +272,31 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Dura
 
 // Shed says that a call was shed: it was refused because there are too many, and
 // nobody said whose. limited reports whether that is taken for the rate limit, and
-// then Shed does what Refuse does. It is if most of what was sent lately is shed and
-// yet some is let through. Who sheds everything is down, and who sheds at random
-// would do so at any rate.
+// then Shed does what Refuse does. It is if most of what was sent lately was shed and
+// yet some was let through, and as long as some is. Who sheds everything is down, and
+// who sheds a third at random would do so at any rate.
 func (t *Throttle) Shed(now time.Duration, s Sent, r Refusal) (again time.Duration, limited bool) {
 	t.advance(now)
 	t.Recent.Shed(s.At, s.Cost)
-	if t.sheds = t.sheds || t.shedsMost(now); !t.sheds {
+	if !t.letsThrough(now) || !t.sheds && !t.shedsMost(now) {
 		return 0, false
 	}
+	t.sheds = true
 	return t.refused(now, s, r), true
 }
 
-// shedsMost reports whether most of what was sent lately was shed, and something was
-// let through. What was sent just now shows nothing of the latter, because it may
-// still be shed.
-func (t *Throttle) shedsMost(now time.Duration) bool {
+// letsThrough reports whether something was let through lately. What was sent just
+// now shows nothing of that, because it may still be shed.
+func (t *Throttle) letsThrough(now time.Duration) bool {
 	settled := now - step - step/2
-	if settled < 0 {
-		return false
-	}
-	through, _ := t.Recent.Sum(now-span, settled)
-	admitted, _ := t.Recent.Sum(now-span, now)
-	return through > 0 && float64(t.Recent.SumShed(now-span, now)) > shedTimes*float64(admitted)+shedMore
+	calls, _ := t.Recent.Sum(now-span, settled)
+	return settled > 0 && calls > 0
+}
+
+// shedsMost reports whether most of what was sent lately was shed.
+func (t *Throttle) shedsMost(now time.Duration) bool {
+	calls, _ := t.Recent.Sum(now-span, now)
+	return float64(t.Recent.SumShed(now-span, now)) > shedTimes*float64(calls)+shedMore
 }
 
 // refused is what follows a refusal that is counted out of what was admitted.
