@@ -36,9 +36,10 @@ var Unlimited = &Budget{unlimited: true}
 // runs empty.
 //
 // A retry after a failure costs 5 tokens. One that a 429 asked for with a hint, or
-// that a layer below holds back for a rate limit, costs 1. The tokens are taken before the wait. The retry gets them back if
-// it succeeds or is never sent. A first attempt that succeeds pays in 1. When a
-// bucket is empty there are no retries; first attempts always go.
+// that a layer below holds back for a rate limit, costs 1. The tokens are taken before
+// the wait. The retry gets them back if it succeeds or is never sent. A first attempt
+// that succeeds pays in 1. When a bucket is empty there are no retries; first attempts
+// always go.
 //
 // The zero value has no tokens: it allows no retries. A Budget is safe for
 // concurrent use and may be shared by Transports. It keeps 1024 buckets.

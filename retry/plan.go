@@ -123,8 +123,8 @@ func (c *trip) limits(to call.Detour) limits {
 
 // cost is what the attempt to come costs of the budget. A 429 with a hint says
 // that the server is well and knows when it will answer: such a retry is no
-// sign of an outage, and is nearly free. So is one that a layer below holds back for a
-// limit: the load can't multiply.
+// sign of an outage, and is nearly free. So is one that a layer below holds back
+// for a limit, since the load can't multiply there.
 func cost(to call.Detour, next wait, response *http.Response) float64 {
 	switch {
 	case to.Free:

@@ -518,7 +518,7 @@ func TestAnAnswerFromBeforeARefusalEndsNoGate(t *testing.T) {
 func TestWhoShedsMostOfWhatIsSentLimitsTheRate(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		through, shed int  // of what was sent at the beginning
+		through, shed int // of what was sent at the beginning
 		at            time.Duration
 		limited       bool // by what is shed then
 	}{
