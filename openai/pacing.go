@@ -25,7 +25,8 @@ const (
 	// on it lets the calls of the account go one after the other, at the rate that
 	// the limit has shown to allow, until nobody has had to wait for a minute. An
 	// account is the credential that a request carries, at one host and for one
-	// model.
+	// model. A 503 without a hint counts as a refusal, too, as long as most calls get
+	// one and yet some are let through: that is what proxies answer that limit a rate.
 	//
 	// Calls wait in the order in which they came, and those that were refused go
 	// before new ones. A call fails at once with a [*LimitError] if the provider
@@ -151,6 +152,18 @@ func (t *ticket) refused(r throttle.Refusal) {
 	}
 }
 
+// shed tells the account that the attempt was shed, and reports whether that was for
+// its rate limit.
+func (t *ticket) shed(r throttle.Refusal) bool {
+	r.Before = t.refusals
+	again, limited := t.account.shed(t.sent, r)
+	if limited {
+		t.refusals++
+		t.again = again
+	}
+	return limited
+}
+
 // ticketOf returns the ticket of a call's latest attempt. If c is nil or no
 // operation listens to it, the ticket is an empty one, so that no caller has to ask.
 func ticketOf(c *call.Call) *ticket {
@@ -254,9 +267,7 @@ func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 	}
 	switch e, failed := c.Answer.(*errorAnswer); {
 	case failed && e.response == response:
-		if v := e.verdict(); v.limited {
-			t.refused(refusalOf(response.Header, v, time.Now()))
-		}
+		t.failed(e)
 	case response.StatusCode < http.StatusBadRequest:
 		t.account.answered(t.sent)
 		// The provider says that its window is used up, so waiting is cheaper than
@@ -264,6 +275,22 @@ func (t *ticket) learn(c *call.Call, response *http.Response, err error) {
 		if wait, ok := windowOf(response.Header); ok {
 			t.account.pause(wait)
 		}
+	}
+}
+
+// failed tells the account what an error status says of its limit. A proxy that sheds
+// calls answers 503, as nginx's limit_req does unless it is told otherwise, and says no
+// more: whether that is for the rate, the account alone can see. If it is, the retry
+// layer leaves the wait to the pacer. To the breaker it remains a failure, which ends
+// when the rate does it good and opens the breaker when it does not.
+func (t *ticket) failed(e *errorAnswer) {
+	v := e.verdict()
+	r := refusalOf(e.response.Header, v, time.Now())
+	switch {
+	case v.limited:
+		t.refused(r)
+	case e.response.StatusCode == http.StatusServiceUnavailable && !r.Known:
+		e.worth.limited = t.shed(r)
 	}
 }
 

@@ -118,6 +118,12 @@ func (a *account) refused(s throttle.Sent, r throttle.Refusal) (again time.Durat
 	return again
 }
 
+// shed reports a call that was shed to the throttle, and returns what it makes of it.
+func (a *account) shed(s throttle.Sent, r throttle.Refusal) (again time.Duration, limited bool) {
+	a.change(func(now time.Duration) { again, limited = a.throttle.Shed(now, s, r) })
+	return again, limited
+}
+
 // returned says that a call that was let go is not under way any more. Calls that
 // were only counted never are, and cost no lock here.
 func (a *account) returned(s throttle.Sent) {

@@ -5,15 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/call"
 	"github.com/retrip-go/retrip/internal/stub"
 	"github.com/retrip-go/retrip/openai"
 	"github.com/retrip-go/retrip/retry"
@@ -500,4 +503,143 @@ func BenchmarkPacing(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A shedder answers 503 at once, as a proxy does that has too much to do. Its zero
+// value sheds nothing.
+type shedder struct {
+	sheds func(now time.Time) bool // is called under a lock
+	takes time.Duration            // an answer
+
+	mu   sync.Mutex
+	sent int
+	shed int
+}
+
+func (s *shedder) RoundTrip(*http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	s.sent++
+	shed := s.sheds(time.Now())
+	if shed {
+		s.shed++
+	}
+	s.mu.Unlock()
+	if shed {
+		time.Sleep(time.Millisecond)
+		return stub.Response(503, "<html>", "Content-Type", "text/html"), nil
+	}
+	time.Sleep(s.takes)
+	return stub.Response(200, `{"choices":[]}`), nil
+}
+
+// leaking returns what nginx's limit_req sheds at a rate.
+func leaking(rate, burst float64) func(time.Time) bool {
+	var excess float64
+	at := time.Time{}
+	return func(now time.Time) bool {
+		more := max(excess-rate*now.Sub(at).Seconds()+1, 0)
+		if more > burst {
+			return true
+		}
+		excess, at = more, now
+		return false
+	}
+}
+
+// callsOf lets callers make calls one after the other, and returns how many failed.
+func callsOf(t *testing.T, tr http.RoundTripper, callers, calls int) int {
+	t.Helper()
+	var failed atomic.Int64
+	var wait sync.WaitGroup
+	random := rand.New(rand.NewPCG(1, 1))
+	var mu sync.Mutex
+	ctx := call.WithRandom(t.Context(), func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return random.Float64()
+	})
+	for range callers {
+		wait.Go(func() {
+			for range calls {
+				if got := do(t, tr, ask(t, ctx, "m")); got.err != nil || got.status != 200 {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return int(failed.Load())
+}
+
+func TestAProxyThatShedsWhatIsTooMuchIsALimit(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		burst          float64
+		callers, calls int
+		mayFail        int
+	}{
+		"30 at a time":             {0, 30, 5, 0},
+		"30 at a time, for long":   {0, 30, 100, 0},
+		"150, which ends a budget": {10, 150, 1, 45}, // of 139 that are shed at once 100 are retried
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				base := &shedder{sheds: leaking(40, row.burst), takes: 20 * time.Millisecond}
+				tr := newChain(t, base, openai.Config{Breaker: breaker.Config{OnStateChange: func(c breaker.StateChange) {
+					t.Errorf("%v: %s", c.To, c.Reason)
+				}}})
+				failed := callsOf(t, tr, row.callers, row.calls)
+				if failed > row.mayFail || base.shed > 2*row.callers*row.calls {
+					t.Errorf("%d calls failed, %d requests were shed", failed, base.shed)
+				}
+			})
+		})
+	}
+}
+
+func TestWhoShedsAtRandomOrEverythingIsNotPaced(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		sheds func(r *rand.Rand) bool
+		opens bool
+	}{
+		"a third":    {func(r *rand.Rand) bool { return r.Float64() < 0.3 }, false},
+		"everything": {func(*rand.Rand) bool { return true }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(1, 1))
+				base := &shedder{sheds: func(time.Time) bool { return row.sheds(random) }, takes: 20 * time.Millisecond}
+				var opened atomic.Bool
+				tr := newChain(t, base, openai.Config{Breaker: breaker.Config{OnStateChange: func(breaker.StateChange) { opened.Store(true) }}})
+				callsOf(t, tr, 32, 10)
+				if paced := tr.Snapshot().Pacing; len(paced) != 0 || opened.Load() != row.opens {
+					t.Errorf("opened: %v; paced: %+v", opened.Load(), paced)
+				}
+			})
+		})
+	}
+}
+
+func TestWhoBeginsToShedEverythingIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const well = 10 * time.Second
+		start, leak := time.Now(), leaking(40, 0)
+		base := &shedder{takes: 20 * time.Millisecond, sheds: func(now time.Time) bool {
+			return now.Sub(start) > well || leak(now)
+		}}
+		var opened time.Duration
+		tr := newChain(t, base, openai.Config{Breaker: breaker.Config{OnStateChange: func(breaker.StateChange) {
+			opened = time.Since(start)
+		}}})
+		for range 3 {
+			callsOf(t, tr, 30, 5)
+		}
+		if opened < well || opened > 2*well {
+			t.Errorf("opened after %v", opened)
+		}
+	})
 }

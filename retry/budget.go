@@ -17,7 +17,7 @@ const (
 
 const (
 	retryCost   = 5 // of a retry after a failure
-	hintedCost  = 1 // of a retry that the server asked for with a 429
+	hintedCost  = 1 // of a retry that the server asked for with a 429, or that is held back
 	successGain = 1 // paid in by a first attempt that succeeds
 )
 
@@ -35,10 +35,11 @@ var Unlimited = &Budget{unlimited: true}
 // outage, where every call fails, retries would multiply the load, and the bucket
 // runs empty.
 //
-// A retry after a failure costs 5 tokens, and one that a 429 asked for with a
-// hint costs 1. The tokens are taken before the wait. The retry gets them back if
-// it succeeds or is never sent. A first attempt that succeeds pays in 1. When a
-// bucket is empty there are no retries; first attempts always go.
+// A retry after a failure costs 5 tokens. One that a 429 asked for with a hint, or
+// that a layer below holds back for a rate limit, costs 1. The tokens are taken before
+// the wait. The retry gets them back if it succeeds or is never sent. A first attempt
+// that succeeds pays in 1. When a bucket is empty there are no retries; first attempts
+// always go.
 //
 // The zero value has no tokens: it allows no retries. A Budget is safe for
 // concurrent use and may be shared by Transports. It keeps 1024 buckets.

@@ -123,12 +123,13 @@ func (c *trip) limits(to call.Detour) limits {
 
 // cost is what the attempt to come costs of the budget. A 429 with a hint says
 // that the server is well and knows when it will answer: such a retry is no
-// sign of an outage, and is nearly free.
+// sign of an outage, and is nearly free. So is one that a layer below holds back
+// for a limit, since the load can't multiply there.
 func cost(to call.Detour, next wait, response *http.Response) float64 {
 	switch {
 	case to.Free:
 		return 0
-	case next.source == fromHint && response != nil && response.StatusCode == http.StatusTooManyRequests:
+	case next.below, next.source == fromHint && response != nil && response.StatusCode == http.StatusTooManyRequests:
 		return hintedCost
 	default:
 		return retryCost

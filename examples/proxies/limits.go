@@ -29,6 +29,7 @@ func crowds() []crowd {
 	limits := []crowd{
 		{name: "nginx: limit_req, burst, 429", proxy: limitReq("burst=10 nodelay", "limit_req_status 429;")},
 		{name: "nginx: limit_req, burst, 503", proxy: limitReq("burst=10 nodelay", "")},
+		{name: "nginx: limit_req, 503", proxy: limitReq("", "")},
 		{name: "nginx: limit_req, 429", proxy: limitReq("", "limit_req_status 429;"), mayFail: true},
 		{name: "HAProxy: http_req_rate, 429", proxy: stickTable("")},
 		{name: "HAProxy: http_req_rate, 429, Retry-After", proxy: stickTable("hdr Retry-After 1")},

@@ -27,8 +27,9 @@ const (
 var fills = inSeconds(tokenBucket / tokenRate)
 
 // TestSmallCallsAmongLargeOnes compares how long small calls wait with how long
-// they would if everybody knew the limit, and kept to the order of arrival. It is
-// some twice that, and now and then more: the limit has to be felt to be known.
+// they would if everybody knew the limit, and kept to the order of arrival. With other
+// seeds it is 0.2 to 1.9 times that, and 2.7 times in one of twelve, where they hardly
+// had to wait: the limit has to be felt to be known.
 func TestSmallCallsAmongLargeOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(tokenRate, millis, shape{})
@@ -81,7 +82,7 @@ func TestSmallCallsAmongLargeOnes(t *testing.T) {
 		running.Wait()
 		t.Logf("small calls waited %v in the mean, %v at the 95th percentile, where they had to wait %v and %v; %d failed, %d of %d refused",
 			mean(waited), percentile(waited, 95), mean(must), percentile(must, 95), failed, p.refused, p.sent)
-		if mean(waited) > 3*mean(must) || failed > len(waited)/200 {
+		if mean(waited) > 2*mean(must) || failed > len(waited)/200 {
 			t.Errorf("small calls waited %v, where they had to wait %v; %d failed", mean(waited), mean(must), failed)
 		}
 	})

@@ -16,7 +16,7 @@ const (
 // one waits for another: when a step begins, a count may be lost. The zero
 // value is ready for use.
 type Recent struct {
-	ring [steps]struct{ number, calls, cost atomic.Int64 }
+	ring [steps]struct{ number, calls, cost, shed atomic.Int64 }
 	last atomic.Int64 // the number of the latest step in which something was sent
 }
 
@@ -36,6 +36,7 @@ func (r *Recent) Add(at time.Duration, cost int64) {
 	if was < n && s.number.CompareAndSwap(was, n) {
 		s.calls.Store(0)
 		s.cost.Store(0)
+		s.shed.Store(0)
 	}
 	s.calls.Add(1)
 	s.cost.Add(cost)
@@ -52,6 +53,26 @@ func (r *Recent) Remove(at time.Duration, cost int64) {
 		s.calls.Add(-1)
 		s.cost.Add(-cost)
 	}
+}
+
+// Shed takes back what was added at a time, and counts it as shed.
+func (r *Recent) Shed(at time.Duration, cost int64) {
+	r.Remove(at, cost)
+	n := numberOf(at)
+	if s := &r.ring[n%steps]; s.number.Load() == n {
+		s.shed.Add(1)
+	}
+}
+
+// SumShed returns how many calls were shed of those that were sent in the steps from
+// one time to another.
+func (r *Recent) SumShed(from, until time.Duration) (shed int64) {
+	for n := max(numberOf(from), numberOf(until)-steps+1); n <= numberOf(until); n++ {
+		if s := &r.ring[n%steps]; s.number.Load() == n {
+			shed += s.shed.Load()
+		}
+	}
+	return shed
 }
 
 // Sum returns what was sent in the steps from one time to another. It is never

@@ -31,6 +31,11 @@ const (
 	// trialEvery is how often one call is let out while a gate lies farther ahead.
 	trialEvery = 30 * time.Second
 
+	// Most calls are shed when that many more of them are than so many times what was
+	// admitted. What is shed at random, a third or half of all, stays below.
+	shedTimes = 1.5
+	shedMore  = 10
+
 	// forgotten is how long nobody has to wait before there is no limit any more.
 	forgotten = time.Minute
 )
@@ -74,6 +79,7 @@ type Throttle struct {
 	epoch  atomic.Uint64 // changes with each burst of refusals: what was sent before is no news
 
 	active bool
+	sheds  bool // who sheds calls does so for the rate
 	// An account may have a limit of calls and one of tokens at the same time. A
 	// call has to satisfy both.
 	limits  [units]limit
@@ -84,7 +90,7 @@ type Throttle struct {
 	// stand out that way.
 	score    float64
 	sent     int // since the last gate
-	refused  int // of these
+	refusals int // of these
 	underWay int // let go while active, and not returned yet
 	asked    time.Duration
 	gate     time.Duration // asked, and a random share: nothing is let go before
@@ -261,6 +267,40 @@ func (t *Throttle) Returned(s Sent) {
 func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Duration) {
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
+	return t.refused(now, s, r)
+}
+
+// Shed says that a call was shed: it was refused because there are too many, and
+// nobody said whose. limited reports whether that is taken for the rate limit, and
+// then Shed does what Refuse does. It is if most of what was sent lately was shed and
+// yet some was let through, and as long as some is. Who sheds everything is down, and
+// who sheds a third at random would do so at any rate.
+func (t *Throttle) Shed(now time.Duration, s Sent, r Refusal) (again time.Duration, limited bool) {
+	t.advance(now)
+	t.Recent.Shed(s.At, s.Cost)
+	if !t.letsThrough(now) || !t.sheds && !t.shedsMost(now) {
+		return 0, false
+	}
+	t.sheds = true
+	return t.refused(now, s, r), true
+}
+
+// letsThrough reports whether something was let through lately. What was sent just
+// now shows nothing of that, because it may still be shed.
+func (t *Throttle) letsThrough(now time.Duration) bool {
+	settled := now - step - step/2
+	calls, _ := t.Recent.Sum(now-span, settled)
+	return settled > 0 && calls > 0
+}
+
+// shedsMost reports whether most of what was sent lately was shed.
+func (t *Throttle) shedsMost(now time.Duration) bool {
+	calls, _ := t.Recent.Sum(now-span, now)
+	return float64(t.Recent.SumShed(now-span, now)) > shedTimes*float64(calls)+shedMore
+}
+
+// refused is what follows a refusal that is counted out of what was admitted.
+func (t *Throttle) refused(now time.Duration, s Sent, r Refusal) (again time.Duration) {
 	again = now + t.spread(t.turn(r))
 	t.support.refused(t.limits[ofCalls].rate())
 	if t.active && s.Epoch != t.Epoch() {
@@ -287,7 +327,7 @@ func (t *Throttle) Refuse(now time.Duration, s Sent, r Refusal) (again time.Dura
 		t.epoch.Add(1)
 	}
 	if closes {
-		t.trial, t.sent, t.refused = 0, 0, 0
+		t.trial, t.sent, t.refusals = 0, 0, 0
 		if l := &t.limits[unit]; cuts && !l.guess {
 			l.grown = min(wait, gateGrowth)
 		}
@@ -304,11 +344,11 @@ func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes b
 	l := &t.limits[unit]
 	first := !t.active || !l.on
 	t.score++
-	t.refused++
+	t.refusals++
 	switch {
 	case first:
 		return true, true
-	case float64(t.refused) >= max(float64(t.sent), l.chance.patience()), t.score >= inARowByChance*l.chance.patience(), t.score >= inARow && l.chance.share() == 0:
+	case float64(t.refusals) >= max(float64(t.sent), l.chance.patience()), t.score >= inARowByChance*l.chance.patience(), t.score >= inARow && l.chance.share() == 0:
 		return now-t.cutAt >= time.Second, true
 	}
 	cuts = l.refused()
@@ -318,7 +358,7 @@ func (t *Throttle) judge(now time.Duration, unit int, r Refusal) (cuts, closes b
 // burst returns how long nothing is let go after refusals in a row.
 func (t *Throttle) burst(r Refusal) time.Duration {
 	t.score = 0
-	if t.sent > 2*t.refused {
+	if t.sent > 2*t.refusals {
 		t.bursts = 0 // most were admitted, even if it takes long to answer them
 	}
 	wait := r.wait(t.bursts)
@@ -394,7 +434,7 @@ func (t *Throttle) advance(now time.Duration) {
 		}
 		t.needed = now
 	case t.active && !t.Felt(now):
-		t.active, t.limits, t.support, t.bursts, t.trial = false, [units]limit{}, support{}, 0, 0
+		t.active, t.sheds, t.limits, t.support, t.bursts, t.trial = false, false, [units]limit{}, support{}, 0, 0
 	}
 	t.seen = max(t.seen, now)
 	if now >= t.gate {

@@ -514,3 +514,39 @@ func TestAnAnswerFromBeforeARefusalEndsNoGate(t *testing.T) {
 		t.Errorf("a call is %v, 8 s before the hint is over", got)
 	}
 }
+
+func TestWhoShedsMostOfWhatIsSentLimitsTheRate(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		through, shed int // of what was sent at the beginning
+		at            time.Duration
+		limited       bool // by what is shed then
+	}{
+		"most of many":                {2, 30, s, true},
+		"a half":                      {30, 30, s, false},
+		"three of five":               {40, 60, s, false},
+		"most of few":                 {1, 9, s, false},
+		"everything":                  {0, 60, s, false},
+		"who knows what is not shed?": {2, 30, s / 4, false},
+		"what was long ago":           {2, 30, 5 * s, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			th := newThrottle()
+			for i := range row.through + row.shed {
+				w := new(Waiter)
+				th.Arrive(0, w)
+				if i >= row.through {
+					if _, limited := th.Shed(0, w.Sent(), Refusal{}); limited {
+						t.Fatal("limited at once")
+					}
+				}
+			}
+			w := new(Waiter)
+			th.Arrive(row.at, w)
+			if _, limited := th.Shed(row.at, w.Sent(), Refusal{}); limited != row.limited || th.Active() != row.limited {
+				t.Errorf("limited: %v, active: %v", limited, th.Active())
+			}
+		})
+	}
+}
