@@ -172,6 +172,9 @@ func (g *routing) consider(a *retry.Attempt) decided {
 		verdict: verdictOf(a), status: a.Response.StatusCode, codes: codesOf(a),
 		first: g.at == g.first, own: d.own, home: !d.own && g.isOrigin(d), moved: g.moved, format: g.o.kind.name,
 	}
+	if said := r.codes.status(); r.status < http.StatusBadRequest && said < http.StatusInternalServerError {
+		r.status = said // an error inside a 2xx is worth its status, but for a 500, which goes on at once
+	}
 	hint, hinted := waitOf(a.Response.Header, time.Now())
 	made := r.judge(g.isAccident, hint, hinted, g.waited.has(g.at))
 	made.reason = r.reason
@@ -318,8 +321,11 @@ func (g *routing) succeeded(t *destination) {
 func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	if g.raw || g.at < 0 || d.step != settled && g.isSolo() {
 		g.next = max(g.at, 0)
-		if isRedirect(a.Err) {
+		switch {
+		case isRedirect(a.Err):
 			return retry.Stop(retry.NotRetryable)
+		case g.hasOneAttempt() && d.reason != retry.NotRetryable:
+			return retry.Stop(retry.StopAttempts)
 		}
 		return plainDecision(a)
 	}
@@ -373,6 +379,12 @@ func (g *routing) isSolo() bool {
 	}
 	g.solo = true
 	return true
+}
+
+// hasOneAttempt reports whether the call has had its only attempt: an SDK repeats it
+// already, and there is no other target that it could meet. A nil routing has more.
+func (g *routing) hasOneAttempt() bool {
+	return g != nil && g.once && (g.raw || g.at >= 0 && g.isSolo())
 }
 
 // stopOf returns the decision about an attempt that ends its call. An empty quota is

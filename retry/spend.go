@@ -13,7 +13,9 @@ import (
 // can't spend the same tokens, and pays back what was not used up by a failure.
 
 // reserve takes the cost of the attempt to come from the bucket that pays for it.
+// What was reserved for an attempt that was refused goes back first.
 func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
+	c.returnReserved()
 	if c.call.Router != nil {
 		c.bucket = c.bucketOf(&to.Subject)
 	}

@@ -136,8 +136,10 @@ type Router interface {
 	// returns where that goes.
 	Detour() Detour
 
-	// Onward is asked if a limit of retries forbids the attempt of the Detour. It
-	// returns that to a target which the call has not tried; false if there is none.
+	// Onward is asked if a limit of retries forbids the attempt of the Detour, or if
+	// all targets that the attempt was for have refused it. It returns another one:
+	// to a target which the call has not tried, else back to one that has failed it.
+	// It is false if there is none. It may be asked until then.
 	Onward() (Detour, bool)
 }
 
