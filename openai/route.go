@@ -29,10 +29,11 @@ const maxVisits = 2
 // unexported, so that no other package can collide with them.
 type failoverKey struct{}
 
-// WithoutFailover returns a context whose calls go to the first target of their
-// order only, of those that accept the call. It is for a call whose answer is of use from that target alone, such as
-// a comparison of models. The call is still repeated at that target, as far as the
-// [Config] allows. Without [Config.Targets] the context changes nothing.
+// WithoutFailover returns a context whose calls go to one target only: the first of
+// their order that accepts them. It is for a call whose answer is of use from that
+// target alone, such as a comparison of models. The call is still repeated at that
+// target, as far as the [Config] allows. Without [Config.Targets] the context changes
+// nothing.
 func WithoutFailover(ctx context.Context) context.Context {
 	return context.WithValue(ctx, failoverKey{}, true)
 }
@@ -492,10 +493,11 @@ func (g *routing) refusedFor(d *destination) time.Duration {
 func (g *routing) subjectAt(d *destination) call.Subject {
 	s := g.o.call.Subject
 	s.Target = d.name
-	if d.Models != nil {
-		if name, ok := d.nameOf(s.Model, false); ok {
-			s.Model = shortened(name)
-		}
+	if d.BaseURL == "" && d.Models == nil {
+		return s // the caller's path, which may name a deployment
+	}
+	if name, ok := g.takes(d); ok && name != "" {
+		s.Model = shortened(name)
 	}
 	return s
 }

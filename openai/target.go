@@ -64,8 +64,8 @@ type Target struct {
 	// Models are the names that models have there, by the caller's names. Nil means
 	// all models, under the same names. Otherwise only those that are keys may go
 	// there. The key "*" is for all others, and an empty name keeps the caller's.
-	// Embeddings never follow "*", because vectors of another model are worse than
-	// an error. Nothing else in the payload is changed for a name.
+	// Embeddings follow "*" only where that keeps the name, because vectors of another
+	// model are worse than an error. Nothing else in the payload is changed for a name.
 	Models map[string]string
 
 	// Tier says who comes first: targets of a lower one. Those of one tier share
@@ -239,15 +239,16 @@ func (t *Target) name() string {
 }
 
 // nameOf returns the name that a model has at the target, and whether the target accepts
-// it. exact leaves "*" out, for calls that no other model may answer than one that is
-// configured by name.
+// it. exact leaves "*" out unless it keeps the name, for calls that no other model may
+// answer than one that is configured by name.
 func (t *Target) nameOf(model string, exact bool) (name string, ok bool) {
 	if t.Models == nil {
 		return model, true
 	}
 	name, ok = t.Models[model]
-	if !ok && !exact {
+	if !ok {
 		name, ok = t.Models["*"]
+		ok = ok && (!exact || name == "" || name == model)
 	}
 	if name == "" {
 		name = model

@@ -150,7 +150,8 @@ type Detour struct {
 	// attempts that a dead target has used up must not cost the others theirs.
 	Fresh bool
 
-	// Free says that the attempt is not paid for: nothing has failed there.
+	// Free says that the attempt is not paid for: it is the call's first there, and
+	// less than half of what was sent there lately has failed.
 	Free bool
 
 	// RefusedFor is for how long the target's breaker is certain to refuse.
