@@ -93,7 +93,7 @@ func TestACallIsAnsweredWhileOneOfItsTargetsIsWell(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(800) {
 		synctest.Test(t, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // it is to repeat itself
+			r := rand.New(rand.NewPCG(seed, 1)) // to repeat itself
 			well, stream := r.IntN(3), r.IntN(2) == 0
 			failures, payload, answer := anyFailures, `{"model":"gpt-4o","messages":[]}`, reply(200, fine)
 			if stream {

@@ -123,7 +123,8 @@ func TestAnAuthorizeThatHangsCostsTheCallNoOtherTarget(t *testing.T) {
 func TestWithoutFailoverACallGoesToTheFirstThatTakesIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		targets := append(homeAndEU()[1:], openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us-key"), Tier: 2})
+		targets := append(homeAndEU(), openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us-key"), Tier: 2})
+		targets = targets[1:]
 		targets[0].Models = map[string]string{"another": ""}
 		w := newWorld().at(atUS, busy)
 		tr := newChain(t, w, openai.Config{Targets: targets, Breaker: neverOpen})
