@@ -157,7 +157,8 @@ func (g *routing) decide(a *retry.Attempt) retry.Decision {
 
 // consider judges an attempt. A target whose first event did not come in time is
 // spent, since asking it again would multiply the wait. The X-Should-Retry header of
-// the server goes before the table, except that it can't fill an empty quota.
+// the server goes before the table, as far as the server itself is meant. An empty
+// quota never is settled.
 func (g *routing) consider(a *retry.Attempt) decided {
 	switch {
 	case a.Response == nil:
@@ -185,8 +186,9 @@ func (g *routing) consider(a *retry.Attempt) decided {
 			made.step = onward
 		}
 	case retryAdvised:
-		if made.step == settled && !r.quota {
-			made.step, made.reason = onward, retry.ReasonServerSaysYes
+		// It is about this server. What may not move on without it may not with it.
+		if made.step == settled && g.admitsAgain() {
+			made.step, made.reason = again, retry.ReasonServerSaysYes
 		}
 	}
 	return made
