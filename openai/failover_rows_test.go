@@ -300,3 +300,14 @@ func TestAStreamThatIsResumedStaysWithTheBaseOfHome(t *testing.T) {
 		}
 	})
 }
+
+func TestACallWithOneTargetIsRepeatedAsOftenAsItsServerAdvises(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, reply(409, "", "X-Should-Retry", "true"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		if got := do(t, tr, asks(t, openai.WithoutFailover(t.Context()))); got.status != 409 || w.way() != "home home home home" {
+			t.Errorf("got %d, went %q", got.status, w.way())
+		}
+	})
+}

@@ -286,8 +286,11 @@ func (g *routing) back() (next int, ok bool) {
 // canGoBack reports whether an attempt that was refused at once can be followed by one
 // after a backoff.
 func (g *routing) canGoBack() bool {
+	if !g.fresh {
+		return false
+	}
 	_, ok := g.back()
-	return ok && g.fresh
+	return ok
 }
 
 // anyNext returns where an attempt goes that only the user's Policy has asked for. Our

@@ -157,8 +157,8 @@ func (g *routing) decide(a *retry.Attempt) retry.Decision {
 
 // consider judges an attempt. A target whose first event did not come in time is
 // spent, since asking it again would multiply the wait. The X-Should-Retry header of
-// the server goes before the table, as far as the server itself is meant. An empty
-// quota never is settled.
+// the server goes before the table, but is about that server alone. An empty quota is
+// never settled here, so that the header can't fill it.
 func (g *routing) consider(a *retry.Attempt) decided {
 	switch {
 	case a.Response == nil:
@@ -187,7 +187,7 @@ func (g *routing) consider(a *retry.Attempt) decided {
 		}
 	case retryAdvised:
 		// It is about this server. What may not move on without it may not with it.
-		if made.step == settled && g.admitsAgain() {
+		if made.step == settled && (g.isSolo() || g.admitsAgain()) {
 			made.step, made.reason = again, retry.ReasonServerSaysYes
 		}
 	}
