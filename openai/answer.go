@@ -368,9 +368,11 @@ func (a *answer) lose(err error) {
 		return
 	}
 	lost := &AnswerError{text: "the connection was lost in the answer", errorType: lossType(err), outcome: "reset", verdict: brokenVerdict(retry.ReasonBrokenBody), cause: err}
-	if a.kind == eventBody && a.wanted.whole && !a.stream.done {
+	switch {
+	case a.kind == jsonBody && a.json.whole(): // what is lost comes after the answer
+	case a.kind == eventBody && a.wanted.whole && !a.stream.done:
 		a.note(lost)
-	} else {
+	default:
 		a.fail(lost)
 	}
 }

@@ -112,7 +112,7 @@ func (d *delivery) inspect(a *retry.Attempt) error {
 		answer.verdict() // looks into the body for a code, before Policy decides
 	case *answer:
 		c := call.From(ctx)
-		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable || c.Resuming {
+		if d.mode == Immediate || answer.format == nil || answer.isOpaque() || !a.Repeatable || c.Resuming || routingOf(c).hasOneAttempt() {
 			return nil
 		}
 		body := answer.held.Init(a.Response.Body, call.AttemptFrom(ctx))

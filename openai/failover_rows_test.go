@@ -1,6 +1,9 @@
 package openai_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -155,6 +158,156 @@ func TestAllFailedReturnsTheFirstMetsResponseWithItsBody(t *testing.T) {
 		got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: neverOpen}), asks(t, retry.WithReport(t.Context(), &report)))
 		if got.status != 503 || !strings.Contains(got.body, "of home") || len(report.Tried) != 4 || report.Tried[3].Status != 529 {
 			t.Errorf("got %d, %q, tried %+v", got.status, got.body, report.Tried)
+		}
+	})
+}
+
+func TestAWaitThatOneTargetAsksForIsNotAnothers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy, reply(200, fine)).at(atEU, reply(503, "", "Retry-After", "20"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu home" || w.took() > time.Second {
+			t.Errorf("got %d, went %q in %v", got.status, w.way(), w.took())
+		}
+	})
+}
+
+func TestTheCallersDeadlineSaysNothingOfATarget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, speechless)
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), FirstEventTimeout: 30 * time.Second})
+		for range 8 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if got := do(t, tr, asks(t, ctx)); !errors.Is(got.err, context.DeadlineExceeded) {
+				t.Errorf("got %+v", got)
+			}
+			cancel()
+		}
+		s := tr.Snapshot()
+		if strings.Contains(w.way(), "eu") || s.Breakers[0].State != breaker.Closed || !s.Targets[0].LastFailed.IsZero() {
+			t.Errorf("went %q, %+v", w.way(), s)
+		}
+	})
+}
+
+func TestAModelThatHomeLacksWaitsForTheOthersLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		targets := homeAndEU()
+		targets[0].Header = bearer("home-key")
+		w := newWorld().at(atHome, apiError(404, "model_not_found")).at(atEU, rateLimitedFor("20"), reply(200, fine))
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu eu" || w.took() < 20*time.Second {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+		w.at(atEU, rateLimitedFor("90")) // longer than anybody waits
+		if got := do(t, tr, asks(t, t.Context())); got.status != 404 {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
+}
+
+func TestASessionGoesElsewhereWhileItsTargetRestsAndThenComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		targets := append(homeAndEU(), openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us-key")})
+		targets[0].Header, targets[1].Tier = bearer("home-key"), 0
+		w := newWorld()
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		ctx := openai.WithSession(t.Context(), "a conversation")
+		last := func() string {
+			do(t, tr, asks(t, ctx))
+			return w.visits[len(w.visits)-1].host
+		}
+		its := last()
+		w.at(its, apiError(401, "invalid_api_key"))
+		other := last()
+		for range 5 {
+			if got := last(); got != other || got == its {
+				t.Errorf("went %q", w.way())
+			}
+		}
+		w.at(its, reply(200, fine))
+		time.Sleep(firstRest)
+		for range 3 {
+			if last() != its {
+				t.Errorf("went %q", w.way())
+			}
+		}
+		if n := len(w.visits); n != 1+2*2+4+3 { // the first two calls elsewhere had asked it, too
+			t.Errorf("went %q", w.way())
+		}
+	})
+}
+
+// firstRest is how long a target rests first.
+const firstRest = time.Minute
+
+func TestATierOfWhichAllButOneRestIsThatOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		targets := append(homeAndEU(), openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us-key")})
+		targets[0].Header, targets[0].Weight = bearer("home-key"), 50
+		targets[1].Tier, targets[1].Weight = 0, 50
+		w := newWorld().at(atHome, apiError(401, "invalid_api_key")).at(atEU, apiError(403, "permission_denied"))
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		for range 40 {
+			if got := do(t, tr, asks(t, t.Context())); got.status != 200 {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if strings.Count(w.way(), "us") != 40 || len(w.visits) != 44 {
+			t.Errorf("went %q", w.way())
+		}
+	})
+}
+
+// A deployment in the caller's path is of the caller's server alone.
+func TestTheModelOfAnAttemptIsTheOneThatItsTargetIsSent(t *testing.T) {
+	t.Parallel()
+	for models, key := range map[string]string{"": "chat gpt-4o eu", "llama": "chat llama eu"} {
+		synctest.Test(t, func(t *testing.T) {
+			targets := homeAndEU()
+			if models != "" {
+				targets[1].Models = map[string]string{"gpt-4o": models}
+			}
+			w := newWorld().at(atHome, busy)
+			tr := newChain(t, w, openai.Config{Targets: targets})
+			req := request(t, t.Context(), http.MethodPost, origin+"/openai/deployments/dep/chat/completions?api-version=1", `{"model":"gpt-4o","messages":[]}`)
+			if got := do(t, tr, req); got.status != 200 || tr.Breaker("https://api.example.com chat dep home") == nil || tr.Breaker("https://eu.example.com "+key) == nil {
+				t.Errorf("got %d, %+v", got.status, tr.Snapshot().Breakers)
+			}
+		})
+	}
+}
+
+func TestAStreamThatIsResumedStaysWithTheBaseOfHome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		event := func(name, status string, number int) string {
+			return fmt.Sprintf(`data: {"type":"response.%s","sequence_number":%d,"response":{"id":"resp_1","status":"%s"}}`+"\n\n", name, number, status)
+		}
+		w, homes := newWorld(), newWorld()
+		homes.at(atHome, sse(event("created", "in_progress", 0), io.ErrUnexpectedEOF), busy, sse(event("completed", "completed", 1), nil))
+		targets := homeAndEU()
+		targets[0].Base = homes
+		tr := newChain(t, w, openai.Config{Targets: targets})
+		got := do(t, tr, request(t, t.Context(), http.MethodPost, origin+"/v1/responses", `{"model":"m","input":"x","background":true,"stream":true}`))
+		if got.err != nil || !strings.Contains(got.body, "completed") || len(w.visits) != 0 || homes.way() != "home home home" {
+			t.Errorf("got %+v, went %q and %q", got, w.way(), homes.way())
+		}
+	})
+}
+
+func TestACallWithOneTargetIsRepeatedAsOftenAsItsServerAdvises(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, reply(409, "", "X-Should-Retry", "true"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		if got := do(t, tr, asks(t, openai.WithoutFailover(t.Context()))); got.status != 409 || w.way() != "home home home home" {
+			t.Errorf("got %d, went %q", got.status, w.way())
 		}
 	})
 }

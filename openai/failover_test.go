@@ -177,6 +177,8 @@ func TestWhereACallGoesAfterEachKindOfFailure(t *testing.T) {
 		{"a later 400 does not stand in for an error", list(lostConn), list(apiError(400, "x")), "home eu home", 0, time.Second},
 		{"x-should-retry: false spends the target, the status says go on", list(reply(503, "", "X-Should-Retry", "false")), list(busy), "home eu eu", 503, time.Second},
 		{"x-should-retry: false on a 409 goes nowhere", list(reply(409, "", "X-Should-Retry", "false")), nil, "home", 409, 0},
+		{"x-should-retry: true repeats a 409 where it came from", list(reply(409, "", "X-Should-Retry", "true"), reply(200, fine)), nil, "home home", 200, time.Second},
+		{"x-should-retry: true moves no refused credential on", list(reply(401, "", "X-Should-Retry", "true")), nil, "home home", 401, time.Second},
 		{"a redirect of home is the caller's to follow", list(reply(307, "", "Location", "/v2")), nil, "home", 307, 0},
 	} {
 		for _, delivery := range []openai.Delivery{openai.FromFirstEvent, openai.Whole} {

@@ -30,10 +30,11 @@ const maxVisits = 2
 // unexported, so that no other package can collide with them.
 type failoverKey struct{}
 
-// WithoutFailover returns a context whose calls go to the first target of their
-// order only. It is for a call whose answer is of use from that target alone, such as
-// a comparison of models. The call is still repeated at that target, as far as the
-// [Config] allows. Without [Config.Targets] the context changes nothing.
+// WithoutFailover returns a context whose calls go to one target only: the first of
+// their order that accepts them. It is for a call whose answer is of use from that
+// target alone, such as a comparison of models. The call is still repeated at that
+// target, as far as the [Config] allows. Without [Config.Targets] the context changes
+// nothing.
 func WithoutFailover(ctx context.Context) context.Context {
 	return context.WithValue(ctx, failoverKey{}, true)
 }
@@ -126,15 +127,19 @@ func (r *router) join(o *operation, once bool) {
 	if home := r.home(); home != nil {
 		o.call.Target = home.name
 	}
-	if o.request.Method != http.MethodPost || !o.kind.repeat || !o.kind.inspect {
+	if !r.routes(o.request.Method, o.kind) {
 		return
 	}
 	session, _ := o.call.Value(sessionKey{}).(string)
-	g := &routing{router: r, o: o, order: r.orderer.draw(session, chance), at: -1, next: -1, first: -1, once: once}
-	if alone, _ := o.call.Value(failoverKey{}).(bool); alone {
-		g.order = g.order[:1]
-	}
+	alone, _ := o.call.Value(failoverKey{}).(bool)
+	g := &routing{router: r, o: o, order: r.orderer.draw(session, chance), at: -1, next: -1, first: -1, once: once, alone: alone}
 	o.routing, o.call.Router = g, g
+}
+
+// routes reports whether requests of a kind may go to several targets. A nil router has
+// none.
+func (r *router) routes(method string, kind *endpoint) bool {
+	return r != nil && method == http.MethodPost && kind.repeat && kind.inspect
 }
 
 // RoundTrip sends a request to the target whose turn it is. A target that refuses the
@@ -201,6 +206,7 @@ type routing struct {
 	// calls, so it is cut shorter or dropped, but never written to.
 	order []uint8
 	once  bool // at most one visit to each target: an SDK above repeats the call already
+	alone bool // one target only, the first of the order that accepts the call
 
 	req    *http.Request // the present attempt's, with the bytes that it sends
 	survey survey
@@ -263,11 +269,17 @@ func (g *routing) roundTrip(req *http.Request) (*http.Response, error) {
 			g.refusal = err
 		}
 		refusals.add(i, err)
+		g.why = fault.Type(err)
+		if req.Context().Err() != nil && g.o.call.Err() == nil {
+			// Its Authorize has used up the time of the attempt: the others get
+			// an attempt of their own.
+			g.spent.add(i)
+			break
+		}
 		next, ok := g.elsewhere(req, asked)
 		if !ok {
 			break
 		}
-		g.why = fault.Type(err)
 		i = next
 	}
 	return g.allRefused(req, &refusals)
@@ -286,11 +298,11 @@ func (g *routing) sent(i int, response *http.Response, err error) (*http.Respons
 func isRefused(err error) bool { return fault.IsRejection(err) }
 
 // allRefused ends an attempt that every target has refused. If one of them did so for
-// a rate limit, the attempt now waits for the limit that ends soonest, because waiting
-// is all that is left. An open breaker is never bypassed. The error is the one whose
+// a rate limit, the attempt now waits for the limit that ends soonest, if waiting is all
+// that is left. An open breaker is never bypassed. The error is the one whose
 // cause ends soonest, so that its RetryAfter tells the caller when a call can succeed.
 func (g *routing) allRefused(req *http.Request, r *refusals) (*http.Response, error) {
-	if r.limited != nil && req.Context().Err() == nil && g.reopen(req) {
+	if r.limited != nil && req.Context().Err() == nil && !g.canGoBack() && g.reopen(req) {
 		response, err := g.send(req, r.soonest, true)
 		if !isRefused(err) {
 			return g.sent(r.soonest, response, err)
@@ -425,17 +437,26 @@ func (g *routing) Detour() call.Detour {
 	return to
 }
 
-// Onward implements call.Router. An attempt that may not be made at the same target
-// again, for want of attempts, time or budget, must not cost the call those at others.
+// Onward implements call.Router. An attempt that may not be made at one target, for
+// want of attempts, time or budget, must not cost the call those at others. An attempt
+// for a target that the call had not tried has waited for nothing, so the call may
+// still go back to one that it has.
 func (g *routing) Onward() (call.Detour, bool) {
 	if g.solo || g.raw {
 		return call.Detour{}, false
 	}
-	next, ok := g.unmet(false)
-	if !ok {
+	if g.fresh && g.next >= 0 {
+		g.refused.add(g.next)
+	}
+	next, fresh := g.unmet(false)
+	ok := fresh
+	if !ok && g.fresh {
+		next, ok = g.back()
+	}
+	if g.fresh = fresh; !ok {
 		return call.Detour{}, false
 	}
-	g.next, g.fresh = next, true
+	g.next = next
 	return g.Detour(), true
 }
 
@@ -476,10 +497,11 @@ func (g *routing) refusedFor(d *destination) time.Duration {
 func (g *routing) subjectAt(d *destination) call.Subject {
 	s := g.o.call.Subject
 	s.Target = d.name
-	if d.Models != nil {
-		if name, ok := d.nameOf(s.Model, false); ok {
-			s.Model = shortened(name)
-		}
+	if d.BaseURL == "" && d.Models == nil {
+		return s // the caller's path, which may name a deployment
+	}
+	if name, ok := g.takes(d); ok && name != "" {
+		s.Model = shortened(name)
 	}
 	return s
 }

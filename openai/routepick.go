@@ -177,10 +177,14 @@ func (d *destination) isHome() bool {
 // accepts goes where its request says, as if there were no targets.
 func (g *routing) begin() int {
 	first := -1
-	for _, i := range g.order {
+	for k, i := range g.order {
 		d := g.router.targets[i]
 		if _, ok := g.takes(d); !ok {
 			continue
+		}
+		if g.alone {
+			g.order = g.order[k : k+1]
+			return int(i)
 		}
 		if first < 0 {
 			first = int(i)
@@ -198,10 +202,11 @@ func (g *routing) begin() int {
 
 // elsewhere returns the next target for an attempt that the asked ones have refused.
 // Targets without a visit come before those that have failed this call once already.
-// It has no target if the body can't be had again, even if another would accept it.
+// Those are asked only if the attempt has waited, see back. It has no target if the
+// body can't be had again, even if another would accept it.
 func (g *routing) elsewhere(req *http.Request, asked targets) (next int, ok bool) {
 	for _, most := range [...]uint8{1, maxVisits} {
-		if g.once && most > 1 {
+		if most > 1 && (g.once || g.fresh) {
 			break
 		}
 		for _, i := range g.order {
@@ -257,6 +262,35 @@ func (g *routing) again() (next int, ok bool) {
 		}
 	}
 	return next, ok
+}
+
+// back returns a target that has failed the call once and would not refuse it now. It
+// is for a call whose other targets have all refused it: they were asked at once, and a
+// target that has just failed needs a backoff first.
+func (g *routing) back() (next int, ok bool) {
+	if g.once {
+		return 0, false
+	}
+	for _, i := range g.order {
+		d := g.router.targets[i]
+		if g.visits[i] == 0 || g.visits[i] >= maxVisits || g.spent.has(int(i)) || g.resting(d) {
+			continue
+		}
+		if g.refusedFor(d) == 0 {
+			return int(i), true
+		}
+	}
+	return 0, false
+}
+
+// canGoBack reports whether an attempt that was refused at once can be followed by one
+// after a backoff.
+func (g *routing) canGoBack() bool {
+	if !g.fresh {
+		return false
+	}
+	_, ok := g.back()
+	return ok
 }
 
 // anyNext returns where an attempt goes that only the user's Policy has asked for. Our

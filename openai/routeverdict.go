@@ -157,7 +157,8 @@ func (g *routing) decide(a *retry.Attempt) retry.Decision {
 
 // consider judges an attempt. A target whose first event did not come in time is
 // spent, since asking it again would multiply the wait. The X-Should-Retry header of
-// the server goes before the table, except that it can't fill an empty quota.
+// the server goes before the table, but is about that server alone. An empty quota is
+// never settled here, so that the header can't fill it.
 func (g *routing) consider(a *retry.Attempt) decided {
 	switch {
 	case a.Response == nil:
@@ -172,6 +173,9 @@ func (g *routing) consider(a *retry.Attempt) decided {
 		verdict: verdictOf(a), status: a.Response.StatusCode, codes: codesOf(a),
 		first: g.at == g.first, own: d.own, home: !d.own && g.isOrigin(d), moved: g.moved, format: g.o.kind.name,
 	}
+	if said := r.codes.status(); r.status < http.StatusBadRequest && said < http.StatusInternalServerError {
+		r.status = said // an error inside a 2xx is worth its status, but for a 500, which goes on at once
+	}
 	hint, hinted := waitOf(a.Response.Header, time.Now())
 	made := r.judge(g.isAccident, hint, hinted, g.waited.has(g.at))
 	made.reason = r.reason
@@ -182,8 +186,9 @@ func (g *routing) consider(a *retry.Attempt) decided {
 			made.step = onward
 		}
 	case retryAdvised:
-		if made.step == settled && !r.quota {
-			made.step, made.reason = onward, retry.ReasonServerSaysYes
+		// It is about this server. What may not move on without it may not with it.
+		if made.step == settled && (g.isSolo() || g.admitsAgain()) {
+			made.step, made.reason = again, retry.ReasonServerSaysYes
 		}
 	}
 	return made
@@ -318,8 +323,11 @@ func (g *routing) succeeded(t *destination) {
 func (g *routing) answer(a *retry.Attempt, d *decided) retry.Decision {
 	if g.raw || g.at < 0 || d.step != settled && g.isSolo() {
 		g.next = max(g.at, 0)
-		if isUnexpected(a.Err) {
+		switch {
+		case isUnexpected(a.Err):
 			return retry.Stop(retry.NotRetryable)
+		case g.hasOneAttempt() && d.reason != retry.NotRetryable:
+			return retry.Stop(retry.StopAttempts)
 		}
 		return plainDecision(a)
 	}
@@ -373,6 +381,12 @@ func (g *routing) isSolo() bool {
 	}
 	g.solo = true
 	return true
+}
+
+// hasOneAttempt reports whether the call has had its only attempt: an SDK repeats it
+// already, and there is no other target that it could meet. A nil routing has more.
+func (g *routing) hasOneAttempt() bool {
+	return g != nil && g.once && (g.raw || g.at >= 0 && g.isSolo())
 }
 
 // stopOf returns the decision about an attempt that ends its call. An empty quota is

@@ -72,8 +72,8 @@ type Target struct {
 	// name is the model in the payload, or a deployment in the path if the payload names
 	// none. Nil means all models, under the same names. Otherwise only calls for models
 	// that are keys go there. The key "*" is for all others, and an empty name keeps the
-	// caller's. Embeddings never follow "*", because vectors of another model are worse
-	// than an error. Nothing else in the payload is changed for a name.
+	// caller's. Embeddings follow "*" only where that keeps the name, because vectors of
+	// another model are worse than an error. Nothing else in the payload is changed for a name.
 	Models map[string]string
 
 	// Tier orders the targets: those of a lower tier come first. Targets of one tier
@@ -247,15 +247,16 @@ func (t *Target) name() string {
 }
 
 // nameOf returns the name that a model has at the target, and whether the target accepts
-// it. exact leaves "*" out, for calls that no other model may answer than one that is
-// configured by name.
+// it. exact leaves "*" out unless it keeps the name, for calls that no other model may
+// answer than one that is configured by name.
 func (t *Target) nameOf(model string, exact bool) (name string, ok bool) {
 	if t.Models == nil {
 		return model, true
 	}
 	name, ok = t.Models[model]
-	if !ok && !exact {
+	if !ok {
 		name, ok = t.Models["*"]
+		ok = ok && (!exact || name == "" || name == model)
 	}
 	if name == "" {
 		name = model

@@ -381,6 +381,7 @@ func TestATargetTakesTheModelsThatItNames(t *testing.T) {
 		{models, "same", false, "same", true},
 		{models, "other", false, "any", true},
 		{models, "other", true, "other", false},
+		{map[string]string{"*": ""}, "other", true, "other", true},
 		{map[string]string{}, "gpt-4o", false, "gpt-4o", false},
 	} {
 		target := Target{Models: row.models}

@@ -231,7 +231,7 @@ func (t *Transport) begin(req *http.Request) (o *operation, repeated bool) {
 	o.kind = endpointOf(req)
 	o.reader.resumable = o.kind.format.isResumable()
 	ctx, repeated := t.sdk.limit(req.Context(), req.Header)
-	if repeated && t.router != nil && o.kind.repeat {
+	if repeated && t.router.routes(req.Method, o.kind) {
 		ctx = req.Context() // it may ask each target once
 	}
 	c := o.call.Init(ctx)

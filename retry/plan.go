@@ -13,7 +13,7 @@ import (
 func (c *trip) plan(a *attempt) (wait, Reason) {
 	c.settleBudget(a)
 	if a.rejected {
-		return wait{}, c.rejected()
+		return c.planRefused(a)
 	}
 	d := c.t.cfg.Policy(&a.Attempt)
 	if d.action == stop {
@@ -23,17 +23,46 @@ func (c *trip) plan(a *attempt) (wait, Reason) {
 	if !c.mayRepeat(a) {
 		return wait{}, StopNotReplayable
 	}
-	to := c.detour()
-	next, stopped := c.planFor(a, d, to)
-	if stopped == NotRetryable || to.Fresh || c.call.Router == nil || c.maxAttempts() <= 1 {
+	next, stopped := c.planFor(a, d, c.detour())
+	if stopped == NotRetryable || c.maxAttempts() <= 1 {
 		return next, stopped
 	}
-	// What keeps the call from trying a target again does not keep it from one that it
-	// has not tried.
-	if to, ok := c.call.Router.Onward(); ok {
-		return c.planFor(a, After(0, d.reason), to)
+	return c.planElsewhere(a, stopped)
+}
+
+// planElsewhere plans an attempt at another target than the one that stopped is
+// about: what keeps the call from one of them need not keep it from the others. Only
+// one that has failed the call before is worth a backoff.
+func (c *trip) planElsewhere(a *attempt, stopped Reason) (wait, Reason) {
+	for c.call.Router != nil {
+		to, ok := c.call.Router.Onward()
+		if !ok {
+			break
+		}
+		d := AfterBackoff(c.reason)
+		if to.Fresh {
+			d = After(0, c.reason)
+		}
+		if next, stopped := c.planFor(a, d, to); stopped == NotRetryable {
+			return next, stopped
+		}
 	}
-	return next, stopped
+	return wait{}, stopped
+}
+
+// planRefused plans what follows an attempt that the layers below have refused. To wait
+// for an open breaker is of no use, but a target that was not asked, or that has failed
+// the call before, may still have it. A call that was refused from the start had
+// nothing to be retried.
+func (c *trip) planRefused(a *attempt) (wait, Reason) {
+	stopped := StopRejected
+	if c.sent == 0 {
+		stopped, c.reason, c.failed = NotRetryable, ReasonTimeout, a.errorType()
+	}
+	if !c.mayRepeat(a) {
+		return wait{}, stopped
+	}
+	return c.planElsewhere(a, stopped)
 }
 
 // planFor plans an attempt at the target of a detour.
@@ -56,16 +85,6 @@ func (c *trip) planFor(a *attempt, d Decision, to call.Detour) (wait, Reason) {
 		return wait{}, StopBudget
 	}
 	return next, NotRetryable
-}
-
-// rejected is why a call ends that a layer below has refused: to wait for an
-// open breaker is of no use. A call that was refused from the start had
-// nothing to be retried.
-func (c *trip) rejected() Reason {
-	if c.sent == 0 {
-		return NotRetryable
-	}
-	return StopRejected
 }
 
 // waitFor returns the wait that a decision asks for; false if the Backoff wants

@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/fault"
 	"github.com/retrip-go/retrip/internal/stub"
 )
 
@@ -188,5 +190,61 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 	if _, err := NewRequest(t.Context(), "NO METHOD", "http://x", nil); err == nil {
 		t.Error("a request with a method that can't be")
+	}
+}
+
+// A refusing is a Router whose fresh target refuses the call, which then goes back.
+type refusing struct {
+	elsewhere
+
+	back []call.Detour
+}
+
+func (r *refusing) Onward() (to call.Detour, ok bool) {
+	if len(r.back) == 0 {
+		return call.Detour{}, false
+	}
+	to, r.back = r.back[0], r.back[1:]
+	return to, true
+}
+
+func TestAnAttemptThatIsRefusedIsFollowedByOneAtAnotherTarget(t *testing.T) {
+	t.Parallel()
+	refused := failure(fmt.Errorf("not sent: %w", fault.ErrRejected))
+	again := call.Detour{Subject: call.Subject{Target: "a"}}
+	for name, row := range map[string]struct {
+		answers []stub.Func
+		back    []call.Detour
+		status  int
+		after   time.Duration // a second of it before the attempt that is refused
+	}{
+		"with backoff where it has failed":   {[]stub.Func{says(503, "a"), refused, says(200, "a")}, []call.Detour{again}, 200, 2 * time.Second},
+		"at once where it has not":           {[]stub.Func{says(503, "a"), refused, says(200, "c")}, []call.Detour{{Fresh: true, Free: true, Subject: call.Subject{Target: "c"}}}, 200, time.Second},
+		"past one that can't be paid for":    {[]stub.Func{says(503, "a"), refused, says(200, "a")}, []call.Detour{{Fresh: true, Subject: call.Subject{Target: "poor"}}, again}, 200, 2 * time.Second},
+		"and by none where there is none":    {[]stub.Func{says(503, "a"), refused}, nil, 503, time.Second},
+		"also where nothing was sent so far": {[]stub.Func{refused, says(200, "c")}, []call.Detour{{Fresh: true, Free: true, Subject: call.Subject{Target: "c"}}}, 200, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				w := &refusing{elsewhere{call.Detour{Fresh: true, Subject: call.Subject{Target: "b"}}}, row.back}
+				budget := NewBudget(5, 0)
+				budget.reserve("of poor", 5, time.Now())
+				cfg := Config{Budget: budget, Backoff: steady(time.Second), Safe: func(*http.Request) bool { return true }, BudgetKey: func(req *http.Request) string {
+					return "of " + call.AttemptFrom(req.Context()).Subject.Target
+				}}
+				resp, err := NewTransport(stub.Answers(row.answers...), cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+				if err != nil || resp.StatusCode != row.status {
+					t.Fatalf("got %v, %v", resp, err)
+				}
+				if took := time.Since(began); took != row.after {
+					t.Errorf("it took %v", took)
+				}
+				if !budget.reserve("of b", 5, time.Now()) {
+					t.Error("what was reserved for the attempt that was refused is lost")
+				}
+			})
+		})
 	}
 }

@@ -15,7 +15,9 @@ import (
 // reserve takes the cost of the attempt to come from the bucket that pays for it. It
 // reports false if there is not enough in it. With targets that is the bucket of the
 // place that the attempt goes to, so that an outage there uses up no other's tokens.
+// What was reserved for an attempt that was refused goes back first.
 func (c *trip) reserve(to call.Detour, cost float64, now time.Time) bool {
+	c.returnReserved()
 	if c.call.Router != nil {
 		c.bucket = c.bucketOf(&to.Subject)
 	}

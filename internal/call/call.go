@@ -136,8 +136,10 @@ type Router interface {
 	// returns where that goes.
 	Detour() Detour
 
-	// Onward is asked if a limit of retries forbids the attempt of the Detour. It
-	// returns that to a target which the call has not tried; false if there is none.
+	// Onward is asked if a limit of retries forbids the attempt of the Detour, or if
+	// all targets that the attempt was for have refused it. It returns another one:
+	// to a target which the call has not tried, else back to one that has failed it.
+	// It is false if there is none. It may be asked until then.
 	Onward() (Detour, bool)
 }
 
@@ -148,7 +150,8 @@ type Detour struct {
 	// attempts that a dead target has used up must not cost the others theirs.
 	Fresh bool
 
-	// Free says that the attempt is not paid for: nothing has failed there.
+	// Free says that the attempt is not paid for: it is the call's first there, and
+	// less than half of what was sent there lately has failed.
 	Free bool
 
 	// RefusedFor is for how long the target's breaker is certain to refuse.
