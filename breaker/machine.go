@@ -93,6 +93,7 @@ type failure struct {
 	probe      uint64     // its id, if it is one, else 0
 	retryAfter int64      // what the server asked for, else 0
 	limit      int64      // the time limit of ours that it ran into, else 0
+	inRow      bool       // the request was admitted in the row that is under way
 	standIn    bool       // its call may go somewhere else
 }
 

@@ -96,8 +96,9 @@ type row struct {
 	calls   map[int]bool  // that have failed in it, counted or not
 	began   int           // how many requests had been admitted then
 	limit   time.Duration // the longest of ours that one of its failures ran into
-	failed  int           // counted or not
-	marks   []mark        // when it began, and when it was counted anew
+	beganAt time.Duration
+	failed  int    // counted or not
+	marks   []mark // when it began, and when it was counted anew
 }
 
 // A mark is what there was at a moment of a row.
@@ -346,9 +347,9 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	m.quietSince = now
 	m.readClock(now)
 	m.outcomes = append(m.outcomes, outcome{of: t, at: now, late: now})
-	m.addToRow(now, t.call, e.limit)
+	m.addToRow(now, t, e.limit)
 	if m.rowOpens() && m.rowProvesNothing() {
-		m.row.counted = m.row.counted[len(m.row.counted)-1:]
+		m.row.counted = append(m.row.counted[:0:0], m.row.counted[len(m.row.counted)-1])
 		m.row.marks = append(m.row.marks, m.mark())
 	}
 	reason := ""
@@ -421,12 +422,17 @@ func (m *model) isServed(now time.Duration, done string) bool {
 
 // addToRow adds a failure to the row, where it counts unless it comes together
 // with the last that did, or is of a call that has failed in it before.
-func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
+func (m *model) addToRow(now time.Duration, t *ticket, limit time.Duration) {
+	call := t.call
 	m.row.limit = max(m.row.limit, limit)
-	if m.row.marks == nil {
-		m.row.marks = []mark{m.mark()}
+	first := m.row.marks == nil
+	if first {
+		m.row.marks, m.row.beganAt = []mark{m.mark()}, now
 	}
-	m.row.failed++
+	// The burst that a row begins with is one failure.
+	if first || t.number >= m.row.began || now-m.row.beganAt >= m.spacing() {
+		m.row.failed++
+	}
 	if call != 0 && m.row.calls[call] {
 		return
 	}
@@ -462,12 +468,12 @@ func (m *model) mark() mark {
 	return mark{admitted: m.admitted, ignored: int(m.totals.Ignored), failed: m.row.failed}
 }
 
-// rowProvesNothing reports whether less than half of what was admitted in the row has
+// rowProvesNothing reports whether less than two thirds of what was admitted in the row have
 // failed, as far as it is looked at: to the last but one time that it was counted anew.
 // What was ignored is left out.
 func (m *model) rowProvesNothing() bool {
 	from, to := m.row.marks[max(0, len(m.row.marks)-2)], m.mark()
-	return to.admitted-from.admitted-(to.ignored-from.ignored) > 2*(to.failed-from.failed)
+	return 2*(to.admitted-from.admitted-(to.ignored-from.ignored)) > 3*(to.failed-from.failed)
 }
 
 // failProbe opens the breaker again. Once places have run out there are many

@@ -5,12 +5,15 @@ import "sync/atomic"
 // A row is a row of failures without a success. The zero value is none.
 type row struct {
 	number  uint64 // unlike any other row's in this process; 0 if no row is under way
+	begun   int64
 	counted int
 	last    int64 // when the last failure counted
 	limit   int64 // the longest time limit of ours that one of its failures ran into
 
 	// What was sent and has failed lately: in this stretch of the row and in the one
-	// before. A stretch ends where enough failures have counted and prove nothing.
+	// before. A stretch ends where enough failures have counted and prove nothing. The
+	// burst that a row begins with is one failure here, since what was sent with it and
+	// has not failed isn't known either.
 	sentBefore, sentSince int64 // tally.sent when these stretches began
 	failed, failedSince   int64 // failures in both, and in this one
 }
@@ -27,10 +30,12 @@ var rows atomic.Uint64
 func (r *row) fail(now, gap, sent int64, f failure) {
 	begins := r.number == 0
 	if begins {
-		*r = row{number: rows.Add(1), sentBefore: sent, sentSince: sent}
+		*r = row{number: rows.Add(1), begun: now, sentBefore: sent, sentSince: sent}
 	}
-	r.failed++
-	r.failedSince++
+	if begins || f.inRow || now-r.begun >= gap {
+		r.failed++
+		r.failedSince++
+	}
 	r.limit = max(r.limit, f.limit)
 	again := f.call != nil && f.call.FailedIn.Add(r.number, begins)
 	if again || !begins && now-r.last < gap {
@@ -40,11 +45,11 @@ func (r *row) fail(now, gap, sent int64, f failure) {
 	r.last = now
 }
 
-// provesNothing reports whether most of what was sent in the row has not failed.
-// Failures may come at once where answers take long: then a few that fail at random
-// stand in a row, because the successes of the others can't be there yet. Of a
-// provider that is down, as many requests fail as are sent.
-func (r *row) provesNothing(sent int64) bool { return sent-r.sentBefore > 2*r.failed }
+// provesNothing reports whether more than a third of what was sent in the row has not
+// failed. Failures may come at once where answers take long: then a few that fail at
+// random stand in a row, because the successes of the others can't be there yet. Of a
+// provider that is down, as many requests fail as are sent, whenever they do.
+func (r *row) provesNothing(sent int64) bool { return 2*(sent-r.sentBefore) > 3*r.failed }
 
 // stretch begins to count anew.
 func (r *row) stretch(sent int64) {

@@ -72,11 +72,11 @@ func (b *Breaker) readClock() {
 // endRow ends the row of failures that was under way when the permit was given, if
 // it still is. No other success costs a lock.
 func (b *Breaker) endRow(p *Permit) {
-	if p.word&wordRow == 0 || !p.word.sameRow(word(b.word.Load())) {
+	if !p.word.isInRow(word(b.word.Load())) {
 		return
 	}
 	b.mu.Lock()
-	if p.word.sameRow(word(b.word.Load())) {
+	if p.word.isInRow(word(b.word.Load())) {
 		b.m.endRow()
 		b.publish()
 	}
@@ -95,9 +95,10 @@ func (b *Breaker) trust(p *Permit) {
 
 func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
 	now, t := b.lock()
-	ok := word(b.word.Load()).generation() == p.word.generation()
+	w := word(b.word.Load())
+	ok := w.generation() == p.word.generation()
 	if ok {
-		b.m.fail(now, t, p.failure(retryAfter, limit))
+		b.m.fail(now, t, p.failure(w, retryAfter, limit))
 	}
 	b.failed(ok)
 }
@@ -109,7 +110,7 @@ func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	ok := b.current(p)
 	if ok {
 		b.m.revoke(p.nth)
-		b.m.fail(now, t, p.failure(0, limit))
+		b.m.fail(now, t, p.failure(word(b.word.Load()), 0, limit))
 	}
 	b.revoked.Add(1)
 	b.failed(ok)
