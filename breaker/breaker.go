@@ -48,6 +48,7 @@ type Breaker struct {
 	ignored   atomic.Uint64
 	stale     atomic.Uint64
 	rejected  atomic.Uint64
+	sent      atomic.Int64 // requests admitted while a row of failures was under way
 
 	mu         sync.Mutex
 	m          machine
@@ -109,7 +110,10 @@ func (b *Breaker) all() uint64 { return b.plain.Load() + b.streams.Load() }
 // between the reads, which is exact enough for what they decide.
 func (b *Breaker) tally() tally {
 	plain := b.plain.Load()
-	return tally{all: plain + b.streams.Load(), ended: plain + b.endedWell.Load()}
+	return tally{
+		all: plain + b.streams.Load(), ended: plain + b.endedWell.Load(),
+		sent: b.sent.Load() - int64(b.ignored.Load()),
+	}
 }
 
 // lock locks the machine, and brings its windows up to now: whatever is counted
@@ -154,6 +158,9 @@ func (b *Breaker) Allow(p *Permit) error {
 	w := word(b.word.Load())
 	if w&wordState != 0 {
 		return b.allowSlowly(p)
+	}
+	if w&wordRow != 0 {
+		b.sent.Add(1)
 	}
 	*p = Permit{b: b, word: w}
 	return nil

@@ -86,6 +86,7 @@ type change struct {
 type tally struct {
 	all   uint64
 	ended uint64 // those that ended well
+	sent  int64  // requests that were admitted while a row was under way, less all that were ignored
 }
 
 // A failure is what a machine must know of one.
@@ -94,6 +95,7 @@ type failure struct {
 	probe      uint64     // its id, if it is one, else 0
 	retryAfter int64      // what the server asked for, else 0
 	limit      int64      // the time limit of ours that it ran into, else 0
+	inRow      bool       // the request was admitted in the row that is under way
 	standIn    bool       // its call may go somewhere else
 }
 
@@ -221,7 +223,10 @@ func (m *machine) failClosed(now int64, t tally, f failure) {
 	m.window.fail()
 	m.recent.fail()
 	m.latest.fail(t.all)
-	m.row.fail(now, gap(rowLasts, m.cfg.FailureThreshold), f)
+	m.row.fail(now, gap(rowLasts, m.cfg.FailureThreshold), t.sent, f)
+	if m.rowIsLong() && m.row.provesNothing(t.sent) {
+		m.row.stretch(t.sent)
+	}
 	switch {
 	case m.rowIsLong():
 		m.open(now, t, f, reasonFailuresInARow)
@@ -291,14 +296,18 @@ func (m *machine) ratioStaysHigh(now int64, t tally) bool {
 		m.high = row{}
 		return false
 	}
-	m.high.fail(now, gap(ratioLasts, lately), failure{})
+	m.high.fail(now, gap(ratioLasts, lately), 0, failure{})
 	return m.high.counted >= lately
 }
 
 // ratioIsHigh reports whether the share of failures opens the breaker: that of
 // all outcomes in the window, and that of the latest alone. Neither a burst that
-// is over nor a single late failure is a reason.
+// is over nor a single late failure is a reason, nor are failures to which the
+// successes are still missing.
 func (m *machine) ratioIsHigh(now int64, t tally) bool {
+	if m.row.provesNothing(t.sent) {
+		return false
+	}
 	successes, failures := m.window.counts(now, t.all)
 	if successes+failures < uint64(m.cfg.MinRequests) || !m.isHigh(successes, failures) {
 		return false

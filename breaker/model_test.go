@@ -96,7 +96,13 @@ type row struct {
 	calls   map[int]bool  // that have failed in it, counted or not
 	began   int           // how many requests had been admitted then
 	limit   time.Duration // the longest of ours that one of its failures ran into
+	beganAt time.Duration
+	failed  int    // counted or not
+	marks   []mark // when it began, and when it was counted anew
 }
+
+// A mark is what there was at a moment of a row.
+type mark struct{ admitted, ignored, failed int }
 
 type counted struct {
 	at   time.Duration
@@ -341,7 +347,11 @@ func (m *model) fail(now time.Duration, t *ticket, counts bool, e ending, done s
 	m.quietSince = now
 	m.readClock(now)
 	m.outcomes = append(m.outcomes, outcome{of: t, at: now, late: now})
-	m.addToRow(now, t.call, e.limit)
+	m.addToRow(now, t, e.limit)
+	if m.rowOpens() && m.rowProvesNothing() {
+		m.row.counted = append(m.row.counted[:0:0], m.row.counted[len(m.row.counted)-1])
+		m.row.marks = append(m.row.marks, m.mark())
+	}
 	reason := ""
 	switch {
 	case m.rowOpens():
@@ -412,8 +422,17 @@ func (m *model) isServed(now time.Duration, done string) bool {
 
 // addToRow adds a failure to the row, where it counts unless it comes together
 // with the last that did, or is of a call that has failed in it before.
-func (m *model) addToRow(now time.Duration, call int, limit time.Duration) {
+func (m *model) addToRow(now time.Duration, t *ticket, limit time.Duration) {
+	call := t.call
 	m.row.limit = max(m.row.limit, limit)
+	first := m.row.marks == nil
+	if first {
+		m.row.marks, m.row.beganAt = []mark{m.mark()}, now
+	}
+	// The burst that a row begins with is one failure.
+	if first || t.number >= m.row.began || now-m.row.beganAt >= m.spacing() {
+		m.row.failed++
+	}
 	if call != 0 && m.row.calls[call] {
 		return
 	}
@@ -443,6 +462,18 @@ func (m *model) rowOpens() bool {
 		threshold = min(2, threshold)
 	}
 	return len(m.row.counted) >= threshold
+}
+
+func (m *model) mark() mark {
+	return mark{admitted: m.admitted, ignored: int(m.totals.Ignored), failed: m.row.failed}
+}
+
+// rowProvesNothing reports whether less than two thirds of what was admitted in the row have
+// failed, as far as it is looked at: to the last but one time that it was counted anew.
+// What was ignored is left out.
+func (m *model) rowProvesNothing() bool {
+	from, to := m.row.marks[max(0, len(m.row.marks)-2)], m.mark()
+	return 2*(to.admitted-from.admitted-(to.ignored-from.ignored)) > 3*(to.failed-from.failed)
 }
 
 // failProbe opens the breaker again. Once places have run out there are many
@@ -487,13 +518,13 @@ func (m *model) ratioOpens(now time.Duration, done string) bool {
 			m.highs[h] = true
 		}
 	}
-	return opens && (done != "" || len(m.highs) == 0)
+	return opens && (done == "failure_ratio" || len(m.highs) == 0)
 }
 
 // ratioIsHigh reports whether so many have failed, in the window and of the latest
 // alone, and whether the breaker may take it for so.
 func (m *model) ratioIsHigh(now time.Duration) (must, may bool) {
-	if m.cfg.FailureRatio < 0 {
+	if m.cfg.FailureRatio < 0 || m.rowProvesNothing() {
 		return false, false
 	}
 	windowMust, windowMay := m.holds(now, m.cfg.Window/steps, func(failures, outcomes int) bool {

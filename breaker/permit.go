@@ -114,9 +114,10 @@ func (p *Permit) claim(from, to uint32) bool {
 	return p.b != nil && p.state.CompareAndSwap(from, to)
 }
 
-// failure is what the machine must know if the permit's request failed.
-func (p *Permit) failure(retryAfter, limit time.Duration) failure {
-	f := failure{probe: p.probe, retryAfter: int64(retryAfter), limit: int64(limit)}
+// failure is what the machine must know if the permit's request failed. The breaker
+// is at w now.
+func (p *Permit) failure(w word, retryAfter, limit time.Duration) failure {
+	f := failure{probe: p.probe, retryAfter: int64(retryAfter), limit: int64(limit), inRow: p.word.isInRow(w)}
 	if p.req != nil {
 		ctx := p.req.Context()
 		f.call = call.From(ctx)

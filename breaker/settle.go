@@ -77,11 +77,11 @@ func (b *Breaker) readClock() {
 // row began says nothing of what came after. The word is compared again under the lock,
 // because the row may have ended meanwhile and another begun.
 func (b *Breaker) endRow(p *Permit) {
-	if p.word&wordRow == 0 || !p.word.sameRow(word(b.word.Load())) {
+	if !p.word.isInRow(word(b.word.Load())) {
 		return
 	}
 	b.mu.Lock()
-	if p.word.sameRow(word(b.word.Load())) {
+	if p.word.isInRow(word(b.word.Load())) {
 		b.m.endRow()
 		b.publish()
 	}
@@ -103,9 +103,10 @@ func (b *Breaker) trust(p *Permit) {
 // before the breaker opened says nothing of the provider now.
 func (b *Breaker) fail(p *Permit, retryAfter, limit time.Duration) {
 	now, t := b.lock()
-	ok := word(b.word.Load()).generation() == p.word.generation()
+	w := word(b.word.Load())
+	ok := w.generation() == p.word.generation()
 	if ok {
-		b.m.fail(now, t, p.failure(retryAfter, limit))
+		b.m.fail(now, t, p.failure(w, retryAfter, limit))
 	}
 	b.failed(ok)
 }
@@ -118,7 +119,7 @@ func (b *Breaker) revoke(p *Permit, limit time.Duration) {
 	ok := b.current(p)
 	if ok {
 		b.m.revoke(p.nth)
-		b.m.fail(now, t, p.failure(0, limit))
+		b.m.fail(now, t, p.failure(word(b.word.Load()), 0, limit))
 	}
 	b.revoked.Add(1)
 	b.failed(ok)

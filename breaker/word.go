@@ -32,9 +32,8 @@ func newWord(m *machine) word {
 	return w
 }
 
-// sameRow reports whether two words are of the same row, or of none, in the same
-// generation.
-func (w word) sameRow(v word) bool { return (w^v)&^wordWary == 0 }
+// isInRow reports whether a row was under way at w that is still under way at now.
+func (w word) isInRow(now word) bool { return w&wordRow != 0 && (w^now)&^wordWary == 0 }
 
 // state returns the state, which is none if the Config is invalid.
 func (w word) state() State { return State(w & wordState) }
