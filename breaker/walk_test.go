@@ -107,8 +107,12 @@ func pick[T any](w *walk, from []T) T { return from[w.byte()%len(from)] }
 // TestABreakerIsItsModel walks at random.
 func TestABreakerIsItsModel(t *testing.T) {
 	t.Parallel()
+	walks, least := 800, 100
+	if testing.Short() {
+		walks, least = 80, 3
+	}
 	reasons := map[string]int{}
-	for seed := range uint64(800) {
+	for seed := range uint64(walks) {
 		chance := rand.New(rand.NewPCG(seed, 1))
 		steps := make([]byte, 600)
 		for i := range steps {
@@ -122,7 +126,7 @@ func TestABreakerIsItsModel(t *testing.T) {
 		"failures_in_a_row", "failure_ratio", "probe_failed", "probes_succeeded", "places_ran_out", "open_duration_over", "tripped", "reset",
 		"failure_after_advice", "advised_by_others",
 	} {
-		if reasons[reason] < 100 {
+		if reasons[reason] < least {
 			t.Errorf("only %d of the walks' changes had the reason %s", reasons[reason], reason)
 		}
 	}

@@ -20,8 +20,9 @@ func TestContract(t *testing.T) {
 	for name, row := range map[string]struct {
 		wrap    func(http.RoundTripper) http.RoundTripper
 		options []contract.Option
+		short   bool // also with -short
 	}{
-		"the chain": {wrap: func(base http.RoundTripper) http.RoundTripper {
+		"the chain": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{})
 		}},
 		"the chain, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
@@ -30,10 +31,10 @@ func TestContract(t *testing.T) {
 		"the chain with two targets": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}},
-		"the chain with two targets, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
+		"the chain with two targets, with all requests safe": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Retry: safe, Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
-		"the chain with targets, in a fleet, held whole": {wrap: func(base http.RoundTripper) http.RoundTripper {
+		"the chain with targets, in a fleet, held whole": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{
 				Targets: []openai.Target{{}, {Name: "other", Tier: 1}}, Breaker: breaker.Config{Fleet: quietFleet{}}, Delivery: openai.Whole,
 			})
@@ -59,10 +60,13 @@ func TestContract(t *testing.T) {
 		"retry over the chain": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return retry.NewTransport(openai.NewTransport(base, openai.Config{}), retry.Config{})
 		}, options: []contract.Option{contract.Buffers}},
-		"attempt metrics": {wrap: func(base http.RoundTripper) http.RoundTripper {
+		"attempt metrics": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewMetricsTransport(base, openai.MetricsConfig{})
 		}},
 	} {
+		if testing.Short() && !row.short {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			contract.Test(t, row.wrap, row.options...)

@@ -393,13 +393,14 @@ func TestTheBooksBalance(t *testing.T) {
 
 func TestModelLabelsAreBounded(t *testing.T) {
 	t.Parallel()
+	const calls = 1000
 	reader, provider := newReader()
 	n := 0
 	tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
 		n++
 		return answers(reply(200, `{"object":"chat.completion","model":"answered-`+strconv.Itoa(n)+`"}`)).RoundTrip(req)
 	}), openai.Config{MeterProvider: provider, DisableBreaker: true})
-	for i := range 10_000 {
+	for i := range calls {
 		if got := do(t, tr, ask(t, t.Context(), "asked-"+strconv.Itoa(i))); got.err != nil {
 			t.Fatal(got.err)
 		}
@@ -424,7 +425,7 @@ func TestModelLabelsAreBounded(t *testing.T) {
 			t.Errorf("%d values of %s, want 64 and _OTHER", len(values[inferenceDuration]), attr)
 		}
 	}
-	if got := data.count(inferenceDuration); got != 10_000 {
+	if got := data.count(inferenceDuration); got != calls {
 		t.Errorf("%d operations are counted", got)
 	}
 }

@@ -146,15 +146,27 @@ func withImage() []byte {
 	return []byte(head + image + tail)
 }
 
+// BenchmarkLookupBehindAnImage has the lookup beside what bounds it from below, a
+// search for quotes.
 func BenchmarkLookupBehindAnImage(b *testing.B) {
 	payload := withImage()
-	var c call.Call
-	b.SetBytes(int64(len(payload)))
-	b.ReportAllocs()
-	for b.Loop() {
-		new(payloadReader).read(&c, payload)
-	}
-	if c.Model != "gpt-5" || !c.Stream {
-		b.Fatal(fmt.Sprint(c.Model, c.Stream))
-	}
+	b.Run("quotes", func(b *testing.B) {
+		b.SetBytes(int64(len(payload)))
+		for b.Loop() {
+			for rest, found := payload, true; found; {
+				_, rest, found = bytes.Cut(rest, []byte{'"'})
+			}
+		}
+	})
+	b.Run("lookup", func(b *testing.B) {
+		var c call.Call
+		b.SetBytes(int64(len(payload)))
+		b.ReportAllocs()
+		for b.Loop() {
+			new(payloadReader).read(&c, payload)
+		}
+		if c.Model != "gpt-5" || !c.Stream {
+			b.Fatal(fmt.Sprint(c.Model, c.Stream))
+		}
+	})
 }

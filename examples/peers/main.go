@@ -46,7 +46,7 @@ func main() {
 			}
 			return contractReport(records), err
 		},
-		"speed": func() (string, error) { return speedReport(ctx, max(1, *rounds), *length) },
+		"speed": func() (string, error) { return speedReport(ctx, effort{max(1, *rounds), *length}) },
 	}[flag.Arg(0)]
 	err := run(os.Stdout, flag.Arg(0), report, *page)
 	stop()

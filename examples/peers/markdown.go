@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// table returns a Markdown table. Cells after the first are aligned to the
-// right where numeric says so.
-func table(numeric bool, head []string, rows [][]string) string {
+// table returns a Markdown table. Its first columns are text, so many; numbers
+// follow, which are aligned to the right.
+func table(texts int, head []string, rows [][]string) string {
 	var b strings.Builder
 	line := func(cells []string) {
 		b.WriteString("|")
@@ -19,15 +19,7 @@ func table(numeric bool, head []string, rows [][]string) string {
 		b.WriteString("\n")
 	}
 	line(head)
-	b.WriteString("|---|")
-	for range head[1:] {
-		if numeric {
-			b.WriteString("---:|")
-		} else {
-			b.WriteString("---|")
-		}
-	}
-	b.WriteString("\n")
+	b.WriteString("|" + strings.Repeat("---|", texts) + strings.Repeat("---:|", len(head)-texts) + "\n")
 	for _, r := range rows {
 		line(r)
 	}

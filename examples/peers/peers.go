@@ -57,6 +57,7 @@ func (s settings) meterProvider() metric.MeterProvider {
 // A peer is a way to get the same work done.
 type peer struct {
 	name    string
+	does    string
 	modules []string // whose versions are told
 	options []contract.Option
 	retries bool
@@ -70,38 +71,78 @@ func (p peer) tells() bool { return p.retries && len(p.modules) == 0 }
 
 var buffers = []contract.Option{contract.Buffers, contract.RepeatsAll}
 
+// What peers do, from less to more: they are compared with those that do the same.
+const (
+	doesRetry   = "retry"
+	doesBreak   = "breaker"
+	doesMeasure = "metrics"
+	doesBoth    = doesRetry + ", " + doesBreak
+	doesThree   = doesBoth + ", " + doesMeasure
+	doesAll     = doesThree + ", formats"
+)
+
+var less = []string{doesRetry, doesBreak, doesMeasure, doesBoth, doesThree, doesAll}
+
+// alike returns those whose calls are measured, who do the same side by side.
+// To the contract's peers it adds what is put together only to be compared.
+func alike() []peer {
+	peers := append(all(),
+		peer{
+			name: "retrip, retry + breaker + attempt metrics", does: doesThree, metered: true,
+			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
+				metrics := openai.NewMetricsTransport(base, openai.MetricsConfig{MeterProvider: s.meterProvider()})
+				return retryAlone(breakerAlone(metrics, s), s)
+			},
+		},
+		peer{
+			name: "go-retryablehttp + gobreaker over otelhttp", does: doesThree, modules: []string{retryablehttpModule}, metered: true,
+			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
+				return retryablehttpTransport(newBreakerTransport(otelhttpTransport(base, s)), s)
+			},
+		},
+		peer{
+			name: "rehttp + gobreaker over otelhttp", does: doesThree, modules: []string{rehttpModule}, metered: true,
+			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
+				return rehttpTransport(newBreakerTransport(otelhttpTransport(base, s)), s)
+			},
+		})
+	slices.SortStableFunc(peers, func(a, b peer) int { return slices.Index(less, a.does) - slices.Index(less, b.does) })
+	return peers
+}
+
 // all returns those that are put to the contract.
 func all() []peer {
 	return []peer{
-		{name: "retrip", options: buffers, retries: true, metered: true, wrap: chain},
-		{name: "retrip, retry alone", options: buffers, retries: true, wrap: retryAlone},
-		{name: "retrip, breaker alone", wrap: breakerAlone},
+		{name: "retrip", does: doesAll, options: buffers, retries: true, metered: true, wrap: chain},
+		{name: "retrip, retry alone", does: doesRetry, options: buffers, retries: true, wrap: retryAlone},
+		{name: "retrip, breaker alone", does: doesBreak, wrap: breakerAlone},
 		{
-			name: "retrip, retry + breaker", options: buffers, retries: true,
+			name: "retrip, retry + breaker", does: doesBoth, options: buffers, retries: true,
 			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
 				return retryAlone(breakerAlone(base, s), s)
 			},
 		},
-		{name: "failsafe-go", modules: []string{failsafeModule}, options: buffers, retries: true, wrap: failsafeTransport},
+		{name: "failsafe-go", does: doesBoth, modules: []string{failsafeModule}, options: buffers, retries: true, wrap: failsafeTransport},
 		{
-			name: "failsafe-go over otelhttp", modules: []string{failsafeModule, otelhttpModule}, options: buffers, retries: true, metered: true,
+			name: "failsafe-go over otelhttp", does: doesThree, modules: []string{failsafeModule, otelhttpModule}, options: buffers,
+			retries: true, metered: true,
 			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
 				return failsafeTransport(otelhttpTransport(base, s), s)
 			},
 		},
 		{
-			name: "go-retryablehttp + gobreaker", modules: []string{retryablehttpModule, gobreakerModule}, options: buffers, retries: true,
+			name: "go-retryablehttp + gobreaker", does: doesBoth, modules: []string{retryablehttpModule, gobreakerModule}, options: buffers, retries: true,
 			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
 				return retryablehttpTransport(newBreakerTransport(base), s)
 			},
 		},
 		{
-			name: "rehttp + gobreaker", modules: []string{rehttpModule, gobreakerModule}, options: buffers, retries: true,
+			name: "rehttp + gobreaker", does: doesBoth, modules: []string{rehttpModule, gobreakerModule}, options: buffers, retries: true,
 			wrap: func(base http.RoundTripper, s settings) http.RoundTripper {
 				return rehttpTransport(newBreakerTransport(base), s)
 			},
 		},
-		{name: "otelhttp", modules: []string{otelhttpModule}, metered: true, wrap: otelhttpTransport},
+		{name: "otelhttp", does: doesMeasure, modules: []string{otelhttpModule}, metered: true, wrap: otelhttpTransport},
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 func contractReport(records []record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, `%s contract`\n\n", runtime.Version(), command)
-	b.WriteString(table(false, []string{"peer", "version", "rules kept"}, keptRows(records)))
+	b.WriteString(table(3, []string{"peer", "version", "rules kept"}, keptRows(records)))
 	if rows := brokenRows(records); len(rows) > 0 {
-		b.WriteString("\n" + table(false, []string{"broken rule", "in the case", "by"}, rows))
+		b.WriteString("\n" + table(3, []string{"broken rule", "in the case", "by"}, rows))
 	}
 	b.WriteString("\nNot counted for anybody:\n")
 	for _, u := range uncounted {

@@ -47,18 +47,19 @@ func TestReasonsAreTheFirstLines(t *testing.T) {
 }
 
 func TestTheSpeedTables(t *testing.T) {
-	contenders := []contender{{name: "bare"}, {name: "other"}}
+	contenders := []contender{{name: "bare"}, {name: "other", does: "retry"}}
 	costs := []cost{{time: 1000, allocs: 1, bytes: 5 << 20}, {time: 2500, allocs: 1234, bytes: 10 << 20}}
+	parallel := []cost{{time: 500}, {time: 700}}
 	for name, row := range map[string]struct {
-		table func([]contender, []cost) string
+		table func(contenders []contender, costs, parallel []cost) string
 		last  string
 	}{
-		"calls":    {callTable, "| other | 2,500 | 1,500 | 1,234 | 10,485,760 | 2.50 |\n"},
+		"calls":    {callTable, "| other | retry | 2,500 | 1,500 | 700 | 200 | 1,234 | 10,485,760 |\n"},
 		"payloads": {payloadTable, "| other | 2,500 | 1,234 | 1.00 | 2.50 |\n"},
-		"streams":  {streamTable, "| other | 2,500 | 1 | 1,234 | 10,485,760 | 2.50 |\n"},
-		"breakers": {breakerTable, "| other | 2,500 | 1,234 | 10,485,760 |\n"},
+		"streams":  {streamTable, "| other | retry | 2,500 | 1 | 700 | 1,234 | 10,485,760 |\n"},
+		"breakers": {breakerTable, "| other | 2,500 | 700 | 1,234 | 10,485,760 |\n"},
 	} {
-		got := row.table(contenders, costs)
+		got := row.table(contenders, costs, parallel)
 		lines := strings.SplitAfter(got, "\n")
 		if len(lines) != 5 || lines[3] != row.last {
 			t.Errorf("%s: got\n%s", name, got)
@@ -72,21 +73,21 @@ func TestTheSpeedTables(t *testing.T) {
 }
 
 func TestTheSpeedReportHasATableForEachWork(t *testing.T) {
-	got, err := speedReport(t.Context(), 1, 0)
+	got, err := speedReport(t.Context(), effort{rounds: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(got, "\n|---|"); n != 5 {
+	if n := strings.Count(got, "\n|---|"); n != 4 {
 		t.Errorf("%d tables in\n%s", n, got)
 	}
-	for _, want := range []string{"| bare |", "| bare, sent again by hand |", "| retrip with an SDK meter |", "| gobreaker |"} {
+	for _, want := range []string{"| bare |", "| bare, sent again by hand |", "| retrip with an SDK meter |", "| rehttp + gobreaker over otelhttp |", "| gobreaker |"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := speedReport(over, 1, 0); !errors.Is(err, context.Canceled) {
+	if _, err := speedReport(over, effort{rounds: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted, it ends with %v", err)
 	}
 }
@@ -126,7 +127,7 @@ func TestNumbers(t *testing.T) {
 }
 
 func TestABarInACellIsEscaped(t *testing.T) {
-	if got := table(false, []string{"x"}, [][]string{{"a|b"}}); got != "| x |\n|---|\n| a\\|b |\n" {
+	if got := table(1, []string{"x"}, [][]string{{"a|b"}}); got != "| x |\n|---|\n| a\\|b |\n" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -135,15 +136,15 @@ func TestMeasuredTakesTurnsAndTheLeast(t *testing.T) {
 	var turns []string
 	sink := make([][]byte, 1)
 	work := func(name string, size int) contender {
-		return contender{name, func(n int) error {
+		return contender{name: name, worker: func() func() error {
 			turns = append(turns, name)
-			for range n {
+			return func() error {
 				sink[0] = make([]byte, size)
+				return nil
 			}
-			return nil
 		}}
 	}
-	costs, err := measured(t.Context(), []contender{work("a", 1<<10), work("b", 1<<12)}, 3, time.Millisecond)
+	costs, err := measured(t.Context(), []contender{work("a", 1<<10), work("b", 1<<12)}, 1, effort{3, time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +157,8 @@ func TestMeasuredTakesTurnsAndTheLeast(t *testing.T) {
 		}
 	}
 	failed := errors.New("no")
-	if _, err := measured(t.Context(), []contender{{do: func(int) error { return failed }}}, 1, time.Millisecond); !errors.Is(err, failed) {
+	fails := contender{worker: func() func() error { return func() error { return failed } }}
+	if _, err := measured(t.Context(), []contender{fails}, 1, effort{1, time.Millisecond}); !errors.Is(err, failed) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -16,39 +16,44 @@ const (
 	events = 2000
 )
 
-// speedReport measures everything anew, in rounds of about that length each.
-func speedReport(ctx context.Context, rounds int, length time.Duration) (string, error) {
+// speedReport measures everything anew.
+func speedReport(ctx context.Context, e effort) (string, error) {
+	cores := runtime.GOMAXPROCS(0)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s %s/%s, %d × %s, `%s speed`, the least of %d rounds\n",
-		time.Now().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu(), command, rounds)
+	fmt.Fprintf(&b, "%s, %s %s/%s, %d × %s, `%s speed`, the least of %d rounds; in parallel: on %d goroutines\n",
+		time.Now().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, cores, cpu(), command, e.rounds, cores)
 	for _, part := range []struct {
 		title      string
 		contenders []contender
-		table      func([]contender, []cost) string
+		goroutines int // of the second measuring; 0 means none
+		table      func(contenders []contender, costs, parallel []cost) string
 	}{
 		{
 			"1 KiB there, 1 KiB of JSON back",
 			callers(ctx, chat(small, false), func() *stub { return newStub("application/json", completion(), 0) }),
-			callTable,
+			cores, callTable,
 		},
 		{
 			"10 MiB there, 503, 503, 1 KiB of JSON back",
 			repeaters(ctx, chat(large, false), func() *stub { return newStub("application/json", completion(), 2) }),
-			payloadTable,
+			0, payloadTable,
 		},
 		{
 			fmt.Sprintf("1 KiB there, a stream of %d events back, read through 32 KiB (bare copies memory)", events),
 			callers(ctx, chat(small, true), func() *stub { return newStub("text/event-stream", stream(events), 0) }),
-			streamTable,
+			cores, streamTable,
 		},
-		{"a breaker alone admits a call and hears of its success", breakers(1), breakerTable},
-		{"the same on 64 goroutines", breakers(64), breakerTable},
+		{"a breaker alone admits a call and hears of its success", breakers(), 64, breakerTable},
 	} {
-		costs, err := measured(ctx, part.contenders, rounds, length)
+		costs, err := measured(ctx, part.contenders, 1, e)
+		var parallel []cost
+		if err == nil && part.goroutines > 0 {
+			parallel, err = measured(ctx, part.contenders, part.goroutines, e)
+		}
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "\n%s:\n\n%s", part.title, part.table(part.contenders, costs))
+		fmt.Fprintf(&b, "\n%s:\n\n%s", part.title, part.table(part.contenders, costs, parallel))
 	}
 	return b.String(), nil
 }
@@ -64,48 +69,48 @@ func cpu() string {
 	return "CPU"
 }
 
-// callTable compares with the first, which is bare.
-func callTable(contenders []contender, costs []cost) string {
-	var rows [][]string
+// callTable compares with the first, which is bare. Those that do the same stand together.
+func callTable(contenders []contender, costs, parallel []cost) string {
+	rows := make([][]string, 0, len(costs))
 	for i, c := range costs {
 		rows = append(rows, []string{
-			contenders[i].name, number(c.time), number(c.time - costs[0].time),
-			number(c.allocs), number(c.bytes), ratio(float64(c.time), float64(costs[0].time)),
+			contenders[i].name, contenders[i].does, number(c.time), number(c.time - costs[0].time),
+			number(parallel[i].time), number(parallel[i].time - parallel[0].time), number(c.allocs), number(c.bytes),
 		})
 	}
-	return table(true, []string{"", "ns a call", "added", "allocations", "bytes", "× bare"}, rows)
+	return table(2, []string{"", "does", "ns a call", "added", "ns in parallel", "added", "allocations", "bytes"}, rows)
 }
 
 // streamTable tells time by the event, too.
-func streamTable(contenders []contender, costs []cost) string {
-	var rows [][]string
+func streamTable(contenders []contender, costs, parallel []cost) string {
+	rows := make([][]string, 0, len(costs))
 	for i, c := range costs {
 		rows = append(rows, []string{
-			contenders[i].name, number(c.time), number(c.time / events),
-			number(c.allocs), number(c.bytes), ratio(float64(c.time), float64(costs[0].time)),
+			contenders[i].name, contenders[i].does, number(c.time), number(c.time / events), number(parallel[i].time),
+			number(c.allocs), number(c.bytes),
 		})
 	}
-	return table(true, []string{"", "ns a call", "ns an event", "allocations", "bytes", "× bare"}, rows)
+	return table(2, []string{"", "does", "ns a call", "ns an event", "ns a call in parallel", "allocations", "bytes"}, rows)
 }
 
 // payloadTable tells memory by the payload's size.
-func payloadTable(contenders []contender, costs []cost) string {
-	var rows [][]string
+func payloadTable(contenders []contender, costs, _ []cost) string {
+	rows := make([][]string, 0, len(costs))
 	for i, c := range costs {
 		rows = append(rows, []string{
 			contenders[i].name, number(c.time), number(c.allocs), ratio(float64(c.bytes), large),
 			ratio(float64(c.time), float64(costs[0].time)),
 		})
 	}
-	return table(true, []string{"", "ns a call", "allocations", "payloads allocated", "× bare"}, rows)
+	return table(1, []string{"", "ns a call", "allocations", "payloads allocated", "× bare"}, rows)
 }
 
-func breakerTable(contenders []contender, costs []cost) string {
-	var rows [][]string
+func breakerTable(contenders []contender, costs, parallel []cost) string {
+	rows := make([][]string, 0, len(costs))
 	for i, c := range costs {
-		rows = append(rows, []string{contenders[i].name, number(c.time), number(c.allocs), number(c.bytes)})
+		rows = append(rows, []string{contenders[i].name, number(c.time), number(parallel[i].time), number(c.allocs), number(c.bytes)})
 	}
-	return table(true, []string{"", "ns", "allocations", "bytes"}, rows)
+	return table(1, []string{"", "ns", "ns on 64 goroutines", "allocations", "bytes"}, rows)
 }
 
 // number has its thousands apart.

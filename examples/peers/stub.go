@@ -6,45 +6,53 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
-// A stub is a base without a network, which costs next to nothing. It is for
-// one call at a time.
+// A stub is a base without a network, which costs next to nothing.
 type stub struct {
 	kind     string // the answer's Content-Type
 	answer   []byte
-	failures int // 503s before each answer
-	failed   int
-	buffer   []byte // that payloads are read into
+	failures int64 // 503s before each answer, for one call at a time
+	requests atomic.Int64
 }
 
-func newStub(kind string, answer []byte, failures int) *stub {
-	return &stub{kind: kind, answer: answer, failures: failures, buffer: make([]byte, 32<<10)}
+func newStub(kind string, answer []byte, failures int64) *stub {
+	return &stub{kind: kind, answer: answer, failures: failures}
 }
+
+// payloadBuffers are what payloads are read into.
+var payloadBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 func (s *stub) RoundTrip(req *http.Request) (*http.Response, error) {
-	// io.Copy would spare those who send a bytes.Reader the reading.
-	for {
-		if _, err := req.Body.Read(s.buffer); err == io.EOF {
-			break
-		} else if err != nil {
-			req.Body.Close()
-			return nil, err
-		}
-	}
+	err := readPayload(req.Body)
 	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
 	status, answer, kind := http.StatusOK, s.answer, s.kind
-	if s.failed < s.failures {
-		s.failed++
+	if s.failures > 0 && s.requests.Add(1)%(s.failures+1) != 0 {
 		status, answer, kind = http.StatusServiceUnavailable, down, "application/json"
-	} else {
-		s.failed = 0
 	}
 	return &http.Response{
 		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {kind}}, Request: req,
 		ContentLength: int64(len(answer)), Body: &answerBody{*bytes.NewReader(answer)},
 	}, nil
+}
+
+// readPayload is no io.Copy, which would spare those who send a bytes.Reader the reading.
+func readPayload(body io.Reader) error {
+	buffer := payloadBuffers.Get().(*[32 << 10]byte)
+	defer payloadBuffers.Put(buffer)
+	for {
+		if _, err := body.Read(buffer[:]); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 var down = []byte(`{"error":{"message":"overloaded","type":"server_error"}}`)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/eapache/go-resiliency/breaker"
@@ -36,37 +35,31 @@ func opaque(ctx context.Context, payload []byte) (*http.Request, error) {
 }
 
 // calls makes each round trip, which must yield all of the answer.
-func calls(ctx context.Context, name string, rt http.RoundTripper, request maker, payload []byte, answer int) contender {
-	buffer := make([]byte, 32<<10)
-	once := func() error {
-		req, err := request(ctx, payload)
-		if err != nil {
-			return err
-		}
-		resp, err := rt.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		read := 0
-		for err == nil {
-			var n int
-			n, err = resp.Body.Read(buffer)
-			read += n
-		}
-		resp.Body.Close()
-		if err != io.EOF || resp.StatusCode != http.StatusOK || read != answer { //nolint:errorlint // readers compare
-			return fmt.Errorf("status %d, %d bytes: %w", resp.StatusCode, read, err)
-		}
-		return nil
-	}
-	return contender{name, func(n int) error {
-		for range n {
-			if err := once(); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+func calls(ctx context.Context, rt http.RoundTripper, request maker, payload []byte, answer int) func() func() error {
+	return func() func() error {
+		buffer := make([]byte, 32<<10)
+		return func() error {
+			req, err := request(ctx, payload)
+			if err != nil {
+				return err
 			}
+			resp, err := rt.RoundTrip(req)
+			if err != nil {
+				return err
+			}
+			read := 0
+			for err == nil {
+				var n int
+				n, err = resp.Body.Read(buffer)
+				read += n
+			}
+			resp.Body.Close()
+			if err != io.EOF || resp.StatusCode != http.StatusOK || read != answer { //nolint:errorlint // readers compare
+				return fmt.Errorf("status %d, %d bytes: %w", resp.StatusCode, read, err)
+			}
+			return nil
 		}
-		return nil
-	}}
+	}
 }
 
 func metered() settings {
@@ -78,14 +71,17 @@ func unmetered() settings { return settings{wait: time.Nanosecond, alike: true} 
 // callers are all ways to make a call, the bare base first, each over a base of its own.
 func callers(ctx context.Context, payload []byte, base func() *stub) []contender {
 	size := len(base().answer)
-	list := []contender{calls(ctx, "bare", base(), plain, payload, size)}
-	for _, p := range all() {
-		list = append(list, calls(ctx, p.name, p.wrap(base(), unmetered()), plain, payload, size))
+	list := []contender{{name: "bare", worker: calls(ctx, base(), plain, payload, size)}}
+	for _, p := range alike() {
+		add := func(addition string, s settings, request maker) {
+			list = append(list, contender{p.does, p.name + addition, calls(ctx, p.wrap(base(), s), request, payload, size)})
+		}
+		add("", unmetered(), plain)
 		if p.metered {
-			list = append(list, calls(ctx, p.name+" with an SDK meter", p.wrap(base(), metered()), plain, payload, size))
+			add(" with an SDK meter", metered(), plain)
 		}
 		if p.tells() {
-			list = append(list, calls(ctx, p.name+opaquely, p.wrap(base(), unmetered()), opaque, payload, size))
+			add(opaquely, unmetered(), opaque)
 		}
 	}
 	return list
@@ -114,45 +110,30 @@ func (b byHand) RoundTrip(req *http.Request) (*http.Response, error) {
 // repeaters are all ways to repeat a call, each over a base of its own.
 func repeaters(ctx context.Context, payload []byte, base func() *stub) []contender {
 	size := len(base().answer)
-	list := []contender{calls(ctx, "bare, sent again by hand", byHand{base()}, plain, payload, size)}
+	list := []contender{{name: "bare, sent again by hand", worker: calls(ctx, byHand{base()}, plain, payload, size)}}
 	for _, p := range all() {
 		if !p.retries {
 			continue
 		}
-		list = append(list, calls(ctx, p.name, p.wrap(base(), unmetered()), plain, payload, size))
+		list = append(list, contender{p.does, p.name, calls(ctx, p.wrap(base(), unmetered()), plain, payload, size)})
 		if p.tells() {
-			list = append(list, calls(ctx, p.name+opaquely, p.wrap(base(), unmetered()), opaque, payload, size))
+			list = append(list, contender{p.does, p.name + opaquely, calls(ctx, p.wrap(base(), unmetered()), opaque, payload, size)})
 		}
 	}
 	return list
 }
 
-// breakers admit a call and hear of its success, on so many goroutines.
-func breakers(goroutines int) []contender {
-	beside := func(name string, once func() error) contender {
-		return contender{name, func(n int) error {
-			errs := make([]error, goroutines)
-			var wg sync.WaitGroup
-			for g := range goroutines {
-				wg.Go(func() {
-					for range (n + goroutines - 1 - g) / goroutines {
-						if err := once(); err != nil {
-							errs[g] = fmt.Errorf("%s: %w", name, err)
-							return
-						}
-					}
-				})
-			}
-			wg.Wait()
-			return errors.Join(errs...)
-		}}
+// breakers admit a call and hear of its success.
+func breakers() []contender {
+	alone := func(name string, once func() error) contender {
+		return contender{name: name, worker: func() func() error { return once }}
 	}
 	own := retripbreaker.New(retripbreaker.Config{})
 	two := gobreaker.NewTwoStepCircuitBreaker[*http.Response](gobreakerSettings())
 	safe := newFailsafeBreaker()
 	simple := breaker.New(threshold, 2, openFor)
 	return []contender{
-		beside("retrip", func() error {
+		alone("retrip", func() error {
 			var p retripbreaker.Permit
 			if err := own.Allow(&p); err != nil {
 				return err
@@ -160,14 +141,14 @@ func breakers(goroutines int) []contender {
 			p.Success()
 			return nil
 		}),
-		beside("failsafe-go", func() error {
+		alone("failsafe-go", func() error {
 			if !safe.TryAcquirePermit() {
 				return errors.New("refused")
 			}
 			safe.RecordSuccess()
 			return nil
 		}),
-		beside("gobreaker", func() error {
+		alone("gobreaker", func() error {
 			done, err := two.Allow()
 			if err != nil {
 				return err
@@ -175,7 +156,7 @@ func breakers(goroutines int) []contender {
 			done(nil)
 			return nil
 		}),
-		beside("eapache/go-resiliency", func() error { return simple.Run(succeed) }),
+		alone("eapache/go-resiliency", func() error { return simple.Run(succeed) }),
 	}
 }
 

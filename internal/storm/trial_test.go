@@ -25,6 +25,7 @@ type trial struct {
 	plays  int                  // with another seed each
 	sdk    bool                 // it is played with an SDK's retries, too
 	large  bool                 // only in the table
+	long   bool                 // not with -short
 	wrong  func(outcome) string // what is wrong with an outcome, "" if nothing
 
 	outcome outcome

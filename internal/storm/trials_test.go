@@ -147,23 +147,23 @@ func loses(most float64) func(outcome) string {
 func trials() []*trial { return slices.Concat(shortTrials(), outages(), recoveries()) }
 
 func shortTrials() (all []*trial) {
-	add := func(name string, serve func(*world) server, call func(*world)) {
-		all = append(all, &trial{name: name, serve: serve, call: call, plays: 10, sdk: true, wrong: shutsOut})
+	add := func(many int, name string, serve func(*world) server, call func(*world)) {
+		all = append(all, &trial{name: name, serve: serve, call: call, plays: 10, sdk: true, long: many > 16, wrong: shutsOut})
 	}
 	for _, lasts := range []time.Duration{200 * time.Millisecond, 2 * time.Second} {
 		for _, many := range []int{8, 64} {
 			name := fmt.Sprintf("restart of %g s, %d calls in flight, ", lasts.Seconds(), many)
-			add(name+"cold", restart(0, lasts), bursts(many, 3))
-			add(name+"warm", restart(10*many, lasts), bursts(many, 13))
+			add(many, name+"cold", restart(0, lasts), bursts(many, 3))
+			add(many, name+"warm", restart(10*many, lasts), bursts(many, 13))
 		}
 	}
 	for _, many := range []int{16, 32} {
-		add(fmt.Sprintf("half of each burst of %d is shed", many), sheds(float64(many)/2, float64(many)), bursts(many, 7))
+		add(many, fmt.Sprintf("half of each burst of %d is shed", many), sheds(float64(many)/2, float64(many)), bursts(many, 7))
 	}
-	add("16 callers, a proxy with 4 connections", queues, callers(16, 7))
+	add(16, "16 callers, a proxy with 4 connections", queues, callers(16, 7))
 	for _, percent := range []int{10, 20, 30} {
 		for _, many := range []int{16, 32} {
-			add(fmt.Sprintf("%d %% fail at random, %d callers", percent, many), fails(float64(percent)/100), callers(many, 20))
+			add(many, fmt.Sprintf("%d %% fail at random, %d callers", percent, many), fails(float64(percent)/100), callers(many, 20))
 		}
 	}
 	return all
@@ -178,14 +178,14 @@ func outages() (all []*trial) {
 			all = append(all, &trial{
 				name:  fmt.Sprintf("outage of 60 s, %s, %g calls/s", outage.name, perSecond),
 				serve: down(outage.code), call: atRandom(perSecond, time.Minute), plays: playsFor(perSecond),
-				large: perSecond > 20 && outage.code == 503, wrong: sends(0.2),
+				large: perSecond > 20 && outage.code == 503, long: perSecond > 20, wrong: sends(0.2),
 			})
 		}
 	}
 	for _, perSecond := range []float64{2, 50} {
 		all = append(all, &trial{
 			name:  fmt.Sprintf("frozen for 10 min, `AttemptTimeout` 30 s, %g calls/s", perSecond),
-			serve: frozen, call: atRandom(perSecond, 10*time.Minute), plays: playsFor(perSecond), wrong: sends(0.1),
+			serve: frozen, call: atRandom(perSecond, 10*time.Minute), plays: playsFor(perSecond), long: perSecond > 20, wrong: sends(0.1),
 			config: openai.Config{Retry: retry.Config{AttemptTimeout: 30 * time.Second}},
 		})
 	}
@@ -206,7 +206,8 @@ func recoveries() (all []*trial) {
 				}
 				all = append(all, &trial{
 					name: name, serve: wellAgain(takes, float64(sick)/100), call: evenly(perSecond, 10*time.Minute),
-					plays: playsFor(perSecond), large: perSecond > 1 && (takes < 10*time.Minute || sick == 0), wrong: loses(most),
+					plays: playsFor(perSecond), large: perSecond > 1 && (takes < 10*time.Minute || sick == 0),
+					long: perSecond > 1 || takes != 2*time.Minute, wrong: loses(most),
 				})
 			}
 		}
@@ -227,7 +228,7 @@ func playsFor(perSecond float64) int {
 func TestTrials(t *testing.T) {
 	// Thousands of stacks are looked at each time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	all := slices.DeleteFunc(trials(), func(tr *trial) bool { return tr.large && !*full })
+	all := slices.DeleteFunc(trials(), func(tr *trial) bool { return tr.large && !*full || tr.long && testing.Short() })
 	for _, tr := range all {
 		t.Run(tr.name, func(t *testing.T) {
 			tr.play(t)
