@@ -40,6 +40,9 @@ type Config struct {
 	// at least. The attempts of one call count once in it, and not at all if the
 	// first of them failed together with another. A row ends with the success
 	// of a request that was admitted in it; a stream's must have ended well.
+	// Where answers take longer than failures a row proves little: it opens the
+	// breaker only if two thirds of the requests that were sent in it have failed,
+	// unless the failures are slow, too. The same holds for FailureRatio.
 	// With 1 the first failure opens the breaker. 0 means 5, negative turns the
 	// rule off.
 	FailureThreshold int

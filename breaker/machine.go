@@ -225,7 +225,7 @@ func (m *machine) failClosed(now int64, t tally, f failure) {
 	m.latest.fail(t.all)
 	m.row.fail(now, gap(rowLasts, m.cfg.FailureThreshold), t.sent, f)
 	if m.rowIsLong() && m.row.provesNothing(t.sent) {
-		m.row.stretch(t.sent)
+		m.row.countAnew(t.sent)
 	}
 	switch {
 	case m.rowIsLong():

@@ -98,11 +98,12 @@ type row struct {
 	limit   time.Duration // the longest of ours that one of its failures ran into
 	beganAt time.Duration
 	failed  int    // counted or not
+	slow    int    // of these, after a long time
 	marks   []mark // when it began, and when it was counted anew
 }
 
 // A mark is what there was at a moment of a row.
-type mark struct{ admitted, ignored, failed int }
+type mark struct{ admitted, ignored, failed, slow int }
 
 type counted struct {
 	at   time.Duration
@@ -429,9 +430,13 @@ func (m *model) addToRow(now time.Duration, t *ticket, limit time.Duration) {
 	if first {
 		m.row.marks, m.row.beganAt = []mark{m.mark()}, now
 	}
+	fromBefore := !first && t.number < m.row.began
 	// The burst that a row begins with is one failure.
-	if first || t.number >= m.row.began || now-m.row.beganAt >= m.spacing() {
+	if !fromBefore || now-m.row.beganAt >= m.spacing() {
 		m.row.failed++
+		if fromBefore || limit > 0 {
+			m.row.slow++
+		}
 	}
 	if call != 0 && m.row.calls[call] {
 		return
@@ -465,14 +470,18 @@ func (m *model) rowOpens() bool {
 }
 
 func (m *model) mark() mark {
-	return mark{admitted: m.admitted, ignored: int(m.totals.Ignored), failed: m.row.failed}
+	return mark{admitted: m.admitted, ignored: int(m.totals.Ignored), failed: m.row.failed, slow: m.row.slow}
 }
 
 // rowProvesNothing reports whether less than two thirds of what was admitted in the row have
 // failed, as far as it is looked at: to the last but one time that it was counted anew.
-// What was ignored is left out.
+// What was ignored is left out. A row in which more than half have failed after a long
+// time, in a request from before the row or at a limit of ours, is not judged so.
 func (m *model) rowProvesNothing() bool {
 	from, to := m.row.marks[max(0, len(m.row.marks)-2)], m.mark()
+	if 2*(to.slow-from.slow) > to.failed-from.failed {
+		return false
+	}
 	return 2*(to.admitted-from.admitted-(to.ignored-from.ignored)) > 3*(to.failed-from.failed)
 }
 

@@ -11,12 +11,18 @@ type row struct {
 	last    int64  // when the last failure counted
 	limit   int64  // the longest time limit of ours that one of its failures ran into
 
-	// What was sent and has failed lately: in this stretch of the row and in the one
-	// before. A stretch ends where enough failures have counted and prove nothing. The
-	// burst that a row begins with is one failure here, since what was sent with it and
-	// has not failed isn't known either.
-	sentBefore, sentSince int64 // tally.sent when these stretches began
-	failed, failedSince   int64 // failures in both, and in this one
+	stretches [2]stretch // the present one, and the one before
+}
+
+// A stretch is a part of a row. It ends where enough failures have counted and prove
+// nothing.
+type stretch struct {
+	sent int64 // tally.sent when it began
+
+	// Failures in it. The burst that a row begins with is one, since it isn't known
+	// how many were sent along with it and have not failed.
+	failed int64
+	slow   int64 // of these, after a long time: a request from before the row, or a limit of ours
 }
 
 // rows numbers the rows of all breakers: a call carries the numbers of those that
@@ -31,11 +37,11 @@ var rows atomic.Uint64
 func (r *row) fail(now, gap, sent int64, f failure) {
 	begins := r.number == 0
 	if begins {
-		*r = row{number: rows.Add(1), begun: now, sentBefore: sent, sentSince: sent}
+		*r = row{number: rows.Add(1), begun: now, stretches: [2]stretch{{sent: sent}, {sent: sent}}}
 	}
-	if begins || f.inRow || now-r.begun >= gap {
-		r.failed++
-		r.failedSince++
+	fromBefore := !begins && !f.inRow
+	if !fromBefore || now-r.begun >= gap {
+		r.stretches[0].fail(fromBefore || f.limit > 0)
 	}
 	r.limit = max(r.limit, f.limit)
 	again := f.call != nil && f.call.FailedIn.Add(r.number, begins)
@@ -46,15 +52,26 @@ func (r *row) fail(now, gap, sent int64, f failure) {
 	r.last = now
 }
 
+func (s *stretch) fail(slowly bool) {
+	s.failed++
+	if slowly {
+		s.slow++
+	}
+}
+
 // provesNothing reports whether more than a third of what was sent in the row has not
 // failed. Failures may come at once where answers take long: then a few that fail at
 // random stand in a row, because the successes of the others can't be there yet. Of a
-// provider that is down, as many requests fail as are sent, whenever they do.
-func (r *row) provesNothing(sent int64) bool { return 2*(sent-r.sentBefore) > 3*r.failed }
+// provider that is down, as many requests fail as are sent. If they take long to fail,
+// those that are under way say nothing.
+func (r *row) provesNothing(sent int64) bool {
+	now, before := &r.stretches[0], &r.stretches[1]
+	failed, slow := now.failed+before.failed, now.slow+before.slow
+	return 2*(sent-before.sent) > 3*failed && 2*slow <= failed
+}
 
-// stretch begins to count anew.
-func (r *row) stretch(sent int64) {
+// countAnew begins another stretch, for failures that have proved nothing.
+func (r *row) countAnew(sent int64) {
 	r.counted = 1
-	r.sentBefore, r.sentSince = r.sentSince, sent
-	r.failed, r.failedSince = r.failedSince, 0
+	r.stretches = [2]stretch{{sent: sent}, r.stretches[0]}
 }
