@@ -81,8 +81,8 @@ func (r *refuge) missed(s scale) (missed []string) {
 	if r.result.during.share() < r.answered-s.unanswered/5 {
 		missed = append(missed, tooFewAnswers)
 	}
-	// A small simulation has seconds that are busy by chance.
-	if r.worst > 0 && r.result.busiest > r.worst+6*s.unanswered {
+	// A small simulation has seconds that are busy by chance, and no two runs are alike.
+	if r.worst > 0 && r.result.busiest > r.worst+10*s.unanswered {
 		missed = append(missed, tooManyRequests)
 	}
 	if !r.mayFail && r.result.collapses {
