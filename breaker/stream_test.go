@@ -521,7 +521,9 @@ func TestCloseDuringRead(t *testing.T) {
 			})
 			_, _ = io.ReadAll(resp.Body) // fails with io.ErrClosedPipe
 			wg.Wait()
-			if got := totals(tr); got != success {
+			// Whoever comes first, it is settled once: the Close may have come before the
+			// breaker had a look at what the Read has brought.
+			if got := totals(tr); got != success && got != ignored {
 				t.Errorf("%s: %+v", contentType, got)
 			}
 		}
