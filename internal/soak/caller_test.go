@@ -398,7 +398,12 @@ func passedUp(report *retry.Report) bool {
 // finished reports whether there is enough of a stream for the chain to call it
 // complete: what fails after that is the caller's to see.
 func finished(got []byte) bool {
-	return bytes.Contains(got, []byte(`"finish_reason":"stop"`)) || bytes.Contains(got, []byte("response.completed"))
+	for _, end := range []string{`"finish_reason":"stop"`, "response.completed", `{"type":"message_stop"}`} {
+		if bytes.Contains(got, []byte(end)) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkHalf looks at an answer that ended without an error, and is none.

@@ -280,7 +280,9 @@ func (b *countingBase) RoundTrip(req *http.Request) (*http.Response, error) {
 		attempt, _ := strconv.Atoi(resp.Header.Get("X-Soak-Attempt"))
 		mark.notBefore = time.Now().Add(mark.plan.fault(attempt).hint())
 	}
-	if err == nil && resp.StatusCode == http.StatusOK && resp.Header.Get("Content-Encoding") == "" && resp.Header.Get("Content-Type") == "text/event-stream" {
+	// What is empty is readable, whatever encoding it claims.
+	if err == nil && resp.StatusCode == http.StatusOK && (resp.Header.Get("Content-Encoding") == "" || resp.Body == http.NoBody) &&
+		resp.Header.Get("Content-Type") == "text/event-stream" {
 		b.scene.streams.Add(1)
 	}
 	return resp, err
