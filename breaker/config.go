@@ -40,9 +40,11 @@ type Config struct {
 	// at least. The attempts of one call count once in it, and not at all if the
 	// first of them failed together with another. A row ends with the success
 	// of a request that was admitted in it; a stream's must have ended well.
-	// Where answers take longer than failures a row proves little: it opens the
-	// breaker only if two thirds of the requests that were sent in it have failed,
-	// unless the failures are slow, too. The same holds for FailureRatio.
+	// A row opens the breaker only if two thirds of the requests that were sent in
+	// it have failed: where failures are faster than answers, the successes of the
+	// others can't be there yet. Failures that are slow themselves, at a time limit
+	// or of requests from before the row, need no such share. FailureRatio has the
+	// same condition.
 	// With 1 the first failure opens the breaker. 0 means 5, negative turns the
 	// rule off.
 	FailureThreshold int

@@ -551,13 +551,7 @@ func callsOf(t *testing.T, tr http.RoundTripper, callers, calls int) int {
 	t.Helper()
 	var failed atomic.Int64
 	var wait sync.WaitGroup
-	random := rand.New(rand.NewPCG(1, 1))
-	var mu sync.Mutex
-	ctx := call.WithRandom(t.Context(), func() float64 {
-		mu.Lock()
-		defer mu.Unlock()
-		return random.Float64()
-	})
+	ctx := call.WithRandom(t.Context(), newChance(1).next)
 	for range callers {
 		wait.Go(func() {
 			for range calls {

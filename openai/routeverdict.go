@@ -157,8 +157,8 @@ func (g *routing) decide(a *retry.Attempt) retry.Decision {
 
 // consider judges an attempt. A target whose first event did not come in time is
 // spent, since asking it again would multiply the wait. The X-Should-Retry header of
-// the server goes before the table, but is about that server alone. An empty quota is
-// never settled here, so that the header can't fill it.
+// the server goes before the table, but is about that server alone: it sends no call on
+// to another target.
 func (g *routing) consider(a *retry.Attempt) decided {
 	switch {
 	case a.Response == nil:

@@ -139,7 +139,7 @@ type Router interface {
 	// Onward is asked if a limit of retries forbids the attempt of the Detour, or if
 	// all targets that the attempt was for have refused it. It returns another one:
 	// to a target which the call has not tried, else back to one that has failed it.
-	// It is false if there is none. It may be asked until then.
+	// It returns false if there is none, and may be asked again until it does.
 	Onward() (Detour, bool)
 }
 
