@@ -31,7 +31,7 @@ func TestContract(t *testing.T) {
 		"the chain with two targets": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}},
-		"the chain with two targets, with all requests safe": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {
+		"the chain with two targets, with all requests safe": {wrap: func(base http.RoundTripper) http.RoundTripper {
 			return openai.NewTransport(base, openai.Config{Retry: safe, Targets: []openai.Target{{}, {Name: "other", Tier: 1}}})
 		}, options: []contract.Option{contract.Buffers, contract.RepeatsAll}},
 		"the chain with targets, in a fleet, held whole": {short: true, wrap: func(base http.RoundTripper) http.RoundTripper {

@@ -185,6 +185,9 @@ func (s *table) write(t *testing.T, page string) {
 // go test -C breaker/fleet -run TestShown -v. With -shown.for=10m it looks for ping-pong
 // for so long.
 func TestShown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a table of figures, which takes half a minute: each rule in it has a test of its own")
+	}
 	s := newServer(t)
 	if s == nil {
 		return
