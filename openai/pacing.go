@@ -218,7 +218,7 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 	// The breaker will refuse it, so a place in the queue would only delay that
 	// answer.
 	if p.breaker != nil && p.breaker.RefusesFor(req) > 0 {
-		return throttle.Sent{}, nil // it will not be sent, so it need not queue for that
+		return throttle.Sent{}, nil
 	}
 	w := &throttle.Waiter{
 		Cost: cost, Retry: o.ticket.account != nil, Latest: p.latest(c, call.AttemptFrom(req.Context())),
@@ -226,7 +226,7 @@ func (p *pacer) admit(req *http.Request, c *call.Call, o *operation, a *account)
 	}
 	// The time was set by the account that refused the call. Another target has
 	// asked for nothing.
-	if o.ticket.account == a { // another target has asked for nothing
+	if o.ticket.account == a {
 		w.NotBefore = o.ticket.again
 	}
 	return a.wait(req, c, w)

@@ -159,7 +159,7 @@ func (s *accounts) find(key uint64, slot *atomic.Pointer[account]) *account {
 	defer s.mu.RUnlock()
 	a := s.all[key]
 	if a != nil {
-		slot.Store(a) // under the lock, so that what is forgotten does not come back
+		slot.Store(a)
 	}
 	return a
 }

@@ -84,7 +84,7 @@ type resumedBody struct {
 	over   bool
 
 	// closing is closed with the body. It wakes a wait at once.
-	closing chan struct{} // closed with the body
+	closing chan struct{}
 }
 
 // resumes reports whether the call's stream is resumed if it breaks off. Whole then

@@ -266,7 +266,7 @@ func (o *operation) Payload(payload []byte) {
 			o.reader.resume = nil
 		}
 		// An SDK for metrics may decide by the model, which is known only now.
-		o.call.Measured = o.metrics.enabled(&o.call) // which may depend on the model
+		o.call.Measured = o.metrics.enabled(&o.call)
 	}
 }
 
