@@ -257,7 +257,7 @@ func (b *resumedBody) broke(err error) error {
 	if errors.Is(err, io.EOF) {
 		// With PassThrough the answer's body reports no cut, but here the end is
 		// known to be one.
-		err = ErrTruncated // which no reader is given that passes errors through
+		err = ErrTruncated
 	}
 	if b.broken == nil {
 		b.broken = err
@@ -360,9 +360,9 @@ func (b *resumedBody) Close() error {
 	}
 	src := b.src
 	b.mu.Unlock()
-	// A Read beside this one would return an error, and the operation would count as
-	// failed.
-	b.end(nil) // before a Read beside it comes back with an error
+	// The operation ends before the source is closed. A Read beside this Close would
+	// otherwise return an error first, and the operation would count as failed.
+	b.end(nil)
 	return src.Close()
 }
 
