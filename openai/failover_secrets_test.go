@@ -113,29 +113,37 @@ func TestATargetOfTheSameOriginHasItsOwnCredentialsOnly(t *testing.T) {
 
 func TestTheCookiesOfAnotherOriginStayOutOfTheCallersJar(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld().at(atHome, busy, reply(200, fine)).
-			at(atEU, reply(200, fine, "Set-Cookie", "session=eu; Domain=example.com", "Alt-Svc", "h3", "Strict-Transport-Security", "max-age=1", "Clear-Site-Data", "*", "X-Request-Id", "r"))
-		jar, _ := cookiejar.New(nil)
-		client := &http.Client{Transport: newChain(t, w, openai.Config{Targets: homeAndEU()}), Jar: jar}
-		for range 2 {
-			resp, err := client.Do(asks(t, t.Context()))
-			if err != nil {
-				t.Fatal(err)
+	for _, row := range []struct {
+		status  int
+		targets []openai.Target
+	}{
+		{200, homeAndEU()},
+		{400, homeAndEU()[1:]}, // http.Client's Jar does not ask for the status
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld().at(atHome, busy, reply(200, fine)).
+				at(atEU, reply(row.status, fine, "Set-Cookie", "session=eu; Domain=example.com", "Alt-Svc", "h3", "Strict-Transport-Security", "max-age=1", "Clear-Site-Data", "*", "X-Request-Id", "r"))
+			jar, _ := cookiejar.New(nil)
+			client := &http.Client{Transport: newChain(t, w, openai.Config{Targets: row.targets}), Jar: jar}
+			for range 2 {
+				resp, err := client.Do(asks(t, t.Context()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range []string{"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"} {
+					if resp.Header.Get(name) != "" {
+						t.Errorf("%s was handed up with a %d", name, resp.StatusCode)
+					}
+				}
+				_ = resp.Body.Close()
 			}
-			for _, name := range []string{"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"} {
-				if resp.Header.Get(name) != "" {
-					t.Errorf("%s was handed up", name)
+			for _, v := range w.visits {
+				if v.req.Header.Get("Cookie") != "" {
+					t.Errorf("%s got a cookie", v.host)
 				}
 			}
-			_ = resp.Body.Close()
-		}
-		for _, v := range w.visits {
-			if v.req.Header.Get("Cookie") != "" {
-				t.Errorf("%s got a cookie", v.host)
-			}
-		}
-	})
+		})
+	}
 }
 
 func TestWhatGoesAlongAndWhatTheTargetSets(t *testing.T) {

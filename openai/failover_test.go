@@ -394,7 +394,9 @@ func TestCallsThatBelongToOneProviderGoHomeAndNowhereElse(t *testing.T) {
 		"chat with store:true":       {"POST", "/v1/chat/completions", `{"model":"gpt-4o","store":true,"messages":[]}`},
 		"a file by its id":           {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"file_id": "file-1"}}]}]}`},
 		"a file, its name escaped":   {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"\u0066ile_id":"file-1"}}]}]}`},
+		"a file, its line escaped":   {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"file\u005fid":"file-1"}}]}]}`},
 		"sound by its id":            {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}`},
+		"sound by its id, and words": {"POST", "/v1/chat/completions", `{"model":"gpt-4o","modalities":["text","audio"],"audio":{"voice":"a"},"messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}`},
 		"an earlier response":        {"POST", "/v1/chat/completions", `{"model":"gpt-4o","previous_response_id":"r"}`},
 		"a container":                {"POST", "/v1/chat/completions", `{"model":"gpt-4o","container":"c"}`},
 		"a container with an id":     {"POST", "/v1/chat/completions", `{"model":"gpt-4o","container" : {"skills":[],"id":"c"}}`},
@@ -645,20 +647,25 @@ func TestAFailureThatOpensItsBreakerGoesToTheNext(t *testing.T) {
 
 func TestAllOpenIsTheLeastOfTheirWaits(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{OpenDuration: 20 * time.Second}})
-		do(t, tr, asks(t, t.Context()))
-		tr.Breaker("https://api.example.com chat gpt-4o home").Trip()
-		do(t, tr, asks(t, t.Context()))
-		time.Sleep(5 * time.Second)
-		tr.Breaker("https://eu.example.com chat gpt-4o eu").Trip()
-		got := do(t, tr, asks(t, t.Context()))
-		var open *breaker.OpenError
-		if !errors.As(got.err, &open) || open.RetryAfter != 15*time.Second {
-			t.Errorf("got %+v", got)
-		}
-	})
+	const home, eu = "https://api.example.com chat gpt-4o home", "https://eu.example.com chat gpt-4o eu"
+	for _, order := range [][2]string{{home, eu}, {eu, home}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{OpenDuration: 20 * time.Second}})
+			do(t, tr, asks(t, t.Context()))
+			tr.Breaker(home).Trip()
+			do(t, tr, asks(t, t.Context())) // so that eu has a breaker
+			tr.Breaker(home).Reset()
+			tr.Breaker(order[0]).Trip()
+			time.Sleep(5 * time.Second)
+			tr.Breaker(order[1]).Trip()
+			got := do(t, tr, asks(t, t.Context()))
+			var open *breaker.OpenError
+			if !errors.As(got.err, &open) || open.RetryAfter != 15*time.Second {
+				t.Errorf("%q opened first: got %+v", order[0], got)
+			}
+		})
+	}
 }
 
 func TestAllLimitedWaitsForTheSoonest(t *testing.T) {
