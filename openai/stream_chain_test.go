@@ -218,6 +218,7 @@ func TestWhatCompletesAStream(t *testing.T) {
 	t.Parallel()
 	second := strings.ReplaceAll(tokenEvent, `"index":0`, `"index":1`)
 	secondEnd := strings.ReplaceAll(endEvent, `"index":0`, `"index":1`)
+	filter := `data: {"choices":[{"index":0,"content_filter_results":{"hate":{"filtered":false}}}]}` + "\n\n"
 	response := func(typ string) string { return `data: {"type":"response.` + typ + `"}` + "\n\n" }
 	for name, row := range map[string]struct {
 		endpoint, body string
@@ -230,6 +231,7 @@ func TestWhatCompletesAStream(t *testing.T) {
 		"one choice of two":           {"chat/completions?n=2", tokenEvent + second + endEvent, false},
 		"one choice, counted on":      {"chat/completions", tokenEvent + second + endEvent, true}, // as TGI does
 		"both choices":                {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent, true},
+		"filter results at the end":   {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent + filter, true}, // of Azure
 		"completions":                 {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":"length"}]}` + "\n\n", true},
 		"completions cut":             {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":null}]}` + "\n\n", false},
 		"response.completed":          {"responses", response("output_text.delta") + response("completed"), true},
