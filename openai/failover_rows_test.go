@@ -183,6 +183,22 @@ func TestAllFailedReturnsTheFirstMetsResponseWithItsBody(t *testing.T) {
 	})
 }
 
+// The server's word is about itself alone: the call goes to the next, and not back.
+func TestATargetThatWantsNoRetryIsNotAskedAgainInPlace(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]stub.Func{
+		"500": reply(500, "", "X-Should-Retry", "false"),
+		"429": reply(429, "", "X-Should-Retry", "false", "Retry-After", "1"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld().at(atHome, answer, reply(200, fine))
+			if got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU()}), asks(t, t.Context())); got.status != 200 || w.way() != "home eu" {
+				t.Errorf("%s: got %d, %v, went %q", name, got.status, got.err, w.way())
+			}
+		})
+	}
+}
+
 func TestAWaitThatOneTargetAsksForIsNotAnothers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -211,6 +227,33 @@ func TestTheCallersDeadlineSaysNothingOfATarget(t *testing.T) {
 			t.Errorf("went %q, %+v", w.way(), s)
 		}
 	})
+}
+
+// Its first attempts stay free: nothing is known against it.
+func TestWhatIsNoFailureOfATargetDoesNotHaveItPaidFor(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]stub.Func{"the caller's deadline": speechless, "a parameter that it lacks": apiError(400, "unsupported_parameter")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, busy).at(atEU, answer)
+				cfg := openai.Config{Targets: homeAndEU(), Breaker: neverOpen}
+				cfg.Retry.Budget = retry.NewBudget(1, 0)
+				tr := newChain(t, w, cfg)
+				for range 60 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					do(t, tr, asks(t, ctx))
+					cancel()
+				}
+				w.at(atEU, reply(200, fine))
+				for range 5 {
+					if got := do(t, tr, asks(t, t.Context())); got.status != 200 {
+						t.Errorf("got %d, %v", got.status, got.err)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAModelThatHomeLacksWaitsForTheOthersLimit(t *testing.T) {

@@ -460,6 +460,17 @@ func TestARedirectOfATargetIsNeverHandedUp(t *testing.T) {
 	}
 }
 
+// It would redirect again: the call's last attempt is for a target that may answer.
+func TestATargetThatRedirectsIsSpent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy).at(atEU, reply(307, "", "Location", "https://evil.example/"))
+		if got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: neverOpen}), asks(t, t.Context())); got.status != 503 || w.way() != "home eu home" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
+}
+
 func TestARedirectOfTheOnlyTargetIsAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
