@@ -336,6 +336,8 @@ func TestATargetRestsAfterTheSecondRefusalOfDifferentCalls(t *testing.T) {
 		if !r.resting(k, now) || r.resting(other, now) {
 			t.Fatal("it does not rest, or its model does")
 		}
+		r.refused(k, call, refusalsToRest, now.Add(1)) // of a call that was under way
+		call++
 		over := now.Add(time.Duration(minutes) * time.Minute)
 		if !r.resting(k, over.Add(-1)) || len(r.of(1, over.Add(-1))) != 1 || len(r.of(1, over)) != 0 {
 			t.Fatalf("it does not rest for %d minutes", minutes)
@@ -363,6 +365,27 @@ func TestRestsAreBounded(t *testing.T) {
 	}
 	if got := len(r.all); got != maxRests {
 		t.Errorf("%d are kept", got)
+	}
+	for i := range 2 * maxRests {
+		if _, kept := r.all[restKey{target: 1, model: strconv.Itoa(i)}]; kept != (i >= maxRests) {
+			t.Fatalf("of %d, one after the other, number %d is kept: %v", 2*maxRests, i, kept)
+		}
+	}
+}
+
+func TestAKeyThatHasNotRestedYetIsForgottenFirst(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	var r rests
+	for i := range maxRests + 1 {
+		threshold := 1
+		if i == maxRests/2 {
+			threshold = 2
+		}
+		r.refused(restKey{target: 1, model: strconv.Itoa(i)}, uint64(i), threshold, now)
+	}
+	if _, kept := r.all[restKey{target: 1, model: strconv.Itoa(maxRests / 2)}]; kept || len(r.all) != maxRests {
+		t.Errorf("it is kept: %v, of %d", kept, len(r.all))
 	}
 }
 
