@@ -298,6 +298,22 @@ func TestOneCallersQuotaIsNobodyElses(t *testing.T) {
 	})
 }
 
+// Where the base adds the credentials, the callers have none: it can't be known whose
+// account is used up.
+func TestCallersWithoutACredentialDoNotRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, apiError(429, "insufficient_quota"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		for range 4 {
+			do(t, tr, ask(t, t.Context(), "gpt-4o"))
+		}
+		if w.way() != "home eu home eu home eu home eu" {
+			t.Errorf("went %q", w.way())
+		}
+	})
+}
+
 func TestOneCallersBadKeyIsNobodyElses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

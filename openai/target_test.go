@@ -31,6 +31,7 @@ func TestValidateNamesTheTargetAndTheFieldThatIsWrong(t *testing.T) {
 		"Targets[0] (dots).BaseURL":      {{Name: "dots", BaseURL: "https://eu.example.com/v1/../x"}},
 		"Targets[0] (ftp).BaseURL":       {{Name: "ftp", BaseURL: "ftp://eu.example.com/v1"}},
 		"Targets[0] (dep).BaseURL":       {{Name: "dep", BaseURL: "https://x.openai.azure.com/openai/deployments/gpt?api-version=1"}},
+		"Targets[0] (mark).BaseURL":      {{Name: "mark", BaseURL: "https://x/v1#"}},
 		"Targets[0] (wild).BaseURL":      {{Name: "wild", BaseURL: "https://x/openai/deployments/gpt", Models: map[string]string{"*": "gpt"}}},
 		"Targets[0] (host).Header":       {{Name: "host", Header: http.Header{"host": {secret}}}},
 		"Targets[0] (length).Header":     {{Name: "length", Header: http.Header{"Content-Length": {"1"}}}},
@@ -126,6 +127,18 @@ func posted(t testing.TB, target string, h http.Header) *http.Request {
 		t.Fatal(err)
 	}
 	return &http.Request{Method: http.MethodPost, URL: u, Header: h}
+}
+
+func TestOfACallersQueryBetaTrueAloneIsKnown(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]bool{
+		"": false, "beta=true": true, "key=secret&beta=true": true, "beta=true&key=secret": true,
+		"alphabeta=true": false, "beta=true1": false, "beta=false": false, "beta": false, "key=beta=true": false,
+	} {
+		if got := isBeta(query); got != want {
+			t.Errorf("%q: %v", query, got)
+		}
+	}
 }
 
 func TestOriginsDifferInSchemeHostOrPort(t *testing.T) {
@@ -239,6 +252,17 @@ func TestAPayloadWithoutExactlyOneModelIsNotRenamed(t *testing.T) {
 		if o.reader.named.renamable() {
 			t.Errorf("%.40s is renamable", body)
 		}
+	}
+}
+
+// An end would tell net/http that it has sent all of the payload.
+func TestAClosedBodyInPartsHasNoEnd(t *testing.T) {
+	t.Parallel()
+	body := &partsReader{parts: [3][]byte{[]byte("a"), []byte("b"), []byte("c")}}
+	_, _ = body.Read(make([]byte, 1))
+	_ = body.Close()
+	if n, err := body.Read(make([]byte, 1)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
+		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
 
@@ -411,5 +435,24 @@ func TestATargetTakesTheModelsThatItNames(t *testing.T) {
 		if name, ok := target.nameOf(row.model, row.exact); ok != row.ok || ok && name != row.name {
 			t.Errorf("%q, exact %v: %q, %v", row.model, row.exact, name, ok)
 		}
+	}
+}
+
+// Some twenty failures of calls that come one after the other are an outage, and a
+// few are none.
+func TestAShareIsHighOnceHalfOfTheLatestOutcomesAreFailures(t *testing.T) {
+	t.Parallel()
+	var s failureShare
+	for n := range 22 {
+		if s.isHigh() {
+			t.Fatalf("%d failures are enough", n)
+		}
+		s.failed()
+	}
+	if !s.isHigh() {
+		t.Error("22 failures are not enough")
+	}
+	if s.succeeded(); s.isHigh() {
+		t.Error("a success changes nothing")
 	}
 }
