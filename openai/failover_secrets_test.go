@@ -333,6 +333,18 @@ func (a authenticating) RoundTrip(req *http.Request) (*http.Response, error) {
 	return a.base.RoundTrip(req)
 }
 
+func TestTheIdleConnectionsOfAllBasesAreClosed(t *testing.T) {
+	t.Parallel()
+	common, own := stub.Answers(reply(200, fine)), stub.Answers(reply(200, fine))
+	targets := homeAndEU()
+	targets[1].Base = own
+	tr := openai.NewTransport(common, openai.Config{Targets: targets})
+	tr.CloseIdleConnections()
+	if common.Idle() != 1 || own.Idle() != 1 {
+		t.Errorf("closed those of the common base %d times, of the target's %d times", common.Idle(), own.Idle())
+	}
+}
+
 func TestABaseThatAuthenticatesServesItsOwnTargetOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
