@@ -798,6 +798,7 @@ func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) 
 	t.Parallel()
 	// A stream that says for a minute that it is alive, and then its answer.
 	late := timed(append(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 60), part{0, tokenEvent + endEvent + doneEvent})...)
+	alive := timed(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 300)...)
 	for name, row := range map[string]struct {
 		all, home, eu time.Duration
 		homes         stub.Func
@@ -811,6 +812,7 @@ func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) 
 		"home's does not hold at the other":  {0, 100 * time.Second, 0, busy, "home eu", 30 * time.Second},
 		"a target without one":               {50 * time.Second, -1, 0, late, "home", 30 * time.Second},
 		"of the other, which answers":        {0, 0, 100 * time.Second, busy, "home eu", 60 * time.Second},
+		"longer than two minutes":            {10 * time.Minute, 0, 0, alive, "home", 2 * time.Minute},
 		"longer than anybody's answer takes": {10 * time.Minute, 0, 0, late, "home", 60 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
