@@ -135,6 +135,27 @@ func TestTimeLimitsOfAStream(t *testing.T) {
 }
 
 // A limit is neither late nor early, whoever reads when.
+// Another attempt at the same place would multiply the wait, and may be billed twice.
+func TestAFirstEventTimeoutIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		silent := timed(part{0, comment + roleEvent}, part{time.Hour, tokenEvent})
+		tr := openai.NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
+			requests++
+			return silent(req)
+		}), openai.Config{FirstEventTimeout: 10 * time.Second})
+		resp, err := tr.RoundTrip(chatRequest(t.Context(), t))
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		if err == nil || requests != 1 {
+			t.Errorf("%d requests, %v", requests, err)
+		}
+	})
+}
+
 func TestFirstEventTimeoutCountsTheTimeInReads(t *testing.T) {
 	t.Parallel()
 	comments := func(n int, every time.Duration) (parts []part) {
