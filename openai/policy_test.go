@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"github.com/retrip-go/retrip/internal/throttle"
 	"io"
 	"net"
 	"net/http"
@@ -21,6 +20,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/internal/stub"
+	"github.com/retrip-go/retrip/internal/throttle"
 	"github.com/retrip-go/retrip/retry"
 )
 
