@@ -148,6 +148,23 @@ var noAnswers = []string{
 	`{"object":"response","status":"failed","error":{"code":"server_error"},"output":[]}`, "{} \n\ndata: [DONE]\n\n", "{}{}", "null", "1", "1.5e3 x", `"text"`, "error: {}\n\n",
 }
 
+// A stream that its caller closes before anything useful says nothing of the provider.
+func TestAStreamThatIsClosedEarlyIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	const role = `data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}` + "\n\n"
+	for stream, want := range map[string]breaker.Outcome{
+		role: breaker.Undecided,
+		role + `data: {"choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n": breaker.Success,
+	} {
+		a := streamTo(t, chatPath, &pieces{[]byte(stream), 1 << 10})
+		_, _ = a.Read(make([]byte, 1<<10))
+		seen := a.Data(nil)
+		if end := a.End(breaker.ErrBodyClosed); seen != want || end != breaker.Undecided {
+			t.Errorf("%s: %v, in the end %v", stream, seen, end)
+		}
+	}
+}
+
 // FuzzAnswer: whatever is answered, with whatever label and to whatever call,
 // its bytes are delivered unchanged, and what comes of it does not depend on
 // how they are cut into Reads.

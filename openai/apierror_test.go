@@ -89,7 +89,10 @@ func TestTheCodesOfAnErrorStatusMayStandAtTheTopLevel(t *testing.T) {
 		`{"code":"insufficient_quota","message":"sk-planted"}`: {code: "insufficient_quota"},
 		`{"error":{"code":"1113","message":"sk-planted"}}`:     {code: "1113"},
 		`{"error":{},"code":"x"}`:                              {code: "x"},
-		`sk-planted`:                                           {},
+		`{"error":{"type":"x","status":"UNAVAILABLE"}}`:        {kind: "x"},
+		`{"error":{"status":"UNAVAILABLE","type":"x"}}`:        {kind: "x"},
+		`{"error":{"code":503,"status":"UNAVAILABLE"}}`:        {code: "503", kind: "UNAVAILABLE"},
+		`sk-planted`: {},
 	} {
 		if got := readErrorBody([]byte(body)); got != want {
 			t.Errorf("%s: read %+v, want %+v", body, got, want)

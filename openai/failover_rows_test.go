@@ -150,6 +150,27 @@ func TestATargetWithAStandInOpensForAQuarterOfAMinuteAtMost(t *testing.T) {
 	})
 }
 
+// A call that stays with its target has no other place to go: a probe that fails would
+// fail a call.
+func TestACallThatStaysHasNoStandIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, reply(503, "", "Retry-After", "90"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{FailureThreshold: 1}})
+		stays := func() result { return do(t, tr, asks(t, openai.WithoutFailover(t.Context()))) }
+		stays()
+		w.at(atHome, reply(200, fine))
+		time.Sleep(80 * time.Second)
+		if got := stays(); got.err == nil || w.way() != "home" {
+			t.Errorf("got %d, went %q", got.status, w.way())
+		}
+		time.Sleep(12 * time.Second)
+		if got := stays(); got.status != 200 || w.way() != "home home" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
+}
+
 func TestAllFailedReturnsTheFirstMetsResponseWithItsBody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -160,6 +181,22 @@ func TestAllFailedReturnsTheFirstMetsResponseWithItsBody(t *testing.T) {
 			t.Errorf("got %d, %q, tried %+v", got.status, got.body, report.Tried)
 		}
 	})
+}
+
+// The server's word is about itself alone: the call goes to the next, and not back.
+func TestATargetThatWantsNoRetryIsNotAskedAgainInPlace(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]stub.Func{
+		"500": reply(500, "", "X-Should-Retry", "false"),
+		"429": reply(429, "", "X-Should-Retry", "false", "Retry-After", "1"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld().at(atHome, answer, reply(200, fine))
+			if got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU()}), asks(t, t.Context())); got.status != 200 || w.way() != "home eu" {
+				t.Errorf("%s: got %d, %v, went %q", name, got.status, got.err, w.way())
+			}
+		})
+	}
 }
 
 func TestAWaitThatOneTargetAsksForIsNotAnothers(t *testing.T) {
@@ -190,6 +227,33 @@ func TestTheCallersDeadlineSaysNothingOfATarget(t *testing.T) {
 			t.Errorf("went %q, %+v", w.way(), s)
 		}
 	})
+}
+
+// Its first attempts stay free: nothing is known against it.
+func TestWhatIsNoFailureOfATargetDoesNotHaveItPaidFor(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]stub.Func{"the caller's deadline": speechless, "a parameter that it lacks": apiError(400, "unsupported_parameter")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld().at(atHome, busy).at(atEU, answer)
+				cfg := openai.Config{Targets: homeAndEU(), Breaker: neverOpen}
+				cfg.Retry.Budget = retry.NewBudget(1, 0)
+				tr := newChain(t, w, cfg)
+				for range 60 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					do(t, tr, asks(t, ctx))
+					cancel()
+				}
+				w.at(atEU, reply(200, fine))
+				for range 5 {
+					if got := do(t, tr, asks(t, t.Context())); got.status != 200 {
+						t.Errorf("got %d, %v", got.status, got.err)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAModelThatHomeLacksWaitsForTheOthersLimit(t *testing.T) {
@@ -262,6 +326,29 @@ func TestATierOfWhichAllButOneRestIsThatOne(t *testing.T) {
 			t.Errorf("went %q", w.way())
 		}
 	})
+}
+
+// Where the path alone names the model, a target can take the call only if it has a
+// place for the name. Any other would be sent a call without a model.
+func TestADeploymentThatAloneNamesTheModelIsNotLost(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"/v1": "", "/openai/deployments/{model}": "/openai/deployments/dep/chat/completions"} {
+		synctest.Test(t, func(t *testing.T) {
+			targets := homeAndEU()
+			targets[1].BaseURL = "https://" + atEU + path
+			w := newWorld().at(atHome, busy)
+			got := do(t, newChain(t, w, openai.Config{Targets: targets}), request(t, t.Context(), http.MethodPost, origin+"/openai/deployments/dep/chat/completions", `{"messages":[]}`))
+			var sent string
+			for _, v := range w.visits {
+				if v.host == atEU {
+					sent = v.req.URL.Path
+				}
+			}
+			if sent != want || (got.status == 200) != (want != "") {
+				t.Errorf("%s: got %d, went %q, eu was sent %q", path, got.status, w.way(), sent)
+			}
+		})
+	}
 }
 
 // A deployment in the caller's path is of the caller's server alone.

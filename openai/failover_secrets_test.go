@@ -2,6 +2,7 @@ package openai_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -113,36 +114,44 @@ func TestATargetOfTheSameOriginHasItsOwnCredentialsOnly(t *testing.T) {
 
 func TestTheCookiesOfAnotherOriginStayOutOfTheCallersJar(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld().at(atHome, busy, reply(200, fine)).
-			at(atEU, reply(200, fine, "Set-Cookie", "session=eu; Domain=example.com", "Alt-Svc", "h3", "Strict-Transport-Security", "max-age=1", "Clear-Site-Data", "*", "X-Request-Id", "r"))
-		jar, _ := cookiejar.New(nil)
-		client := &http.Client{Transport: newChain(t, w, openai.Config{Targets: homeAndEU()}), Jar: jar}
-		for range 2 {
-			resp, err := client.Do(asks(t, t.Context()))
-			if err != nil {
-				t.Fatal(err)
+	for _, row := range []struct {
+		status  int
+		targets []openai.Target
+	}{
+		{200, homeAndEU()},
+		{400, homeAndEU()[1:]}, // http.Client's Jar does not ask for the status
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld().at(atHome, busy, reply(200, fine)).
+				at(atEU, reply(row.status, fine, "Set-Cookie", "session=eu; Domain=example.com", "Alt-Svc", "h3", "Strict-Transport-Security", "max-age=1", "Clear-Site-Data", "*", "X-Request-Id", "r"))
+			jar, _ := cookiejar.New(nil)
+			client := &http.Client{Transport: newChain(t, w, openai.Config{Targets: row.targets}), Jar: jar}
+			for range 2 {
+				resp, err := client.Do(asks(t, t.Context()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range []string{"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"} {
+					if resp.Header.Get(name) != "" {
+						t.Errorf("%s was handed up with a %d", name, resp.StatusCode)
+					}
+				}
+				_ = resp.Body.Close()
 			}
-			for _, name := range []string{"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"} {
-				if resp.Header.Get(name) != "" {
-					t.Errorf("%s was handed up", name)
+			for _, v := range w.visits {
+				if v.req.Header.Get("Cookie") != "" {
+					t.Errorf("%s got a cookie", v.host)
 				}
 			}
-			_ = resp.Body.Close()
-		}
-		for _, v := range w.visits {
-			if v.req.Header.Get("Cookie") != "" {
-				t.Errorf("%s got a cookie", v.host)
-			}
-		}
-	})
+		})
+	}
 }
 
 func TestWhatGoesAlongAndWhatTheTargetSets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		targets := homeAndEU()
-		targets[1].Forward = []string{"x-tenant"}
+		targets[1].Forward = []string{"x-tenant", "authorization"} // the target's own Header is set after what goes along
 		targets = append(targets, openai.Target{Name: "us", BaseURL: "https://" + atUS + "/v1", Models: map[string]string{"*": "llama"}, Tier: 2})
 		w := newWorld().at(atHome, busy).at(atEU, busy)
 		tr := newChain(t, w, openai.Config{Targets: targets})
@@ -188,6 +197,58 @@ func TestTheMessagesOfAnthropicKeepTheirVersionAndBeta(t *testing.T) {
 		v := w.visits[1]
 		if v.req.URL.String() != "https://eu.example.com/v1/messages?beta=true" || v.req.Header.Get("Anthropic-Version") == "" || v.req.Header.Get("Anthropic-Beta") == "" || v.holds("secret") {
 			t.Errorf("sent %s %v", v.req.URL, v.req.Header)
+		}
+	})
+}
+
+// Another account of the same origin gets all of the caller's headers. The key still
+// stands for the payload that home was sent.
+func TestAnIdempotencyKeyStaysBehindARenamingAtTheSameOrigin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy, reply(200, fine))
+		tr := newChain(t, w, openai.Config{Targets: []openai.Target{{}, {Name: "second", Models: map[string]string{"gpt-4o": "mini"}, Tier: 1}}})
+		req := asks(t, t.Context())
+		req.Header.Set("Idempotency-Key", "k")
+		if got := do(t, tr, req); got.status != 200 || len(w.visits) != 2 {
+			t.Fatalf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+		first, second := w.visits[0], w.visits[1]
+		if first.req.Header.Get("Idempotency-Key") != "k" || second.req.Header.Get("Idempotency-Key") != "" {
+			t.Errorf("sent %v, then %v", first.req.Header, second.req.Header)
+		}
+		if second.req.Header.Get("Authorization") != "Bearer home-key" || second.body != `{"messages":[],"model":"mini"}` {
+			t.Errorf("then sent %v %s", second.req.Header, second.body)
+		}
+	})
+}
+
+// An Authorize that waits for its token ends with its call, which says nothing of it.
+func TestAnAuthorizeWhoseCallEndsDoesNotRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := true
+		w := newWorld()
+		tr := newChain(t, w, openai.Config{Targets: []openai.Target{
+			{Name: "signed", BaseURL: "https://" + atEU + "/v1", Authorize: func(req *http.Request) error {
+				if slow {
+					<-req.Context().Done()
+					return errors.New("no token")
+				}
+				return nil
+			}},
+			{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us"), Tier: 1},
+		}})
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if got := do(t, tr, asks(t, ctx)); !errors.Is(got.err, context.DeadlineExceeded) || len(w.visits) > 0 {
+				t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+			}
+			cancel()
+		}
+		slow = false
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "eu" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
 		}
 	})
 }
@@ -270,6 +331,18 @@ func (a authenticating) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	return a.base.RoundTrip(req)
+}
+
+func TestTheIdleConnectionsOfAllBasesAreClosed(t *testing.T) {
+	t.Parallel()
+	common, own := stub.Answers(reply(200, fine)), stub.Answers(reply(200, fine))
+	targets := homeAndEU()
+	targets[1].Base = own
+	tr := openai.NewTransport(common, openai.Config{Targets: targets})
+	tr.CloseIdleConnections()
+	if common.Idle() != 1 || own.Idle() != 1 {
+		t.Errorf("closed those of the common base %d times, of the target's %d times", common.Idle(), own.Idle())
+	}
 }
 
 func TestABaseThatAuthenticatesServesItsOwnTargetOnly(t *testing.T) {

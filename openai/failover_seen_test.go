@@ -1,7 +1,9 @@
 package openai_test
 
 import (
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -82,6 +84,30 @@ func TestATierThatIsLeftIsWarnedOfOnceInAWhileAndItsReturnIsTold(t *testing.T) {
 		do(t, tr, asks(t, t.Context()))
 		if lines(back) != 1 || lines("-key") != 0 {
 			t.Errorf("in the end:\n%s", &log)
+		}
+		w.at(atHome, busy)
+		do(t, tr, asks(t, t.Context()))
+		if lines(left) != 3 {
+			t.Errorf("the next outage, long before the ten minutes are over:\n%s", &log)
+		}
+	})
+}
+
+// A call that comes back to its tier does not leave it once more.
+func TestAMoveToAnEarlierTierLeavesNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		w := newWorld().at(atHome, busy, reply(200, fine)).at(atEU, func(*http.Request) (*http.Response, error) {
+			time.Sleep(11 * time.Second)
+			return nil, io.ErrUnexpectedEOF
+		})
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu home" {
+			t.Fatalf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+		if strings.Count(log.String(), "calls leave") != 1 || !strings.Contains(log.String(), "calls are back") {
+			t.Errorf("logged\n%s", &log)
 		}
 	})
 }

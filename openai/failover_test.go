@@ -298,6 +298,22 @@ func TestOneCallersQuotaIsNobodyElses(t *testing.T) {
 	})
 }
 
+// Where the base adds the credentials, the callers have none: it can't be known whose
+// account is used up.
+func TestCallersWithoutACredentialDoNotRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, apiError(429, "insufficient_quota"))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		for range 4 {
+			do(t, tr, ask(t, t.Context(), "gpt-4o"))
+		}
+		if w.way() != "home eu home eu home eu home eu" {
+			t.Errorf("went %q", w.way())
+		}
+	})
+}
+
 func TestOneCallersBadKeyIsNobodyElses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -394,7 +410,9 @@ func TestCallsThatBelongToOneProviderGoHomeAndNowhereElse(t *testing.T) {
 		"chat with store:true":       {"POST", "/v1/chat/completions", `{"model":"gpt-4o","store":true,"messages":[]}`},
 		"a file by its id":           {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"file_id": "file-1"}}]}]}`},
 		"a file, its name escaped":   {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"\u0066ile_id":"file-1"}}]}]}`},
+		"a file, its line escaped":   {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"content":[{"type":"file","file":{"file\u005fid":"file-1"}}]}]}`},
 		"sound by its id":            {"POST", "/v1/chat/completions", `{"model":"gpt-4o","messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}`},
+		"sound by its id, and words": {"POST", "/v1/chat/completions", `{"model":"gpt-4o","modalities":["text","audio"],"audio":{"voice":"a"},"messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}`},
 		"an earlier response":        {"POST", "/v1/chat/completions", `{"model":"gpt-4o","previous_response_id":"r"}`},
 		"a container":                {"POST", "/v1/chat/completions", `{"model":"gpt-4o","container":"c"}`},
 		"a container with an id":     {"POST", "/v1/chat/completions", `{"model":"gpt-4o","container" : {"skills":[],"id":"c"}}`},
@@ -456,6 +474,17 @@ func TestARedirectOfATargetIsNeverHandedUp(t *testing.T) {
 			})
 		}
 	}
+}
+
+// It would redirect again: the call's last attempt is for a target that may answer.
+func TestATargetThatRedirectsIsSpent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy).at(atEU, reply(307, "", "Location", "https://evil.example/"))
+		if got := do(t, newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: neverOpen}), asks(t, t.Context())); got.status != 503 || w.way() != "home eu home" {
+			t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		}
+	})
 }
 
 func TestARedirectOfTheOnlyTargetIsAnError(t *testing.T) {
@@ -645,20 +674,25 @@ func TestAFailureThatOpensItsBreakerGoesToTheNext(t *testing.T) {
 
 func TestAllOpenIsTheLeastOfTheirWaits(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{OpenDuration: 20 * time.Second}})
-		do(t, tr, asks(t, t.Context()))
-		tr.Breaker("https://api.example.com chat gpt-4o home").Trip()
-		do(t, tr, asks(t, t.Context()))
-		time.Sleep(5 * time.Second)
-		tr.Breaker("https://eu.example.com chat gpt-4o eu").Trip()
-		got := do(t, tr, asks(t, t.Context()))
-		var open *breaker.OpenError
-		if !errors.As(got.err, &open) || open.RetryAfter != 15*time.Second {
-			t.Errorf("got %+v", got)
-		}
-	})
+	const home, eu = "https://api.example.com chat gpt-4o home", "https://eu.example.com chat gpt-4o eu"
+	for _, order := range [][2]string{{home, eu}, {eu, home}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			tr := newChain(t, w, openai.Config{Targets: homeAndEU(), Breaker: breaker.Config{OpenDuration: 20 * time.Second}})
+			do(t, tr, asks(t, t.Context()))
+			tr.Breaker(home).Trip()
+			do(t, tr, asks(t, t.Context())) // so that eu has a breaker
+			tr.Breaker(home).Reset()
+			tr.Breaker(order[0]).Trip()
+			time.Sleep(5 * time.Second)
+			tr.Breaker(order[1]).Trip()
+			got := do(t, tr, asks(t, t.Context()))
+			var open *breaker.OpenError
+			if !errors.As(got.err, &open) || open.RetryAfter != 15*time.Second {
+				t.Errorf("%q opened first: got %+v", order[0], got)
+			}
+		})
+	}
 }
 
 func TestAllLimitedWaitsForTheSoonest(t *testing.T) {
@@ -764,6 +798,7 @@ func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) 
 	t.Parallel()
 	// A stream that says for a minute that it is alive, and then its answer.
 	late := timed(append(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 60), part{0, tokenEvent + endEvent + doneEvent})...)
+	alive := timed(slices.Repeat([]part{{time.Second, ": ping\n\n"}}, 300)...)
 	for name, row := range map[string]struct {
 		all, home, eu time.Duration
 		homes         stub.Func
@@ -777,6 +812,7 @@ func TestAnAnswerIsHeldAsLongAsTheFirstEventTimeoutOfItsOwnTarget(t *testing.T) 
 		"home's does not hold at the other":  {0, 100 * time.Second, 0, busy, "home eu", 30 * time.Second},
 		"a target without one":               {50 * time.Second, -1, 0, late, "home", 30 * time.Second},
 		"of the other, which answers":        {0, 0, 100 * time.Second, busy, "home eu", 60 * time.Second},
+		"longer than two minutes":            {10 * time.Minute, 0, 0, alive, "home", 2 * time.Minute},
 		"longer than anybody's answer takes": {10 * time.Minute, 0, 0, late, "home", 60 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,6 +42,21 @@ func TestAnErrorIsNotTakenBack(t *testing.T) {
 	}
 }
 
+// Gateways add an error to a good answer. What each format calls its content shows that
+// it is one.
+func TestAnErrorBesideContentIsARemark(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{`"choices":[{}]`, `"data":[1]`, `"output":[1]`, `"content":[1]`, `"results":[{"flagged":false}]`} {
+		for _, in := range []string{`{` + content + `,"error":{"code":"x"}}`, `{"error":{"code":"x"},` + content + `}`} {
+			var a jsonAnswer
+			a.feed([]byte(in))
+			if e, ok := a.failed(); ok {
+				t.Errorf("%s failed with %v", in, e)
+			}
+		}
+	}
+}
+
 // FuzzJSONAnswer: whatever the pieces, an answer is whole with its last byte
 // and not before, and says what encoding/json finds in it.
 func FuzzJSONAnswer(f *testing.F) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/retrip-go/retrip/breaker"
 	"github.com/retrip-go/retrip/internal/prefetch"
 	"github.com/retrip-go/retrip/internal/stub"
+	"github.com/retrip-go/retrip/internal/throttle"
 	"github.com/retrip-go/retrip/retry"
 )
 
@@ -104,6 +106,33 @@ func TestDecisions(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Pacing learns from it what is limited, and how long a wait is of use at most.
+func TestWhatTheHeadersOfARefusalSay(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	const requests, tokens = "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Remaining-Tokens"
+	const requestsFull, tokensFull = "X-Ratelimit-Reset-Requests", "X-Ratelimit-Reset-Tokens"
+	for name, row := range map[string]struct {
+		header http.Header
+		want   throttle.Refusal
+	}{
+		"no tokens":          {http.Header{requests: {"5"}, tokens: {"0"}}, throttle.Refusal{Tokens: true}},
+		"no requests either": {http.Header{requests: {"0"}, tokens: {"0"}}, throttle.Refusal{}},
+		"the longer first":   {http.Header{requests: {"0"}, tokens: {"0"}, requestsFull: {"6m0s"}, tokensFull: {"1s"}}, throttle.Refusal{AtMost: 6 * time.Minute}},
+		"the longer last":    {http.Header{requests: {"0"}, tokens: {"0"}, requestsFull: {"1s"}, tokensFull: {"6m0s"}}, throttle.Refusal{AtMost: 6 * time.Minute}},
+		"of what is left":    {http.Header{requests: {"1"}, requestsFull: {"6m0s"}}, throttle.Refusal{}},
+	} {
+		if got := refusalOf(row.header, verdict{}, now); got != row.want {
+			t.Errorf("%s: %+v, want %+v", name, got, row.want)
+		}
+	}
+	for _, past := range []string{"-5s", now.Add(-time.Hour).Format(time.RFC3339), strconv.FormatInt(now.Add(-time.Hour).Unix(), 10)} {
+		if got := parseReset(past, now); got != 0 {
+			t.Errorf("%s is over, but is waited for %v", past, got)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -187,6 +188,31 @@ func TestAStatusThatIsShownIsAName(t *testing.T) {
 	} {
 		if got := statusName([]byte(value)); got != want {
 			t.Errorf("%s: %q", value, got)
+		}
+	}
+}
+
+// closeCounter is a body that counts how often it is closed.
+type closeCounter struct{ closed int }
+
+func (c *closeCounter) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (c *closeCounter) Close() error {
+	c.closed++
+	return nil
+}
+
+// A Close that comes between the answer and its use has closed the source before.
+func TestASourceThatComesAfterCloseIsClosed(t *testing.T) {
+	t.Parallel()
+	a := &answer{format: responsesFormat}
+	o := new(operation)
+	o.call.Answer = a
+	for _, closed := range []bool{false, true} {
+		src := new(closeCounter)
+		b := &resumedBody{operation: o, answer: a, closed: closed}
+		if !b.goOn(&http.Response{StatusCode: http.StatusOK, Body: src}) || (src.closed == 1) != closed {
+			t.Errorf("closed before: %v, the source was closed %d times", closed, src.closed)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -504,6 +505,7 @@ func TestASilentStreamIsResumed(t *testing.T) {
 		"silence before the headers":      {openai.Config{IdleTimeout: time.Minute}, []ending{stall(4), {instead: silence}, toItEnd}, 2*time.Minute + time.Second/2, false},
 		"FirstEventTimeout":               {openai.Config{FirstEventTimeout: time.Second}, []ending{stall(1), toItEnd}, time.Second, false},
 		"FirstEventTimeout twice":         {openai.Config{FirstEventTimeout: time.Second}, []ending{stall(1), stall(0), toItEnd}, 2 * time.Second, true},
+		"FirstEventTimeout, an opener":    {openai.Config{FirstEventTimeout: time.Second}, []ending{stall(1), {after: len(events[1]), stall: true}, toItEnd}, 2*time.Second + time.Second/2, false},
 		"FirstEventTimeout, then headers": {openai.Config{FirstEventTimeout: time.Second}, []ending{stall(1), {instead: silence}, toItEnd}, 2 * time.Second, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -782,10 +784,44 @@ func TestAStreamThatEndsEarlyIsResumedWhereErrorsPassThrough(t *testing.T) {
 		cfg := calm
 		cfg.InBandErrors = openai.PassThrough
 		events := background(6)
-		r := &run{events: events, endings: []ending{{after: prefix(events, 4) + 9}, toItEnd}}
-		resp := respond(t, t.Context(), newChain(t, r, cfg), inBackground)
-		if got, err := readBy(resp.Body, 100); err != nil || got != strings.Join(events, "") || len(r.queries()) != 1 {
+		for n := prefix(events, 4); n < prefix(events, 5); n++ { // within an event, of which half is not the reader's
+			r := &run{events: events, endings: []ending{{after: n}, toItEnd}}
+			resp := respond(t, t.Context(), newChain(t, r, cfg), inBackground)
+			if got, err := readBy(resp.Body, 100); err != nil || got != strings.Join(events, "") || len(r.queries()) != 1 {
+				t.Fatalf("ended after %d bytes: %v: %q", n, err, got)
+			}
+		}
+	})
+}
+
+// The mark that begins the first stream is the reader's, as all its bytes are. That of
+// a later stream would stand in the middle.
+func TestTheMarkThatBeginsAStreamIsReadOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const mark = "\ufeff"
+		marked := func(events []string) []string {
+			events[0] = mark + events[0]
+			return events
+		}
+		events := background(6)
+		r := &run{events: events, endings: []ending{{after: len(mark) + prefix(events, 4), err: errCut, change: marked}, {after: -1, change: marked}}}
+		resp := respond(t, t.Context(), newChain(t, r, calm), inBackground)
+		if got, err := readBy(resp.Body, 100); err != nil || got != mark+strings.Join(events, "") || len(r.queries()) != 1 {
 			t.Errorf("%v: %q", err, got)
+		}
+	})
+}
+
+func TestAResumeErrorUnwrapsToWhatTheStreamBrokeOffWithFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := background(6)
+		gone := stub.Func(func(*http.Request) (*http.Response, error) { return stub.Response(404, ""), nil })
+		r := &run{events: events, endings: []ending{{after: prefix(events, 4), err: syscall.ECONNRESET}, {after: 0, err: syscall.EPIPE}, {instead: gone}}}
+		resp := respond(t, t.Context(), newChain(t, r, calm), inBackground)
+		if _, err := readBy(resp.Body, 100); !errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			t.Errorf("after %q: %v", r.queries(), err)
 		}
 	})
 }
@@ -976,6 +1012,31 @@ const wantResumes = `openai: retrip.client.resumes {resume} counter B(m) retrip.
 openai: retrip.client.resumes {resume} counter B(m) retrip.resume.outcome=refused = 1
 openai: retrip.client.resumes {resume} counter B(m) retrip.resume.outcome=resumed = 2
 `
+
+func TestTheFirstChunkOfAResumedStreamIsThatOfItsFirstAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reader, provider := newReader()
+		cfg := calm
+		cfg.MeterProvider = provider
+		late := func(events []string) []string {
+			time.Sleep(time.Second)
+			return events
+		}
+		events := background(6)
+		r := &run{events: events, endings: []ending{{after: prefix(events, 4), err: errCut, change: late}, {after: -1, change: late}}}
+		_, _ = readBy(respond(t, t.Context(), newChain(t, r, cfg), inBackground).Body, 100)
+		var got strings.Builder
+		for line := range strings.Lines(golden(t, reader)) {
+			if strings.Contains(line, "time_to_first_chunk") {
+				got.WriteString(line)
+			}
+		}
+		if !strings.HasSuffix(got.String(), "= 1 of 1\n") || strings.Count(got.String(), "\n") != 1 {
+			t.Errorf("%s", &got)
+		}
+	})
+}
 
 func TestBreaksOfAStreamAreCountedByWhatBecameOfThem(t *testing.T) {
 	t.Parallel()

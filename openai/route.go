@@ -270,10 +270,14 @@ func (g *routing) roundTrip(req *http.Request) (*http.Response, error) {
 		}
 		refusals.add(i, err)
 		g.why = fault.Type(err)
-		if req.Context().Err() != nil && g.o.call.Err() == nil {
-			// Its Authorize has used up the time of the attempt: the others get
-			// an attempt of their own.
-			g.spent.add(i)
+		if req.Context().Err() != nil {
+			// Its Authorize has used up the time. If that was the attempt's, the others
+			// get an attempt of their own. If it was the call's, they are sent nothing.
+			if g.o.call.Err() == nil {
+				g.spent.add(i)
+			} else {
+				refusals.err = fault.Ended(&g.o.call)
+			}
 			break
 		}
 		next, ok := g.elsewhere(req, asked)

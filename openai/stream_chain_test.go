@@ -135,6 +135,27 @@ func TestTimeLimitsOfAStream(t *testing.T) {
 }
 
 // A limit is neither late nor early, whoever reads when.
+// Another attempt at the same place would multiply the wait, and may be billed twice.
+func TestAFirstEventTimeoutIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		silent := timed(part{0, comment + roleEvent}, part{time.Hour, tokenEvent})
+		tr := openai.NewTransport(stub.Func(func(req *http.Request) (*http.Response, error) {
+			requests++
+			return silent(req)
+		}), openai.Config{FirstEventTimeout: 10 * time.Second})
+		resp, err := tr.RoundTrip(chatRequest(t.Context(), t))
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		if err == nil || requests != 1 {
+			t.Errorf("%d requests, %v", requests, err)
+		}
+	})
+}
+
 func TestFirstEventTimeoutCountsTheTimeInReads(t *testing.T) {
 	t.Parallel()
 	comments := func(n int, every time.Duration) (parts []part) {
@@ -218,6 +239,7 @@ func TestWhatCompletesAStream(t *testing.T) {
 	t.Parallel()
 	second := strings.ReplaceAll(tokenEvent, `"index":0`, `"index":1`)
 	secondEnd := strings.ReplaceAll(endEvent, `"index":0`, `"index":1`)
+	filter := `data: {"choices":[{"index":0,"content_filter_results":{"hate":{"filtered":false}}}]}` + "\n\n"
 	response := func(typ string) string { return `data: {"type":"response.` + typ + `"}` + "\n\n" }
 	for name, row := range map[string]struct {
 		endpoint, body string
@@ -230,6 +252,7 @@ func TestWhatCompletesAStream(t *testing.T) {
 		"one choice of two":           {"chat/completions?n=2", tokenEvent + second + endEvent, false},
 		"one choice, counted on":      {"chat/completions", tokenEvent + second + endEvent, true}, // as TGI does
 		"both choices":                {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent, true},
+		"filter results at the end":   {"chat/completions?n=2", tokenEvent + second + secondEnd + endEvent + filter, true}, // of Azure
 		"completions":                 {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":"length"}]}` + "\n\n", true},
 		"completions cut":             {"completions", `data: {"choices":[{"index":0,"text":"x","finish_reason":null}]}` + "\n\n", false},
 		"response.completed":          {"responses", response("output_text.delta") + response("completed"), true},

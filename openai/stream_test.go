@@ -126,6 +126,7 @@ func TestAnEventLikeTheOneBeforeIsReadWhereItDiffers(t *testing.T) {
 		"an end":               {end("null"), end(`"stop"`), "complete"},
 		"an error beside it":   {token, `{"choices":[{"index":0,"delta":{"content":"x"}}],"error":{"code":"x"}}`, "truncated"}, // a remark
 		"an error alone":       {token, `{"choices":[{"index":0,"delta":{"content":""}}],"error":{"code":"x"}}`, "error_event"},
+		"an error behind it":   {token, token + ` {"error":{"code":"x"}}`, "error_event"},
 		"another choice's end": {end("null"), strings.Replace(end(`"stop"`), "0", "1", 1), "truncated"},
 	} {
 		data := "data: " + row.first + "\n\ndata: " + row.second + "\n\n"

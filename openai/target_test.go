@@ -31,6 +31,7 @@ func TestValidateNamesTheTargetAndTheFieldThatIsWrong(t *testing.T) {
 		"Targets[0] (dots).BaseURL":      {{Name: "dots", BaseURL: "https://eu.example.com/v1/../x"}},
 		"Targets[0] (ftp).BaseURL":       {{Name: "ftp", BaseURL: "ftp://eu.example.com/v1"}},
 		"Targets[0] (dep).BaseURL":       {{Name: "dep", BaseURL: "https://x.openai.azure.com/openai/deployments/gpt?api-version=1"}},
+		"Targets[0] (mark).BaseURL":      {{Name: "mark", BaseURL: "https://x/v1#"}},
 		"Targets[0] (wild).BaseURL":      {{Name: "wild", BaseURL: "https://x/openai/deployments/gpt", Models: map[string]string{"*": "gpt"}}},
 		"Targets[0] (host).Header":       {{Name: "host", Header: http.Header{"host": {secret}}}},
 		"Targets[0] (length).Header":     {{Name: "length", Header: http.Header{"Content-Length": {"1"}}}},
@@ -126,6 +127,18 @@ func posted(t testing.TB, target string, h http.Header) *http.Request {
 		t.Fatal(err)
 	}
 	return &http.Request{Method: http.MethodPost, URL: u, Header: h}
+}
+
+func TestOfACallersQueryBetaTrueAloneIsKnown(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]bool{
+		"": false, "beta=true": true, "key=secret&beta=true": true, "beta=true&key=secret": true,
+		"alphabeta=true": false, "beta=true1": false, "beta=false": false, "beta": false, "key=beta=true": false,
+	} {
+		if got := isBeta(query); got != want {
+			t.Errorf("%q: %v", query, got)
+		}
+	}
 }
 
 func TestOriginsDifferInSchemeHostOrPort(t *testing.T) {
@@ -242,6 +255,17 @@ func TestAPayloadWithoutExactlyOneModelIsNotRenamed(t *testing.T) {
 	}
 }
 
+// An end would tell net/http that it has sent all of the payload.
+func TestAClosedBodyInPartsHasNoEnd(t *testing.T) {
+	t.Parallel()
+	body := &partsReader{parts: [3][]byte{[]byte("a"), []byte("b"), []byte("c")}}
+	_, _ = body.Read(make([]byte, 1))
+	_ = body.Close()
+	if n, err := body.Read(make([]byte, 1)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
 func TestARenamedPayloadIsNotCopied(t *testing.T) {
 	head, tail := `{"model":"gpt-4o","messages":["`, `"]}`
 	data := []byte(head + strings.Repeat("x", 10<<20) + tail)
@@ -336,6 +360,8 @@ func TestATargetRestsAfterTheSecondRefusalOfDifferentCalls(t *testing.T) {
 		if !r.resting(k, now) || r.resting(other, now) {
 			t.Fatal("it does not rest, or its model does")
 		}
+		r.refused(k, call, refusalsToRest, now.Add(1)) // of a call that was under way
+		call++
 		over := now.Add(time.Duration(minutes) * time.Minute)
 		if !r.resting(k, over.Add(-1)) || len(r.of(1, over.Add(-1))) != 1 || len(r.of(1, over)) != 0 {
 			t.Fatalf("it does not rest for %d minutes", minutes)
@@ -364,6 +390,27 @@ func TestRestsAreBounded(t *testing.T) {
 	if got := len(r.all); got != maxRests {
 		t.Errorf("%d are kept", got)
 	}
+	for i := range 2 * maxRests {
+		if _, kept := r.all[restKey{target: 1, model: strconv.Itoa(i)}]; kept != (i >= maxRests) {
+			t.Fatalf("of %d, one after the other, number %d is kept: %v", 2*maxRests, i, kept)
+		}
+	}
+}
+
+func TestAKeyThatHasNotRestedYetIsForgottenFirst(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	var r rests
+	for i := range maxRests + 1 {
+		threshold := 1
+		if i == maxRests/2 {
+			threshold = 2
+		}
+		r.refused(restKey{target: 1, model: strconv.Itoa(i)}, uint64(i), threshold, now)
+	}
+	if _, kept := r.all[restKey{target: 1, model: strconv.Itoa(maxRests / 2)}]; kept || len(r.all) != maxRests {
+		t.Errorf("it is kept: %v, of %d", kept, len(r.all))
+	}
 }
 
 func TestATargetTakesTheModelsThatItNames(t *testing.T) {
@@ -388,5 +435,24 @@ func TestATargetTakesTheModelsThatItNames(t *testing.T) {
 		if name, ok := target.nameOf(row.model, row.exact); ok != row.ok || ok && name != row.name {
 			t.Errorf("%q, exact %v: %q, %v", row.model, row.exact, name, ok)
 		}
+	}
+}
+
+// Some twenty failures of calls that come one after the other are an outage, and a
+// few are none.
+func TestAShareIsHighOnceHalfOfTheLatestOutcomesAreFailures(t *testing.T) {
+	t.Parallel()
+	var s failureShare
+	for n := range 22 {
+		if s.isHigh() {
+			t.Fatalf("%d failures are enough", n)
+		}
+		s.failed()
+	}
+	if !s.isHigh() {
+		t.Error("22 failures are not enough")
+	}
+	if s.succeeded(); s.isHigh() {
+		t.Error("a success changes nothing")
 	}
 }

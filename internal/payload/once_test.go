@@ -28,6 +28,9 @@ func TestAStreamedBodyIsOfferedUntilItIsRead(t *testing.T) {
 		t.Error("it can be sent twice")
 	}
 	_ = o.Close()
+	if b.closed.Load() != 1 {
+		t.Errorf("it was read and closed, but not at once: closed %d times", b.closed.Load())
+	}
 	_ = o.Close()
 	o.Final()
 	if b.closed.Load() != 1 {

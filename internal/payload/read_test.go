@@ -58,6 +58,13 @@ func TestABodyIsReadOnceAndClosed(t *testing.T) {
 		"at once":                 func(r io.Reader) io.Reader { return r },
 		"byte by byte":            iotest.OneByteReader,
 		"with EOF beside the end": iotest.DataErrReader,
+		"with scratch space": func(r io.Reader) io.Reader {
+			return readerFunc(func(p []byte) (int, error) { // io.Reader allows to write to all of p
+				n, err := r.Read(p)
+				clear(p[n:])
+				return n, err
+			})
+		},
 	} {
 		for _, size := range []int{0, 1, 7, limit - 1, limit} {
 			for _, known := range []bool{true, false} {

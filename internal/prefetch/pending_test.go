@@ -41,6 +41,28 @@ func TestWhatAPendingReadBringsAfterCloseIsDropped(t *testing.T) {
 	})
 }
 
+// The pending Read may still write to its room, so that the memory is in use until that
+// has ended, although the Body is closed.
+func TestRoomCountsUntilThePendingReadHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src := late{make(chan struct{})}
+		b := New(src, cancelFunc(func(error) {}))
+		room := Quota{Limit: 1 << 20}
+		b.Count(&room)
+		_ = b.Fill(1<<20, -1, time.Second, nil)
+		held := room.Taken()
+		_ = b.Close()
+		if got := room.Taken(); held == 0 || got != held {
+			t.Errorf("%d bytes count before Close, and %d after it", held, got)
+		}
+		<-src.closed
+		if got := room.Taken(); got != 0 {
+			t.Errorf("%d bytes count after the end of the Read", got)
+		}
+	})
+}
+
 // bursting is a foreign body whose Read panics, after a while.
 type bursting struct{ late }
 

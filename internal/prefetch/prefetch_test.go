@@ -259,18 +259,35 @@ func TestAnErrorWhileFillingIsTheEnd(t *testing.T) {
 // A second reader of the same body would take bytes from the first.
 func TestNobodyReadsBesideAPendingRead(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b, _ := slow(t, io.EOF, "one", "two")
-		if err := b.Fill(100, 0, time.Second/2, nil); err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		if err := b.Fill(100, 0, 0, nil); err != nil || time.Since(start) != 0 {
-			t.Errorf("filled again beside it: %v, after %v", err, time.Since(start))
-		}
-		if got, err := io.ReadAll(b); err != nil || string(got) != "onetwo" {
-			t.Errorf("read %q, %v", got, err)
-		}
-		_ = b.Close()
-	})
+	for _, wait := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			b, _ := slow(t, io.EOF, "one", "two")
+			if err := b.Fill(100, 0, time.Second/2, nil); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if err := b.Fill(100, 0, wait, nil); err != nil || time.Since(start) != 0 {
+				t.Errorf("filled again beside it for %v: %v, after %v", wait, err, time.Since(start))
+			}
+			if got, err := io.ReadAll(b); err != nil || string(got) != "onetwo" {
+				t.Errorf("read %q, %v", got, err)
+			}
+			_ = b.Close()
+		})
+	}
+}
+
+// What a Body asked for in vain is there for others.
+func TestRoomThatWasRefusedDoesNotCount(t *testing.T) {
+	t.Parallel()
+	room := Quota{Limit: firstChunk + firstChunk/2}
+	b := New(io.NopCloser(iotest.HalfReader(bytes.NewReader(make([]byte, 4*firstChunk)))), cancelFunc(func(error) {}))
+	b.Count(&room)
+	if err := b.Fill(1<<20, -1, 0, nil); err != nil || len(b.Prefetched()) != firstChunk {
+		t.Errorf("%d bytes were prefetched, %v", len(b.Prefetched()), err)
+	}
+	if got := room.Taken(); got != firstChunk {
+		t.Errorf("%d bytes count", got)
+	}
+	_ = b.Close()
 }
