@@ -445,6 +445,38 @@ func TestAnAccountThatIsForgottenKeepsNobodyWaiting(t *testing.T) {
 	})
 }
 
+// A call that came back is not under way, so that the next one is alone and waits for no
+// rate.
+func TestCallsOneAfterTheOtherWaitForNoRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`))
+		tr := newChain(t, base, openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		start := time.Now()
+		for range 50 {
+			do(t, tr, ask(t, t.Context(), "m"))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("50 calls that were alone waited %v", waited)
+		}
+	})
+}
+
+func TestALimitThatNobodyHasFeltForAMinuteIsNotShown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newChain(t, answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`)), openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		for after, want := range []int{1, 0} {
+			if got := tr.Snapshot().Pacing; len(got) != want {
+				t.Errorf("after %d minutes: %+v", 2*after, got)
+			}
+			time.Sleep(2 * time.Minute)
+		}
+	})
+}
+
 func TestGaugesOfTransportsOnOneMeterProviderAddUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
