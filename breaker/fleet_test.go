@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/retrip-go/retrip/breaker"
+	"github.com/retrip-go/retrip/internal/fault"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 var origins = []string{"a", "b", "c"}
@@ -194,6 +196,14 @@ func TestOnlyWhatOwnFailuresOpenedIsPublished(t *testing.T) {
 			time.Sleep(7 * time.Second)
 			fail(t, b, 1)
 		}, []time.Duration{5 * time.Second, 10 * time.Second}},
+		"the share of failures": {func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) {
+			for n := 0; b.State() == breaker.Closed && n < 1000; n++ {
+				time.Sleep(10 * time.Millisecond)
+				succeed(t, b, 1) // which ends the row
+				fail(t, b, 1)
+			}
+			wantState(t, b, breaker.Open)
+		}, []time.Duration{5 * time.Second}},
 		"a failure after advice, and a failed probe": {func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
 			others.advise(30*time.Second, "a")
 			fail(t, b, 1)
@@ -263,20 +273,69 @@ func TestWarinessEndsNoRow(t *testing.T) {
 
 func TestReplicasProbeAtTheirOwnMoments(t *testing.T) {
 	t.Parallel()
-	moments := map[time.Duration]bool{}
-	for range 20 {
-		inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) {
-			failApart(t, b, 5)
-			wait := b.Snapshot().ProbeAt.Sub(b.Snapshot().Since)
-			if wait < 5*time.Second || wait > 6250*time.Millisecond {
-				t.Errorf("open for %v, want 5 s and at most a quarter more", wait)
+	for name, row := range map[string]struct {
+		opens func(*testing.T, *breaker.Breaker, *puppetFleet)
+		least time.Duration
+	}{
+		"by failures of their own": {func(t *testing.T, b *breaker.Breaker, _ *puppetFleet) { failApart(t, b, 5) }, 5 * time.Second},
+		"by a quorum": {func(_ *testing.T, _ *breaker.Breaker, others *puppetFleet) {
+			others.advise(40*time.Second, "a", "b")
+		}, 40 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			moments := map[time.Duration]bool{}
+			for range 20 {
+				inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+					row.opens(t, b, others)
+					wait := b.Snapshot().ProbeAt.Sub(b.Snapshot().Since)
+					if wait < row.least || wait > row.least*5/4 {
+						t.Errorf("open for %v, want %v and at most a quarter more", wait, row.least)
+					}
+					moments[wait] = true
+				})
 			}
-			moments[wait] = true
+			if len(moments) < 5 {
+				t.Errorf("20 replicas wait for %v", moments)
+			}
 		})
 	}
-	if len(moments) < 5 {
-		t.Errorf("20 replicas wait for %v", moments)
-	}
+}
+
+// What its own failures ran into says how long a probe may take, also where others have
+// opened the breaker.
+func TestAPlaceLastsAsLongAsTheTimeLimitAlsoAfterAQuorum(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		others := new(puppetFleet)
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			return nil, &fault.TimeLimitError{After: 50 * time.Second}
+		}), breaker.Config{Fleet: others})
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
+		others.advise(8*time.Second, "a", "b")
+		b := tr.Breaker(key)
+		wantState(t, b, breaker.Open)
+		time.Sleep(10 * time.Second)
+		admit(t, b)
+		wantOpenFor(t, b, 50*time.Second)
+	})
+}
+
+func TestAdviceTakesNoBreakerOffItsLeash(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		failApart(t, b, 5)
+		time.Sleep(7 * time.Second)
+		succeed(t, b, 1)
+		others.advise(30*time.Second, "a")
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+		time.Sleep(7 * time.Second)
+		succeed(t, b, 1)
+		wantState(t, b, breaker.Closed)
+		failApart(t, b, 2)
+		wantState(t, b, breaker.Open)
+	})
 }
 
 func TestAdviceAboutAKeyThatIsNotKnownIsKeptForIt(t *testing.T) {

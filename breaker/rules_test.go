@@ -497,6 +497,29 @@ func TestAFailedProbesTimeLimitLengthensThePlaces(t *testing.T) {
 	})
 }
 
+// Trip forgets nothing of what the failures before it ran into, and the closed state
+// everything: the time limit of an outage that is over must not slow down the next.
+func TestATimeLimitIsRememberedUntilTheBreakerCloses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			return nil, &fault.TimeLimitError{After: 50 * time.Second}
+		}), breaker.Config{})
+		_, _ = tr.RoundTrip(request(t.Context(), ""))
+		b := tr.Breaker(key)
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		place := admit(t, b)
+		wantOpenFor(t, b, 50*time.Second)
+		place.Success()
+		wantState(t, b, breaker.Closed)
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		admit(t, b)
+		wantOpenFor(t, b, 30*time.Second)
+	})
+}
+
 func TestPlacesThatRunOutDouble(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		openIt(t, b)

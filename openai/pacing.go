@@ -195,10 +195,16 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	o.ticket.account, o.ticket.sent = a, sent
-	response, err := p.base.RoundTrip(req)
-	a.returned(sent)
+	response, err := p.send(req, a, sent)
 	o.ticket.learn(c, response, err)
 	return response, err
+}
+
+// send sends a request that was let go. It is under way until then, also if the base
+// panics: calls after it would take it for one beside them for ever.
+func (p *pacer) send(req *http.Request, a *account, sent throttle.Sent) (*http.Response, error) {
+	defer a.returned(sent)
+	return p.base.RoundTrip(req)
 }
 
 // admit waits until the request may go and returns what it was let go with.

@@ -109,6 +109,9 @@ func TestARateLimitIsThatOfOneAccount(t *testing.T) {
 		"a project":          {asking(t, t.Context(), chatURL, "OpenAI-Project", "a"), asking(t, t.Context(), chatURL, "OpenAI-Project", "b"), false},
 		"a key in the query": {asking(t, t.Context(), chatURL+"?v=1&key=a"), asking(t, t.Context(), chatURL+"?v=1&key=b"), false},
 		"another query":      {asking(t, t.Context(), chatURL+"?v=1&key=a"), asking(t, t.Context(), chatURL+"?v=2&key=a"), true},
+		"Azure's in a query": {asking(t, t.Context(), chatURL+"?api-key=a"), asking(t, t.Context(), chatURL+"?api-key=b"), false},
+		"one in a query":     {asking(t, t.Context(), chatURL+"?subscription-key=a"), asking(t, t.Context(), chatURL+"?subscription-key=b"), false},
+		"one in two headers": {asking(t, t.Context(), chatURL, "Api-Key", "a"), asking(t, t.Context(), chatURL, "X-Api-Key", "a"), false},
 		"an access key": {
 			asking(t, t.Context(), chatURL, "Authorization", fmt.Sprintf(sigv4, "AKIA1", "1")),
 			asking(t, t.Context(), chatURL, "Authorization", fmt.Sprintf(sigv4, "AKIA2", "1")), false,
@@ -377,7 +380,8 @@ func TestTheHintsOfA429(t *testing.T) {
 				start := time.Now()
 				tr := newChain(t, answers(reply(429, "slow", row.header(start)...), reply(200, `{"choices":[]}`)), openai.Config{})
 				got := do(t, tr, ask(t, t.Context(), "m"))
-				if took := time.Since(start); got.status != 200 || took < row.waits || took > row.waits*11/10 {
+				// No wait is shorter than a millisecond, so that its last part may take that.
+				if took := time.Since(start); got.status != 200 || took < row.waits || took > row.waits*11/10+time.Millisecond {
 					t.Errorf("%+v: waited %v, want %v", got, took, row.waits)
 				}
 			})
@@ -421,6 +425,76 @@ func TestAccountsAreBoundedAndTheIdleGoFirst(t *testing.T) {
 		start := time.Now()
 		if do(t, tr, asking(t, once, chatURL, "Authorization", "limited")); time.Since(start) < 29*time.Second {
 			t.Errorf("the account with a limit was forgotten: waited %v", time.Since(start))
+		}
+	})
+}
+
+func TestAnAccountThatIsForgottenKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(reply(200, `{"choices":[]}`), reply(429, "slow", "Retry-After", "30"), reply(200, `{"choices":[]}`))
+		tr := newChain(t, base, openai.Config{Breaker: breaker.Config{MaxKeys: 1}})
+		once := retry.WithMaxAttempts(t.Context(), 1)
+		start := time.Now()
+		for _, key := range []string{"limited", "limited", "another", "limited"} {
+			do(t, tr, asking(t, once, chatURL, "Authorization", key))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("waited %v for an account that there was no room for", waited)
+		}
+	})
+}
+
+// A call that came back is not under way, so that the next one is alone and waits for no
+// rate.
+func TestCallsOneAfterTheOtherWaitForNoRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`))
+		tr := newChain(t, base, openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		start := time.Now()
+		for range 50 {
+			do(t, tr, ask(t, t.Context(), "m"))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("50 calls that were alone waited %v", waited)
+		}
+	})
+}
+
+// What a base that panicked has left under way for ever, all calls after it would wait for.
+func TestACallWhoseBasePanickedIsNotUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		panics := func(*http.Request) (*http.Response, error) { panic(http.ErrAbortHandler) }
+		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`), panics, reply(200, `{"choices":[]}`))
+		tr := newChain(t, base, openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		func() {
+			defer func() { _ = recover() }()
+			do(t, tr, ask(t, t.Context(), "m"))
+		}()
+		start := time.Now()
+		for range 50 {
+			do(t, tr, ask(t, t.Context(), "m"))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("50 calls that were alone waited %v", waited)
+		}
+	})
+}
+
+func TestALimitThatNobodyHasFeltForAMinuteIsNotShown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newChain(t, answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`)), openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		for after, want := range []int{1, 0} {
+			if got := tr.Snapshot().Pacing; len(got) != want {
+				t.Errorf("after %d minutes: %+v", 2*after, got)
+			}
+			time.Sleep(2 * time.Minute)
 		}
 	})
 }
@@ -615,6 +689,25 @@ func TestWhoShedsAtRandomOrEverythingIsNotPaced(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who names a time has told each call how long to wait, and is no limiter of a rate.
+func TestWhoShedsWithAHintIsNotPaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter := &shedder{sheds: leaking(40, 0), takes: 20 * time.Millisecond}
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
+			resp, err := limiter.RoundTrip(req)
+			if err == nil && resp.StatusCode == 503 {
+				resp.Header.Set("Retry-After", "1")
+			}
+			return resp, err
+		}), openai.Config{DisableBreaker: true})
+		callsOf(t, tr, 30, 5)
+		if paced := tr.Snapshot().Pacing; limiter.shed < 30 || len(paced) != 0 {
+			t.Errorf("of %d that were shed: %+v", limiter.shed, paced)
+		}
+	})
 }
 
 func TestWhoBeginsToShedEverythingIsDown(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/retrip-go/retrip/internal/call"
+	"github.com/retrip-go/retrip/internal/stub"
 )
 
 func TestARetryThatIsRejectedGetsItsTokensBack(t *testing.T) {
@@ -99,6 +100,14 @@ func TestABucketHoldsNoMoreThanItsTokensHoweverLongItFills(t *testing.T) {
 	}
 }
 
+func TestAClockThatGoesBackTakesNoTokensAway(t *testing.T) {
+	t.Parallel()
+	budget, now := NewBudget(10, 1), time.Now()
+	if !budget.reserve("k", 5, now) || !budget.reserve("k", 5, now.Add(-time.Hour)) {
+		t.Error("10 tokens do not pay for two retries")
+	}
+}
+
 func TestOfTooManyBucketsTheFullestIsForgotten(t *testing.T) {
 	t.Parallel()
 	b, now := NewBudget(10, 0), time.Now()
@@ -160,6 +169,29 @@ func TestTheFirstAttemptAtATargetThatSucceedsPaysIn(t *testing.T) {
 			t.Errorf("%v tokens are left, want 6", got)
 		}
 	})
+}
+
+func TestAFirstAttemptThatSucceedsPaysIntoTheBucketOfItsTarget(t *testing.T) {
+	t.Parallel()
+	budget := NewBudget(10, 0)
+	for _, key := range []string{"", "b"} {
+		budget.reserve(key, 5, time.Now())
+	}
+	cfg := Config{Budget: budget, BudgetKey: func(req *http.Request) string {
+		if a := call.AttemptFrom(req.Context()); a != nil {
+			return a.Subject.Target
+		}
+		return ""
+	}}
+	w := &itinerary{targets: []string{"b"}, answers: map[string]stub.Func{"b": says(200, "b")}}
+	resp, err := NewTransport(w, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, resp)
+	if call, target := budget.buckets[""].tokens, budget.buckets["b"].tokens; call != 5 || target != 6 {
+		t.Errorf("%v tokens are left to the call and %v to its target, want 5 and 6", call, target)
+	}
 }
 
 func TestAnEmptyBudgetStopsRetriesNotFirstAttempts(t *testing.T) {

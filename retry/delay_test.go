@@ -32,3 +32,19 @@ func TestWithoutAResponseThereIsNoHint(t *testing.T) {
 		t.Errorf("%v, %v", wait, ok)
 	}
 }
+
+// Chance adds a quarter to a hint, and to a long one 10 s: nobody waits for minutes longer
+// than the server has asked for.
+func TestChanceAddsNoMoreThan10sToAHint(t *testing.T) {
+	t.Parallel()
+	for hint, most := range map[time.Duration]time.Duration{
+		0:                0,
+		8 * time.Second:  2 * time.Second,
+		40 * time.Second: 10 * time.Second,
+		time.Hour:        10 * time.Second,
+	} {
+		if got := spread(hint, func() float64 { return 1 }) - hint; got != most {
+			t.Errorf("%v are added to %v, want %v", got, hint, most)
+		}
+	}
+}

@@ -85,6 +85,24 @@ func TestARefusalThatRacesWithTheTimerStaysOne(t *testing.T) {
 	})
 }
 
+// A call that ends while the layer below holds it back has ended in a wait. One that was
+// refused at once has not waited, whatever became of its context at the same moment.
+func TestOnlyARefusalThatWasHeldBackEndsInAWait(t *testing.T) {
+	t.Parallel()
+	for held, wants := range map[time.Duration]error{0: rejection{}, time.Second: context.Canceled} {
+		ctx, cancel := context.WithCancel(t.Context())
+		base := answers(func(req *http.Request) (*http.Response, error) {
+			call.From(req.Context()).Held = held
+			cancel()
+			return nil, rejection{}
+		})
+		_, err := NewTransport(base, Config{}).RoundTrip(keyed(ctx, t, nil))
+		if !errors.Is(err, wants) || held == 0 && errors.Is(err, context.Canceled) {
+			t.Errorf("held for %v: %v, want %v", held, err, wants)
+		}
+	}
+}
+
 // An SDK that retries too is to be stopped where another attempt of its own
 // would be in vain, or do harm, and nowhere else.
 func TestACallThatWasGivenUpSaysSo(t *testing.T) {

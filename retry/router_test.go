@@ -23,12 +23,16 @@ type itinerary struct {
 	targets []string
 	answers map[string]stub.Func
 	refusal error // of the first target
+	asked   int   // attempts before it refuses
 	free    bool
 	sent    int
 }
 
 func (w *itinerary) First() (latest bool, refusal error) {
-	return w.sent > 0 && w.refusal == nil && w.targets[w.sent-1] == w.targets[0], w.refusal
+	if w.sent > w.asked {
+		refusal = w.refusal
+	}
+	return w.sent > 0 && refusal == nil && w.targets[w.sent-1] == w.targets[0], refusal
 }
 
 func (w *itinerary) Detour() call.Detour {
@@ -57,7 +61,7 @@ func says(code int, who string) stub.Func {
 
 func TestWhenAllTargetsFailTheFirstMetHasTheWord(t *testing.T) {
 	t.Parallel()
-	errFirst, errLater := errors.New("first"), errors.New("later")
+	errFirst, errLater, errRefused := errors.New("first"), errors.New("later"), errors.New("refused")
 	again := Policy(func(a *Attempt) Decision {
 		if a.Response != nil && a.Response.StatusCode < 400 {
 			return Stop(NotRetryable)
@@ -73,11 +77,16 @@ func TestWhenAllTargetsFailTheFirstMetHasTheWord(t *testing.T) {
 		"its own response":                  {way: itinerary{targets: []string{"a", "b", "b"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b")}}, status: 503, body: "a"},
 		"its latest response":               {way: itinerary{targets: []string{"a", "b", "a"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b")}}, status: 503, body: "a"},
 		"a later one's, where it had none":  {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(502, "b"), "c": failure(errLater)}}, status: 502, body: "b"},
+		"a later one's 408":                 {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(408, "b"), "c": failure(errLater)}}, status: 408, body: "b"},
+		"a later one's 429":                 {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(429, "b"), "c": failure(errLater)}}, status: 429, body: "b"},
 		"the last one's, where it had none": {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": failure(errLater), "c": says(503, "c")}}, status: 503, body: "c"},
 		"its error, where a later one has a word for its own caller": {
 			way: itinerary{targets: []string{"a", "b", "b"}, answers: map[string]stub.Func{"a": failure(errFirst), "b": says(404, "b")}}, err: errFirst,
 		},
-		"its refusal":     {way: itinerary{targets: []string{"b", "c", "c"}, refusal: errFirst, answers: map[string]stub.Func{"b": failure(errLater), "c": failure(errLater)}}, err: errFirst},
+		"its refusal": {way: itinerary{targets: []string{"b", "c", "c"}, refusal: errFirst, answers: map[string]stub.Func{"b": failure(errLater), "c": failure(errLater)}}, err: errFirst},
+		"its error, though it refuses later": {
+			way: itinerary{targets: []string{"a", "b", "c"}, refusal: errRefused, asked: 1, answers: map[string]stub.Func{"a": failure(errFirst), "b": failure(errLater), "c": failure(errLater)}}, err: errFirst,
+		},
 		"who has success": {way: itinerary{targets: []string{"a", "b", "c"}, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(502, "b"), "c": says(200, "c")}}, status: 200, body: "c"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -108,6 +117,56 @@ func TestWhenAllTargetsFailTheFirstMetHasTheWord(t *testing.T) {
 	}
 }
 
+// What Inspect has found wrong with an answer is wrong with it also when it is kept and
+// returned later. A status of 200 must not make a success of it.
+func TestAnAnswerThatIsKeptIsAsWrongAsItWas(t *testing.T) {
+	t.Parallel()
+	errInside := errors.New("an error inside")
+	w := &itinerary{targets: []string{"a", "b"}, answers: map[string]stub.Func{"a": says(200, "a"), "b": failure(io.ErrUnexpectedEOF)}}
+	cfg := Config{MaxAttempts: 2, Backoff: steady(0), Safe: func(*http.Request) bool { return true }, Inspect: func(*Attempt) error { return errInside }, Policy: func(*Attempt) Decision {
+		return After(0, ReasonServerError)
+	}}
+	var report Report
+	ctx := (&call.Call{Router: w}).Init(WithReport(t.Context(), &report))
+	resp, err := NewTransport(w, cfg).RoundTrip(keyed(ctx, t, strings.NewReader("p")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := readAll(t, resp); resp.StatusCode != 200 || body != "a" || !errors.Is(report.Err, errInside) {
+		t.Errorf("got %d %q, reported as %v", resp.StatusCode, body, report.Err)
+	}
+}
+
+// An answer kept from another target is of no use to a caller who has gone: net/http cuts
+// its body, and an error says what happened.
+func TestACallThatItsCallerEndsAtALaterTargetKeepsItsError(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(cancel func(), closed chan struct{}){
+		"by its context":    func(cancel func(), _ chan struct{}) { cancel() },
+		"by Request.Cancel": func(_ func(), closed chan struct{}) { close(closed) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			errGone, closed := errors.New("gone"), make(chan struct{})
+			w := &itinerary{targets: []string{"a", "b"}, answers: map[string]stub.Func{
+				"a": says(503, "a"),
+				"b": func(*http.Request) (*http.Response, error) {
+					end(cancel, closed)
+					return nil, errGone
+				},
+			}}
+			cfg := Config{MaxAttempts: 2, Backoff: steady(0), Safe: func(*http.Request) bool { return true }}
+			req := keyed((&call.Call{Router: w}).Init(ctx), t, strings.NewReader("p"))
+			req.Cancel = closed //nolint:staticcheck // http.Client sets it for Client.Timeout
+			if resp, err := NewTransport(w, cfg).RoundTrip(req); w.sent != 2 || !errors.Is(err, errGone) {
+				t.Errorf("%d attempts, %v, %v", w.sent, resp, err)
+			}
+		})
+	}
+}
+
 func TestAFirstMeetingIsBoundByTheContextAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,6 +190,28 @@ func TestAFirstMeetingIsBoundByTheContextAlone(t *testing.T) {
 			t.Errorf("%d attempts past the deadline, %v", w.sent, err)
 		}
 	})
+}
+
+// Another target is a second attempt, too: a call that may be made once goes to one place.
+func TestACallOfOneAttemptGoesToNoOtherTarget(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		cfg Config
+		ctx context.Context
+	}{
+		"by the Config": {Config{MaxAttempts: 1}, t.Context()},
+		"by the caller": {Config{}, WithMaxAttempts(t.Context(), 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &itinerary{targets: []string{"a", "b"}, free: true, answers: map[string]stub.Func{"a": says(503, "a"), "b": says(200, "b")}}
+			row.cfg.Safe = func(*http.Request) bool { return true }
+			resp, err := NewTransport(w, row.cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(row.ctx), t, http.NoBody))
+			if err != nil || resp.StatusCode != 503 || w.sent != 1 {
+				t.Errorf("%d attempts, %v, %v", w.sent, resp, err)
+			}
+		})
+	}
 }
 
 func TestEachTargetPaysFromItsOwnBucket(t *testing.T) {
@@ -246,5 +327,28 @@ func TestAnAttemptThatIsRefusedIsFollowedByOneAtAnotherTarget(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestWhatMayNotBeRepeatedGoesNowhereElseAfterARefusal(t *testing.T) {
+	t.Parallel()
+	base := stub.Answers(failure(fault.ErrRejected), says(200, "b"))
+	w := &refusing{back: []call.Detour{{Fresh: true, Free: true, Subject: call.Subject{Target: "b"}}}}
+	cfg := Config{Safe: func(*http.Request) bool { return false }}
+	resp, err := NewTransport(base, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+	if !errors.Is(err, fault.ErrRejected) || base.Calls() != 1 {
+		t.Errorf("%d attempts, %v, %v", base.Calls(), resp, err)
+	}
+}
+
+func TestARetryAfterARefusalNamesIt(t *testing.T) {
+	t.Parallel()
+	base := stub.Answers(reject(), says(200, "b"))
+	w := &refusing{back: []call.Detour{{Fresh: true, Free: true, Subject: call.Subject{Target: "b"}}}}
+	var named []string
+	cfg := Config{Safe: func(*http.Request) bool { return true }, OnRetry: func(e Event) { named = append(named, e.ErrorType) }}
+	resp, err := NewTransport(base, cfg).RoundTrip(keyed((&call.Call{Router: w}).Init(t.Context()), t, strings.NewReader("p")))
+	if err != nil || resp.StatusCode != 200 || !slices.Equal(named, []string{rejection{}.ErrorType()}) {
+		t.Errorf("%v, %v; after %q", resp, err, named)
 	}
 }

@@ -1,9 +1,12 @@
 package fleet
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/retrip-go/retrip/breaker"
 )
 
 func TestParseMessage(t *testing.T) {
@@ -73,4 +76,33 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("%q is %+v, and that is %+v", s, e, again)
 		}
 	})
+}
+
+// Whoever publishes for longer would not be believed: advice is sent for no longer than
+// what others read.
+func TestAdviceIsSentFor120sAtMost(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := new(Redis)
+	r.clock.set(now, now, now)
+	for lasts, most := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: longest} {
+		sent := r.entries([]breaker.Advice{{Name: "n", Until: now.Add(lasts)}})
+		if len(sent) != 1 || sent[0].left(now) > most+limit || sent[0].left(now) < most-limit {
+			t.Errorf("for %v: sent %+v, want %v", lasts, sent, most)
+		}
+	}
+}
+
+func TestTheOldestAdviceThatWaitsGivesWay(t *testing.T) {
+	t.Parallel()
+	o := outbox{wake: make(chan struct{}, 1)}
+	for i := range maxWaiting + 2 {
+		if dropped := o.put(breaker.Advice{Name: strconv.Itoa(i)}); dropped != (i >= maxWaiting) {
+			t.Fatalf("advice %d: dropped %v", i, dropped)
+		}
+	}
+	waiting, _ := o.take()
+	if n := len(waiting); n != maxWaiting || waiting[0].Name != "2" || waiting[n-1].Name != strconv.Itoa(maxWaiting+1) {
+		t.Errorf("%d wait, from %q on", n, waiting[0].Name)
+	}
 }

@@ -47,14 +47,16 @@ func TestASupportFollowsWhatIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
-		refused int // of the calls of a trial
+		refused int     // of the calls of a trial
+		most    float64 // that was admitted
 		waits   bool
 		want    float64
 	}{
-		{"as before", 3, false, 5},
-		{"as before, and calls wait too long", 3, true, 10},
-		{"more, and calls wait too long", 6, true, 5},
-		{"nearly all", 9, true, 2.5},
+		{"as before", 3, 5, false, 5},
+		{"as before, and calls wait too long", 3, 5, true, 10},
+		{"as before, but little is admitted", 3, 3, true, 6},
+		{"more, and calls wait too long", 6, 5, true, 5},
+		{"nearly all", 9, 5, true, 2.5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -63,7 +65,7 @@ func TestASupportFollowsWhatIsRefused(t *testing.T) {
 				s.refused(5)
 			}
 			for range trialCalls {
-				s.sent(5, 5, test.waits)
+				s.sent(5, test.most, test.waits)
 			}
 			if s.rate != test.want {
 				t.Errorf("got %v, want %v", s.rate, test.want)

@@ -94,7 +94,7 @@ func TestGatesWithoutAHintDoubleUntilAnAnswer(t *testing.T) {
 	w := new(Waiter)
 	th.Arrive(now, w)
 	th.Answer(now, w.Sent())
-	now += 30 * s
+	now += 11 * s // when the next may go, and before the limit is forgotten
 	next, now := refuseInARow(th, now)
 	if got := th.Gate() - now; got != 250*time.Millisecond {
 		t.Errorf("after an answer a gate of %v", got)
@@ -302,7 +302,7 @@ func TestAGateForHoursRefusesAllButTrials(t *testing.T) {
 		t.Errorf("who waited is %v, for %v", waiting.State(), waiting.RetryAfter())
 	}
 	sentAgain := 0
-	for now := 3 * s; now < 63*s; now += s {
+	for now := 3 * s; now < 123*s; now += s {
 		switch w := new(Waiter); th.Arrive(now, w) {
 		case Admitted:
 			sentAgain++
@@ -310,8 +310,8 @@ func TestAGateForHoursRefusesAllButTrials(t *testing.T) {
 			t.Fatal("one waits")
 		}
 	}
-	if sentAgain != 2 {
-		t.Errorf("%d trials in a minute, want 2", sentAgain)
+	if sentAgain != 4 {
+		t.Errorf("%d trials in two minutes, want 4", sentAgain)
 	}
 }
 
@@ -334,6 +334,11 @@ func TestWhoCannotBeServedInTimeIsRefusedAtOnce(t *testing.T) {
 	w := &Waiter{Latest: 10 * s} // 400 take 10 s, even at twice the rate
 	if got := th.Arrive(4*s, w); got != Refused || w.RetryAfter() < 10*s {
 		t.Errorf("behind 400: %v, %v", got, w.RetryAfter())
+	}
+	for _, w := range []*Waiter{{Latest: 17 * s}, {Latest: 6 * s, Retry: true}} {
+		if got := th.Arrive(4*s, w); got != Waiting {
+			t.Errorf("behind 400 in time at twice the rate, or before them: %v", got)
+		}
 	}
 }
 
@@ -361,6 +366,334 @@ func TestWhatIsNotSentAfterAllCostsNothing(t *testing.T) {
 	th.Unsent(6*s, first.Sent())
 	if th.Next(6*s) != second {
 		t.Error("the second waits for what was not sent")
+	}
+}
+
+func TestBurstsWithinASecondCutTheRateOnce(t *testing.T) {
+	t.Parallel()
+	for after, cuts := range map[time.Duration]bool{100 * time.Millisecond: false, 2 * s: true} {
+		th := limited(20, hinted(0))
+		before := th.Rate(4*s + after)
+		_, now := refuseInARow(th, 4*s+after)
+		if th.Gate() <= now {
+			t.Fatalf("after %v: three refusals in a row close no gate", after)
+		}
+		if got := th.Rate(now); (got < before) != cuts || got > before {
+			t.Errorf("after %v: the rate went from %v to %v, want a cut: %v", after, before, got, cuts)
+		}
+	}
+}
+
+func TestABurstWithAHintDoublesNoWaitWithoutOne(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(0))
+	if _, now := refuseInARow(th, 4*s); th.Gate() != now+firstGate {
+		t.Errorf("a gate of %v", th.Gate()-now)
+	}
+}
+
+func TestACutStaysAboveTheSupport(t *testing.T) {
+	t.Parallel()
+	th := limited(2, hinted(0))
+	th.support = support{rate: 1.5, best: 6}
+	if _, now := refuseInARow(th, 6*s); th.Rate(now) != 1.5 {
+		t.Errorf("the rate is %v, with a support of 1.5", th.Rate(now))
+	}
+}
+
+// A call that is refused again and again for what others send would never have its turn
+// if it came back at each hint.
+func TestWhoIsRefusedAgainWaitsLongerWhereThereAreOthers(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		before int
+		others bool
+		more   time.Duration
+	}{
+		"the first time":      {0, true, 0},
+		"the second time":     {1, true, 250 * time.Millisecond},
+		"the fourth time":     {3, true, s},
+		"alone, fourth time":  {3, false, 0},
+		"often, and no limit": {100, true, 256 * s},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			th := limited(20, hinted(0))
+			w := new(Waiter)
+			th.Arrive(5*s, w)
+			if !row.others {
+				th.Returned(w.Sent())
+			}
+			r := Refusal{Wait: s, Known: true, Before: row.before}
+			if got := th.Refuse(5*s, w.Sent(), r) - 5*s; got != s+row.more {
+				t.Errorf("waits %v, want %v", got, s+row.more)
+			}
+		})
+	}
+}
+
+func TestAGateRefusesAtOnceWhoseTimeEndsBeforeIt(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(2*s))
+	short, long := &Waiter{Latest: 10 * s}, &Waiter{Latest: 30 * s}
+	th.Arrive(4*s, short)
+	th.Arrive(4*s, long)
+	th.Refuse(5*s, Sent{At: 4 * s}, hinted(10*s))
+	if short.State() != Refused || short.RetryAfter() != 10*s || long.State() != Waiting {
+		t.Errorf("the short one is %v, for %v; the long one is %v", short.State(), short.RetryAfter(), long.State())
+	}
+}
+
+// A gate opens later than the provider asked for, by a random share. Somebody's time may
+// end in between.
+func TestAWaiterIsRefusedWhenItsTimeEnds(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	th.Random = func() float64 { return 0.99 }
+	sent := new(Waiter)
+	th.Arrive(0, sent)
+	th.Refuse(0, sent.Sent(), hinted(10*s))
+	w := &Waiter{Latest: 10*s + s/2}
+	if got := th.Arrive(s, w); got != Waiting {
+		t.Fatal(got)
+	}
+	if due, ok := th.Due(); !ok || due != w.Latest {
+		t.Errorf("due at %v, want %v", due, w.Latest)
+	}
+	if th.Next(w.Latest) != w || w.State() != Refused || w.RetryAfter() != 0 {
+		t.Errorf("is %v, for %v", w.State(), w.RetryAfter())
+	}
+}
+
+func TestWhatShedsIsForgottenWithTheLimit(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	shed := func(now time.Duration, through, shed int) (limited bool) {
+		for i := range through + shed {
+			w := new(Waiter)
+			th.Arrive(now, w)
+			th.Returned(w.Sent())
+			if i >= through {
+				_, limited = th.Shed(now, w.Sent(), Refusal{})
+			}
+		}
+		return limited
+	}
+	shed(0, 2, 30)
+	if !shed(s, 0, 1) {
+		t.Fatal("most is shed, and there is no limit")
+	}
+	shed(90*s, 9, 0)
+	if shed(91*s, 0, 1) || th.Active() {
+		t.Error("one of ten that is shed is a limit, for what was long ago")
+	}
+}
+
+func TestWhatIsSentInAStepIsNotThatOfTheStepBeforeInItsPlace(t *testing.T) {
+	t.Parallel()
+	var r Recent
+	for range 3 {
+		r.Add(0, 10)
+	}
+	r.Shed(0, 10)
+	at := time.Duration(steps) * step
+	r.Add(at, 7)
+	calls, cost := r.Sum(0, at)
+	if shed := r.SumShed(0, at); calls != 1 || cost != 7 || shed != 0 {
+		t.Errorf("%d calls of %d, and %d shed; want the one of 7", calls, cost, shed)
+	}
+}
+
+func TestWhatWasChargedToARateBeforeIsNotRefundedToThisOne(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	var early *Waiter
+	for i := range 80 {
+		early = new(Waiter)
+		th.Arrive(time.Duration(i)*50*time.Millisecond, early)
+	}
+	refused, first, second := new(Waiter), new(Waiter), new(Waiter)
+	th.Arrive(4*s, refused)
+	th.Refuse(4*s, refused.Sent(), hinted(0))
+	th.Arrive(4*s, first)
+	th.Arrive(4*s, second)
+	th.Unsent(4*s, early.Sent())
+	if first.State() != Admitted || second.State() != Waiting || th.Next(4*s) != nil {
+		t.Errorf("the first is %v, the second %v", first.State(), second.State())
+	}
+}
+
+func TestALeaverTakesItsCostAlong(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	for i := range 40 {
+		th.Arrive(time.Duration(i)*100*time.Millisecond, &Waiter{Cost: 1000})
+	}
+	w := &Waiter{Cost: 1000}
+	th.Arrive(4*s, w)
+	th.Refuse(4*s, w.Sent(), Refusal{Wait: s, Known: true, Tokens: true})
+	for range 100 {
+		leaver := &Waiter{Cost: 100_000}
+		th.Arrive(4*s, leaver)
+		th.Leave(4*s, leaver)
+	}
+	if got := th.Arrive(4*s, &Waiter{Cost: 10, Latest: 7 * s}); got != Waiting {
+		t.Errorf("behind nobody is %v", got)
+	}
+}
+
+func TestRetriesThatAreWantedAtOneMomentKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(0))
+	first, second, third := &Waiter{Retry: true, NotBefore: 6 * s}, &Waiter{Retry: true, NotBefore: 6 * s}, &Waiter{Retry: true, NotBefore: 5 * s}
+	for _, w := range []*Waiter{first, second, third} {
+		th.Arrive(4*s, w)
+	}
+	if _, who := drain(th, time.Minute); len(who) != 3 || who[0] != third || who[1] != first || who[2] != second {
+		t.Error("they went in another order")
+	}
+}
+
+func TestFurtherRefusalsPutNoTrialOff(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(50*s))
+	w := new(Waiter)
+	th.Arrive(5*s, w)
+	th.Refuse(20*s, Sent{At: 4 * s}, hinted(55*s))
+	if at, who := drain(th, 50*s); len(who) != 1 || at[0] != 34*s {
+		t.Errorf("%d went, at %v, want one at 34s", len(who), at)
+	}
+}
+
+func TestATrialMayBeARetry(t *testing.T) {
+	t.Parallel()
+	th := limited(20, hinted(time.Minute))
+	small, large := &Waiter{Cost: 10, Retry: true}, &Waiter{Cost: 100}
+	th.Arrive(5*s, large)
+	th.Arrive(5*s, small)
+	if _, who := drain(th, 40*s); len(who) != 1 || who[0] != small {
+		t.Errorf("%d went", len(who))
+	}
+}
+
+// withTokens is a throttle that admitted ten calls a second, of 1,000 tokens each, and
+// was refused for calls at 4 s and for tokens at 5 s.
+func withTokens() *Throttle {
+	th := newThrottle()
+	var last *Waiter
+	for i := range 41 {
+		last = &Waiter{Cost: 1000}
+		th.Arrive(time.Duration(i)*100*time.Millisecond, last)
+	}
+	th.Refuse(4*s, last.Sent(), hinted(0))
+	w := &Waiter{Cost: 1000}
+	th.Arrive(5*s, w)
+	th.Refuse(5*s, w.Sent(), Refusal{Known: true, Tokens: true})
+	return th
+}
+
+func TestOnlyTheLimitThatCallsWaitForGrows(t *testing.T) {
+	t.Parallel()
+	th := withTokens()
+	for range 50 {
+		th.Arrive(5*s, new(Waiter)) // which costs no tokens
+	}
+	before := th.limits
+	drain(th, 7*s)
+	if got := th.limits[ofCalls].rate(); got <= before[ofCalls].rate() {
+		t.Errorf("calls wait, and their rate is %v as before", got)
+	}
+	if got := th.limits[ofCost].rate(); got != before[ofCost].rate() {
+		t.Errorf("nobody waits for tokens, and their rate went from %v to %v", before[ofCost].rate(), got)
+	}
+}
+
+// Refusals for tokens are told from those by chance as well.
+func TestWhatIsSentCountsForTheChanceOfBothLimits(t *testing.T) {
+	t.Parallel()
+	th := withTokens()
+	for range 10 {
+		th.Arrive(5*s, &Waiter{Cost: 10})
+	}
+	_, who := drain(th, 20*s)
+	for unit := range th.limits {
+		if c := th.limits[unit].chance; c.low.sent+c.high.sent < float64(len(who)) {
+			t.Errorf("of %d that were let go the limit %d counts %+v", len(who), unit, c)
+		}
+	}
+}
+
+func TestWhatWasRefusedBeforeACutIsNoReasonForAnother(t *testing.T) {
+	t.Parallel()
+	var c chance
+	for i := range 100 {
+		c.sent(true)
+		c.sent(false)
+		if i%10 == 0 {
+			c.refused(true)
+		}
+		if i%2 == 0 {
+			c.refused(false)
+		}
+	}
+	c.begin()
+	for range 40 {
+		c.sent(false)
+	}
+	if c.refused(false) {
+		t.Error("one of 40 is more than a tenth")
+	}
+}
+
+// Where more is refused others may draw on the limit, who would not back off either.
+func TestNoMoreThanAnEighthOfTheRefusalsIsTakenForChance(t *testing.T) {
+	t.Parallel()
+	var c chance
+	for i := range 100 {
+		if c.sent(true); i%2 == 0 {
+			c.refused(true)
+		}
+	}
+	if got := c.share(); got != mostChance {
+		t.Errorf("%v are taken for chance, want %v", got, mostChance)
+	}
+}
+
+func TestACutNeverEndsInAHigherRate(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ measured, floor, want float64 }{
+		"as much as was allowed": {40, 1, 7},
+		"more than was allowed":  {400, 1, 7},
+		"half of it":             {20, 1, 3.5},
+		"right after a gate":     {0, 1, 3.5},
+		"a floor above it":       {40, 100, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := limit{on: true, most: 10, floor: 1, grown: 3 * s} // which is back at most
+			before := l.rate()
+			l.cut(10*s, 0, row.floor, func(_, _ time.Duration) float64 { return row.measured })
+			if got := l.rate(); before != 10 || got < row.want-0.01 || got > row.want+0.01 {
+				t.Errorf("from %v to %v, want %v", before, got, row.want)
+			}
+		})
+	}
+}
+
+// A timer that fires a little late must not lower the rate.
+func TestALittleLatenessIsMadeUpFor(t *testing.T) {
+	t.Parallel()
+	for late, want := range map[time.Duration]time.Duration{
+		0:                     s,
+		5 * time.Millisecond:  s,
+		10 * time.Millisecond: s,
+		s:                     2*s - 10*time.Millisecond,
+	} {
+		l := limit{on: true, most: 10, floor: 10, next: s}
+		l.spend(s+late, 10)
+		if got := l.next - s; got != want {
+			t.Errorf("%v late: the next goes at %v, want %v", late, got, want)
+		}
 	}
 }
 
