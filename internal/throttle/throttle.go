@@ -240,9 +240,13 @@ func (t *Throttle) Leave(now time.Duration, w *Waiter) {
 	}
 }
 
-// Unsent takes back what was let go and has not been sent after all. A refund after
-// a burst would go to a rate that the call was not charged to, so there is none.
+// Unsent takes back what was let go and has not been sent after all. What never asked
+// has nothing to take back. A refund after a burst would go to a rate that the call was
+// not charged to, so there is none.
 func (t *Throttle) Unsent(now time.Duration, s Sent) {
+	if s == (Sent{}) {
+		return
+	}
 	t.advance(now)
 	t.Recent.Remove(s.At, s.Cost)
 	if s.Epoch == t.Epoch() {

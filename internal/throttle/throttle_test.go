@@ -835,6 +835,16 @@ func TestWhatIsNotSentAfterAllIsNotCounted(t *testing.T) {
 	}
 }
 
+func TestWhatNeverAskedTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	th := newThrottle()
+	th.Arrive(0, new(Waiter))
+	th.Unsent(s, Sent{}) // an open breaker refused it before it came to ask
+	if calls, _ := th.Recent.Sum(0, s); calls != 1 {
+		t.Errorf("%d calls count, of which one was sent", calls)
+	}
+}
+
 func TestAnAnswerFromBeforeARefusalEndsNoGate(t *testing.T) {
 	t.Parallel()
 	th := newThrottle()
