@@ -3,11 +3,11 @@ package throttle
 import "math"
 
 const (
-	// low is how far a rate has come back after a cut for which it is well below
-	// what was admitted before: then nobody who draws on the limit alone is refused.
+	// A rate is low while it is below this share of what was admitted before the last
+	// cut. At such rates nobody is refused who draws on the limit alone.
 	low = 0.4
 
-	// usual is the share of refusals by chance with which inARowByChance is meant.
+	// usual is the share of refusals by chance for which inARowByChance is made.
 	usual = 0.05
 
 	// From fewer calls than enough nothing is learned of chance. No more than

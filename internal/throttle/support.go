@@ -3,13 +3,13 @@ package throttle
 import "time"
 
 const (
-	// A rate has fallen when it is below that share of the best that was admitted.
+	// A rate has fallen when it is below this share of the best that was admitted.
 	fallen = 1.0 / 4
 
-	// From fewer calls than fewest at low rates nothing is concluded. The share of
-	// them that is refused is like that at high rates if it is at least alike of it.
-	// Less than leastInVain is no trouble, and of more than mostInVain nothing is known:
-	// a provider that refuses nearly everything may be one that admits nothing.
+	// From fewer calls than fewest at low rates nothing is concluded. Cuts are taken for
+	// vain if the share that is refused at low rates is at least alike times the share at
+	// high ones. A share below leastInVain is no trouble. One above mostInVain says
+	// nothing: a provider that refuses nearly everything may be one that admits nothing.
 	fewest      = 12
 	alike       = 0.5
 	leastInVain = 0.15
