@@ -3,8 +3,8 @@ package throttle
 import "math"
 
 const (
-	// A rate is low while it is below this share of what was admitted before the last
-	// cut. At such rates nobody is refused who draws on the limit alone.
+	// A rate is low until it has gone this part of its way back after a cut. At such
+	// rates nobody is refused who draws on the limit alone.
 	low = 0.4
 
 	// usual is the share of refusals by chance for which inARowByChance is made.
