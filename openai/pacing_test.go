@@ -66,6 +66,32 @@ func TestALoneCallerWaitsTheHintAndATenthMoreAtMost(t *testing.T) {
 	}
 }
 
+// The cost of a call is estimated by the tokens that its answer may have.
+func TestTheTokensOfAnAnswerAreThoseThatThePayloadAllows(t *testing.T) {
+	t.Parallel()
+	for payload, want := range map[string]int64{
+		`{"model":"m"}`:                                              0,
+		`{"model":"m","max_tokens":1000}`:                            1000,
+		`{"model":"m","max_completion_tokens":1000}`:                 1000,
+		`{"model":"m","max_output_tokens":1000}`:                     1000,
+		`{"model":"m","max_completion_tokens":1000,"max_tokens":10}`: 1000, // whichever counts
+		`{"model":"m","metadata":{"max_tokens":1000}}`:               0,
+		`{"model":"m","max_tokens":null}`:                            0,
+		`{"model":"m","max_tokens":-1000}`:                           0,
+		`{"model":"m","max_tokens":1000000000}`:                      1 << 24,
+		`{"model":"m","max_tokens":9223372036854775807}`:             0, // no count of anything
+	} {
+		got := int64(-1)
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
+			got = call.From(req.Context()).MaxTokens
+			return stub.Response(200, `{"choices":[]}`), nil
+		}), openai.Config{})
+		if do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, payload)); got != want {
+			t.Errorf("%s: %d, want %d", payload, got, want)
+		}
+	}
+}
+
 func TestCallsWaitForTheLongestHintThatIsObeyed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
