@@ -312,6 +312,37 @@ func TestWhoseBreakerIsOpenDoesNotQueue(t *testing.T) {
 	})
 }
 
+// A half-open breaker may let a call through, so that calls ask the rate limit first. Those
+// that it refuses then have used up nothing of it.
+func TestWhatTheBreakerRefusesUsesUpNoRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`), func(*http.Request) (*http.Response, error) {
+			time.Sleep(20 * time.Second)
+			return stub.Response(200, `{"choices":[]}`), nil
+		})
+		tr := newChain(t, base, openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		for _, s := range tr.Snapshot().Breakers {
+			tr.Breaker(s.Key).Trip()
+		}
+		time.Sleep(30 * time.Second)
+		var wait sync.WaitGroup
+		wait.Go(func() { do(t, tr, ask(t, t.Context(), "m")) }) // the probe, beside which no call is alone
+		time.Sleep(10 * time.Second)
+		start := time.Now()
+		for range 20 {
+			if got := do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m")); !errors.Is(got.err, breaker.ErrOpen) {
+				t.Fatalf("%+v, want it refused", got)
+			}
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("20 calls that were refused waited %v for each other", waited)
+		}
+		wait.Wait()
+	})
+}
+
 func TestARateLimitInsideA2xxPaces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
