@@ -137,6 +137,17 @@ func TestShorterAdviceUndoesNoLongerOne(t *testing.T) {
 	})
 }
 
+func TestLongerAdviceReplacesTheShorterOneOfItsOrigin(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(5*time.Second, "a")
+		others.advise(30*time.Second, "a")
+		time.Sleep(10 * time.Second)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+	})
+}
+
 func TestAdviceIsNeverForLongerThan120s(t *testing.T) {
 	t.Parallel()
 	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
