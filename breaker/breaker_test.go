@@ -280,6 +280,19 @@ func TestAnExpiredProbeDoesNotFreeItsSuccessorsPlace(t *testing.T) {
 	})
 }
 
+func TestAProbeOfAnEarlierTimeDoesNotFreeAPlace(t *testing.T) {
+	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		early := admit(t, b)
+		b.Trip()
+		time.Sleep(30 * time.Second)
+		admit(t, b)
+		early.Ignore()
+		_ = wantRefusal(t, b)
+	})
+}
+
 func TestLateOutcomesDoNotCount(t *testing.T) {
 	virtual(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
 		late := []*breaker.Permit{admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b), admit(t, b)}

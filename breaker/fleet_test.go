@@ -137,6 +137,17 @@ func TestShorterAdviceUndoesNoLongerOne(t *testing.T) {
 	})
 }
 
+func TestLongerAdviceReplacesTheShorterOneOfItsOrigin(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		others.advise(5*time.Second, "a")
+		others.advise(30*time.Second, "a")
+		time.Sleep(10 * time.Second)
+		fail(t, b, 1)
+		wantState(t, b, breaker.Open)
+	})
+}
+
 func TestAdviceIsNeverForLongerThan120s(t *testing.T) {
 	t.Parallel()
 	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
@@ -162,6 +173,7 @@ func TestAQuorumOpensWhoeverIsNotServedForAsLongAsItAgrees(t *testing.T) {
 		"served long ago":      {succeeds: 6 * time.Second, from: []string{"a", "b"}, open: true},
 		"served lately":        {succeeds: 4 * time.Second, from: []string{"a", "b", "c"}},
 		"one that says it all": {from: []string{"a", "a"}},
+		"one without a name":   {from: []string{"", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,6 +195,24 @@ func TestAQuorumOpensWhoeverIsNotServedForAsLongAsItAgrees(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The quorum agrees for as long as the second longest advice lasts, whoever says more.
+func TestAThirdOriginShortensNoQuorum(t *testing.T) {
+	t.Parallel()
+	inFleet(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker, others *puppetFleet) {
+		succeed(t, b, 1) // so that none opens it yet
+		others.advise(60*time.Second, "a")
+		others.advise(40*time.Second, "b")
+		others.advise(10*time.Second, "c")
+		wantState(t, b, breaker.Closed)
+		time.Sleep(10 * time.Second)
+		others.advise(60*time.Second, "a")
+		wantState(t, b, breaker.Open)
+		if wait := wantRefusal(t, b).RetryAfter; wait < 30*time.Second || wait > 30*time.Second*5/4 {
+			t.Errorf("open for %v, want 30 s and at most a quarter more", wait)
+		}
+	})
 }
 
 func TestOnlyWhatOwnFailuresOpenedIsPublished(t *testing.T) {
@@ -379,11 +409,94 @@ func TestAdviceIsKeptFor1024KeysThatAreNotKnown(t *testing.T) {
 	}
 }
 
+// Others may say that a key is down for ever. For a key that is not known nobody opens for
+// longer than for others, and what is over makes room.
+func TestAdviceIsKeptFor120sAtMost(t *testing.T) {
+	t.Parallel()
+	ever := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	for name, row := range map[string]struct {
+		before, after func(*puppetFleet)
+		refused       bool
+	}{
+		"about the key": {func(others *puppetFleet) {
+			for _, origin := range origins {
+				others.hear(breaker.Advice{Name: fleetName(key), Origin: origin, Until: ever})
+			}
+		}, func(*puppetFleet) {}, false},
+		"about as many others as there is room for": {func(others *puppetFleet) {
+			for i := range 1024 {
+				others.hear(breaker.Advice{Name: fmt.Sprint("flood ", i), Origin: "c", Until: ever})
+			}
+		}, func(others *puppetFleet) { others.advise(time.Minute, "a", "b") }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				others := new(puppetFleet)
+				tr := newTransport(t, answer(http.StatusNoContent, ""), breaker.Config{Fleet: others})
+				row.before(others)
+				time.Sleep(120 * time.Second)
+				row.after(others)
+				resp, err := tr.RoundTrip(request(t.Context(), http.MethodPost))
+				if err == nil {
+					_ = resp.Body.Close()
+				}
+				if refused := errors.Is(err, breaker.ErrOpen); refused != row.refused {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A success has ended the wariness. A breaker that is made anew for the key must not have
+// it again.
+func TestAdviceThatABreakerHasHeardIsNotKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		others, status := new(puppetFleet), http.StatusNoContent
+		tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+			return response(status, http.NoBody), nil
+		}), breaker.Config{Fleet: others, MaxKeys: 1})
+		others.advise(time.Minute, "a")
+		use(t.Context(), t, tr, key)
+		use(t.Context(), t, tr, "http://another.example")
+		if tr.Breaker(key) != nil {
+			t.Fatal("it is not forgotten")
+		}
+		status = http.StatusInternalServerError
+		use(t.Context(), t, tr, key)
+		wantState(t, tr.Breaker(key), breaker.Closed)
+	})
+}
+
+// A namelessFleet has no name for any key.
+type namelessFleet struct{ puppetFleet }
+
+func (*namelessFleet) Name(string) string { return "" }
+
+func TestABreakerWithoutANameHasNoPartInTheFleet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		others := new(namelessFleet)
+		b := newBreaker(t, breaker.Config{Name: key, Fleet: others})
+		for _, origin := range origins {
+			others.hear(breaker.Advice{Origin: origin, Until: time.Now().Add(time.Minute)})
+		}
+		wantState(t, b, breaker.Closed)
+		openIt(t, b)
+		if len(others.advice) > 0 {
+			t.Errorf("published %+v", others.advice)
+		}
+	})
+}
+
 func TestCloseEndsTheSubscription(t *testing.T) {
 	t.Parallel()
 	others := new(puppetFleet)
 	tr := breaker.NewTransport(answer(http.StatusServiceUnavailable, ""), breaker.Config{Fleet: others})
 	hear := others.hearers[0]
+	others.advise(time.Minute, origins...) // which is kept
 	for range 2 {
 		if err := tr.Close(); err != nil {
 			t.Error(err)

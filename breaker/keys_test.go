@@ -340,6 +340,57 @@ func TestTheGateSaysForHowLongABreakerIsCertainToRefuse(t *testing.T) {
 	})
 }
 
+// A second attempt at the same place is worth it only where no other call fails there.
+func TestTheGateSaysWhetherACallFailsAlone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		happens string // to the call: s or f; to others: S or F; a dot is time between them
+		want    bool
+	}{
+		"nothing failed":                        {"s", true},
+		"it failed":                             {"sf", true},
+		"it failed twice":                       {"sf.f", true},
+		"another failed":                        {"sF", false},
+		"another failed before it":              {"sFf", false},
+		"another failed long before it":         {"sF.f", false},
+		"another failed long after it":          {"sf.F", false},
+		"another failed, in a row that is over": {"sFSf", true},
+		"it failed in a row that is over":       {"sfSF", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				status := 0
+				tr := newTransport(t, stub.Func(func(*http.Request) (*http.Response, error) {
+					return response(status, http.NoBody), nil
+				}), breaker.Config{})
+				c := new(call.Call)
+				ctx := c.Init(t.Context())
+				for _, what := range test.happens {
+					status = http.StatusInternalServerError
+					switch what {
+					case '.':
+						time.Sleep(apart)
+					case 's':
+						status = http.StatusNoContent
+						use(ctx, t, tr, key)
+					case 'f':
+						use(ctx, t, tr, key)
+					case 'S':
+						status = http.StatusNoContent
+						use(t.Context(), t, tr, key)
+					case 'F':
+						use(t.Context(), t, tr, key)
+					}
+				}
+				if got := c.Gate.FailsAlone(c); got != test.want {
+					t.Errorf("%s: alone %v", test.happens, got)
+				}
+			})
+		})
+	}
+}
+
 func BenchmarkAFloodOfNames(b *testing.B) {
 	for name, code := range map[string]int{"that are unknown": http.StatusNotFound, "that all fail": http.StatusServiceUnavailable} {
 		b.Run(name, func(b *testing.B) {

@@ -579,6 +579,58 @@ func TestAnOpenBreakerAndALimitGoToTheNextInsideTheAttempt(t *testing.T) {
 	})
 }
 
+// What one account has asked for is no other's wish: a call that home has refused for long
+// finds eu ready, although eu has a limit of its own.
+func TestAnotherTargetDoesNotWaitForWhatTheFirstAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld().at(atHome, busy, rateLimitedFor("20")).at(atEU, rateLimitedFor("1"), reply(200, fine))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		do(t, tr, asks(t, t.Context())) // so that calls of eu have to ask
+		time.Sleep(10 * time.Second)
+		began := time.Since(w.start)
+		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "home eu eu home eu" || w.took() != began {
+			t.Errorf("got %d, %v, went %q, the last of them after %v", got.status, got.err, w.way(), w.took()-began)
+		}
+	})
+}
+
+// A call that was refused anywhere has waited already, so that it goes before new ones
+// also where it is met for the first time.
+func TestACallThatWasRefusedElsewhereGoesBeforeNewOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.at(atHome, func(req *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return rateLimitedFor("60")(req)
+		}, rateLimitedFor("60")).at(atEU, rateLimitedFor("2"), reply(200, fine))
+		tr := newChain(t, w, openai.Config{Targets: homeAndEU()})
+		var wait sync.WaitGroup
+		call := func(ctx context.Context, user string) {
+			req := request(t, ctx, http.MethodPost, chatURL, `{"model":"gpt-4o","messages":[],"user":"`+user+`"}`)
+			wait.Go(func() { do(t, tr, req) })
+			synctest.Wait()
+		}
+		call(t.Context(), "refused")
+		soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		call(soon, "first") // after which both have a limit
+		call(t.Context(), "new")
+		wait.Wait()
+		var order []string
+		for _, v := range w.visits {
+			if v.host == atEU {
+				_, user, _ := strings.Cut(v.body, `"user":"`)
+				order = append(order, strings.TrimSuffix(user, `"}`))
+			}
+		}
+		if want := []string{"first", "refused", "new"}; !slices.Equal(order, want) {
+			t.Errorf("eu was asked by %q, want %q", order, want)
+		}
+	})
+}
+
 // A target is not asked again whose breaker has opened meanwhile: it would refuse, and
 // the call is for the next.
 func TestNoCallWaitsForATargetThatWouldRefuseIt(t *testing.T) {

@@ -66,6 +66,32 @@ func TestALoneCallerWaitsTheHintAndATenthMoreAtMost(t *testing.T) {
 	}
 }
 
+// The cost of a call is estimated by the tokens that its answer may have.
+func TestTheTokensOfAnAnswerAreThoseThatThePayloadAllows(t *testing.T) {
+	t.Parallel()
+	for payload, want := range map[string]int64{
+		`{"model":"m"}`:                                              0,
+		`{"model":"m","max_tokens":1000}`:                            1000,
+		`{"model":"m","max_completion_tokens":1000}`:                 1000,
+		`{"model":"m","max_output_tokens":1000}`:                     1000,
+		`{"model":"m","max_completion_tokens":1000,"max_tokens":10}`: 1000, // whichever counts
+		`{"model":"m","metadata":{"max_tokens":1000}}`:               0,
+		`{"model":"m","max_tokens":null}`:                            0,
+		`{"model":"m","max_tokens":-1000}`:                           0,
+		`{"model":"m","max_tokens":1000000000}`:                      1 << 24,
+		`{"model":"m","max_tokens":9223372036854775807}`:             0, // no count of anything
+	} {
+		got := int64(-1)
+		tr := newChain(t, stub.Func(func(req *http.Request) (*http.Response, error) {
+			got = call.From(req.Context()).MaxTokens
+			return stub.Response(200, `{"choices":[]}`), nil
+		}), openai.Config{})
+		if do(t, tr, request(t, t.Context(), http.MethodPost, chatURL, payload)); got != want {
+			t.Errorf("%s: %d, want %d", payload, got, want)
+		}
+	}
+}
+
 func TestCallsWaitForTheLongestHintThatIsObeyed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -283,6 +309,37 @@ func TestWhoseBreakerIsOpenDoesNotQueue(t *testing.T) {
 		if !errors.Is(got.err, breaker.ErrOpen) || time.Since(start) != 0 {
 			t.Errorf("%+v after %v", got, time.Since(start))
 		}
+	})
+}
+
+// A half-open breaker may let a call through, so that calls ask the rate limit first. Those
+// that it refuses then have used up nothing of it.
+func TestWhatTheBreakerRefusesUsesUpNoRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`), func(*http.Request) (*http.Response, error) {
+			time.Sleep(20 * time.Second)
+			return stub.Response(200, `{"choices":[]}`), nil
+		})
+		tr := newChain(t, base, openai.Config{})
+		do(t, tr, ask(t, t.Context(), "m"))
+		for _, s := range tr.Snapshot().Breakers {
+			tr.Breaker(s.Key).Trip()
+		}
+		time.Sleep(30 * time.Second)
+		var wait sync.WaitGroup
+		wait.Go(func() { do(t, tr, ask(t, t.Context(), "m")) }) // the probe, beside which no call is alone
+		time.Sleep(10 * time.Second)
+		start := time.Now()
+		for range 20 {
+			if got := do(t, tr, ask(t, retry.WithMaxAttempts(t.Context(), 1), "m")); !errors.Is(got.err, breaker.ErrOpen) {
+				t.Fatalf("%+v, want it refused", got)
+			}
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("20 calls that were refused waited %v for each other", waited)
+		}
+		wait.Wait()
 	})
 }
 

@@ -181,6 +181,25 @@ func TestALateJoinerLearnsWhatHolds(t *testing.T) {
 	}
 }
 
+// Nobody else cleans up what services that are gone have left.
+func TestWhatIsOverIsRemovedFromTheSet(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	if s == nil {
+		return
+	}
+	a := newProcess(t, s.client(t), fleet.Config{})
+	connect(t, s, a)
+	a.Publish(advice("short", 200*time.Millisecond))
+	eventually(t, "published", func() bool { return a.count(t, "published", "") == 1 })
+	time.Sleep(250 * time.Millisecond)
+	a.Publish(advice("long", time.Minute))
+	eventually(t, "published", func() bool { return a.count(t, "published", "") == 2 })
+	if stored := s.client(t).ZRange(t.Context(), topic, 0, -1).Val(); len(stored) != 1 || !strings.HasSuffix(stored[0], " long") {
+		t.Errorf("stored %q", stored)
+	}
+}
+
 func TestStopEndsASubscription(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -357,6 +376,46 @@ func TestAUserWithTheRightsNamedIsEnough(t *testing.T) {
 	}
 }
 
+func TestAUserWhoMayNotPublishIsTold(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	if s == nil {
+		return
+	}
+	s.raw(t, "ACL SETUSER mute on >secret resetkeys ~retrip:* resetchannels &retrip:* "+
+		"+hello +ping +time +subscribe +zadd +zremrangebyscore +zrangebyscore +pexpire")
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Username: "mute", Password: "secret"})
+	defer c.Close()
+	p := newProcess(t, c, fleet.Config{})
+	connect(t, s, p)
+	p.Publish(advice("x", time.Minute))
+	eventually(t, "told", func() bool { return p.lines("WARN") > 0 })
+	if p.count(t, "dropped", "failed") != 1 || p.count(t, "published", "") != 0 {
+		t.Error("counted as published")
+	}
+}
+
+// A refusing limiter is one that lets nothing through.
+type refusing struct{}
+
+func (refusing) Allow() error       { return errors.New("limited") }
+func (refusing) ReportResult(error) {}
+
+// Advice is for the moments in which the service's own commands fail.
+func TestTheCallersLimiterHoldsNoAdviceBack(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	if s == nil {
+		return
+	}
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Limiter: refusing{}})
+	defer c.Close()
+	a, b := newProcess(t, c, fleet.Config{}), newProcess(t, s.client(t), fleet.Config{})
+	connect(t, s, a, b)
+	a.Publish(advice("x", time.Minute))
+	eventually(t, "heard", func() bool { return slices.Contains(b.names(), "x") })
+}
+
 func TestAClusterAndARing(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "--cluster-enabled", "yes")
@@ -380,6 +439,10 @@ func TestAClusterAndARing(t *testing.T) {
 		eventually(t, name+" connected", func() bool { return a.isConnected(t)() && b.isConnected(t)() })
 		a.Publish(advice("x", time.Minute))
 		eventually(t, name+" heard", func() bool { return len(b.names()) == 1 })
+		_, _ = a.Close(), b.Close()
+		if err := c.Ping(t.Context()).Err(); err != nil {
+			t.Errorf("Close has closed the caller's %s: %v", name, err)
+		}
 	}
 }
 

@@ -127,6 +127,88 @@ func TestAnAnswerThatNeverEndsTakesNoMemory(t *testing.T) { //nolint:paralleltes
 	}
 }
 
+// answering returns what a Redis answers that knows one advice, which holds for a minute.
+func answering(command string) string {
+	return map[string]string{
+		"hello": greeting, "client": fine, "time": noon, "subscribe": "*3\r\n+subscribe\r\n+x\r\n:1\r\n", "ping": "*2\r\n+pong\r\n+\r\n",
+		"zrangebyscore": "*2\r\n+1 o n\r\n$13\r\n1900000060000\r\n", "publish": ":1\r\n",
+	}[command]
+}
+
+// The subscription, whose beginning asks for what is stored, may work all the time.
+func TestWhatIsStoredIsReadOnceItCanBe(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	c := redis.NewClient(&redis.Options{Addr: impostor(t, func(command string) string {
+		if command == "zrangebyscore" && asked.Add(1) <= 2 {
+			return "-ERR not yet\r\n"
+		}
+		return answering(command)
+	})})
+	defer c.Close()
+	p := newProcess(t, c, fleet.Config{})
+	eventually(t, "heard of what is stored", func() bool { return len(p.names()) == 1 })
+	_ = p.Close()
+}
+
+func TestAServerThatIsGoneIsAskedEachSecond(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	c := redis.NewClient(&redis.Options{Addr: impostor(t, func(command string) string {
+		if command == "time" {
+			asked.Add(1)
+			return "-ERR gone\r\n"
+		}
+		return answering(command)
+	})})
+	defer c.Close()
+	p := newProcess(t, c, fleet.Config{})
+	began := time.Now()
+	eventually(t, "asked four times", func() bool { return asked.Load() >= 4 })
+	if took := time.Since(began); took > 14*time.Second {
+		t.Errorf("asked four times in %v", took)
+	}
+	_ = p.Close()
+}
+
+// A time that was read long ago by now could be wrong by seconds. Clients that are used
+// as they are may wait longer than we do.
+func TestATimeThatTookLongToComeIsNotUsed(t *testing.T) {
+	t.Parallel()
+	c := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": impostor(t, func(command string) string {
+		if command == "time" {
+			time.Sleep(1200 * time.Millisecond)
+		}
+		return answering(command)
+	})}})
+	defer func() { _ = c.Close() }()
+	p := newProcess(t, c, fleet.Config{})
+	eventually(t, "told", func() bool { return p.lines("WARN") == 1 })
+	_ = p.Close()
+	if p.lines("INFO") > 0 || len(p.names()) > 0 {
+		t.Errorf("heard %q, the log is\n%s", p.names(), &p.log)
+	}
+}
+
+// A connection that a firewall has forgotten looks like one on which nothing is published.
+func TestASubscriptionThatAnswersNoPingIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	var subscribed atomic.Int64
+	c := redis.NewClient(&redis.Options{Addr: impostor(t, func(command string) string {
+		switch command {
+		case "subscribe":
+			subscribed.Add(1)
+		case "ping":
+			<-t.Context().Done()
+		}
+		return answering(command)
+	})})
+	defer c.Close()
+	p := newProcess(t, c, fleet.Config{})
+	eventually(t, "subscribed again", func() bool { return subscribed.Load() > 1 })
+	_ = p.Close()
+}
+
 // TestCloseWaitsForNoHandshake: the dialer of go-redis heeds no context over TLS.
 func TestCloseWaitsForNoHandshake(t *testing.T) {
 	t.Parallel()
