@@ -239,12 +239,27 @@ func TestAnAuthorizeWhoseCallEndsDoesNotRest(t *testing.T) {
 			}},
 			{Name: "us", BaseURL: "https://" + atUS + "/v1", Header: bearer("us"), Tier: 1},
 		}})
-		for range 5 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if got := do(t, tr, asks(t, ctx)); !errors.Is(got.err, context.DeadlineExceeded) || len(w.visits) > 0 {
-				t.Errorf("got %d, %v, went %q", got.status, got.err, w.way())
+		for _, row := range []struct {
+			want  error
+			until func(context.Context) (context.Context, context.CancelFunc)
+		}{
+			{context.DeadlineExceeded, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, time.Second)
+			}},
+			{context.Canceled, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(time.Second, cancel)
+				return ctx, cancel
+			}},
+		} {
+			for range 5 {
+				var report retry.Report
+				ctx, cancel := row.until(retry.WithReport(t.Context(), &report))
+				if got := do(t, tr, asks(t, ctx)); !errors.Is(got.err, row.want) || len(w.visits) > 0 || report.Attempts > 0 {
+					t.Errorf("got %d, %v, went %q, %+v", got.status, got.err, w.way(), report)
+				}
+				cancel()
 			}
-			cancel()
 		}
 		slow = false
 		if got := do(t, tr, asks(t, t.Context())); got.status != 200 || w.way() != "eu" {

@@ -276,7 +276,7 @@ func (g *routing) roundTrip(req *http.Request) (*http.Response, error) {
 			if g.o.call.Err() == nil {
 				g.spent.add(i)
 			} else {
-				refusals.err = fault.Ended(&g.o.call)
+				refusals.err = err
 			}
 			break
 		}

@@ -61,16 +61,17 @@ var (
 // without a body: whatever it changes of the URL is dropped with the clone, and the
 // body that will be sent can't be read by mistake. Only the headers are copied back.
 // A failure counts towards a rest of the target, unless the call itself has ended:
-// then Authorize may have failed for that alone.
+// then Authorize may have failed for that alone, and the end of the call is the error.
 func (g *routing) authorize(d *destination, out *http.Request) error {
 	asked := out.Clone(out.Context())
 	asked.Body = nil
 	err := guarded(d.Authorize, asked)
 	key := restKey{target: d.index, authorize: true}
 	if err != nil {
-		if g.o.call.Err() == nil {
-			g.router.rests.refused(key, g.number(), authorizeToRest, g.router.now())
+		if g.o.call.Err() != nil {
+			return &unsentError{d.name, fault.Ended(&g.o.call)}
 		}
+		g.router.rests.refused(key, g.number(), authorizeToRest, g.router.now())
 		return &unsentError{d.name, err}
 	}
 	g.router.rests.succeeded(key)
@@ -105,8 +106,14 @@ func (e *unsentError) Error() string {
 // caller can find its own error by it.
 func (e *unsentError) Unwrap() error { return e.err }
 
-// ErrorType returns the value of the error.type attribute.
-func (e *unsentError) ErrorType() string { return fault.Other }
+// ErrorType returns the value of the error.type attribute. Only time that is over is told
+// apart: a connection that Authorize failed to make is not one to the target.
+func (e *unsentError) ErrorType() string {
+	if t := fault.Type(e.err); t == fault.Timeout || t == fault.Canceled {
+		return t
+	}
+	return fault.Other
+}
 
 // Is says to the layers above, by fault.ErrRejected, that nothing was sent: the attempt
 // does not use up a number.
