@@ -503,43 +503,33 @@ func TestAnAccountThatIsForgottenKeepsNobodyWaiting(t *testing.T) {
 }
 
 // A call that came back is not under way, so that the next one is alone and waits for no
-// rate.
+// rate. The same holds for one whose base has panicked.
 func TestCallsOneAfterTheOtherWaitForNoRate(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`))
-		tr := newChain(t, base, openai.Config{})
-		do(t, tr, ask(t, t.Context(), "m"))
-		start := time.Now()
-		for range 50 {
-			do(t, tr, ask(t, t.Context(), "m"))
-		}
-		if waited := time.Since(start); waited != 0 {
-			t.Errorf("50 calls that were alone waited %v", waited)
-		}
-	})
-}
-
-// What a base that panicked has left under way for ever, all calls after it would wait for.
-func TestACallWhoseBasePanickedIsNotUnderWay(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		panics := func(*http.Request) (*http.Response, error) { panic(http.ErrAbortHandler) }
-		base := answers(reply(429, "slow", "Retry-After", "1"), reply(200, `{"choices":[]}`), panics, reply(200, `{"choices":[]}`))
-		tr := newChain(t, base, openai.Config{})
-		do(t, tr, ask(t, t.Context(), "m"))
-		func() {
-			defer func() { _ = recover() }()
-			do(t, tr, ask(t, t.Context(), "m"))
-		}()
-		start := time.Now()
-		for range 50 {
-			do(t, tr, ask(t, t.Context(), "m"))
-		}
-		if waited := time.Since(start); waited != 0 {
-			t.Errorf("50 calls that were alone waited %v", waited)
-		}
-	})
+	well := reply(200, `{"choices":[]}`)
+	for name, second := range map[string]stub.Func{
+		"all come back":   well,
+		"the base panics": func(*http.Request) (*http.Response, error) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newChain(t, answers(reply(429, "slow", "Retry-After", "1"), well, second, well), openai.Config{})
+				do(t, tr, ask(t, t.Context(), "m"))
+				func() {
+					defer func() { _ = recover() }()
+					do(t, tr, ask(t, t.Context(), "m"))
+				}()
+				start := time.Now()
+				for range 50 {
+					do(t, tr, ask(t, t.Context(), "m"))
+				}
+				if waited := time.Since(start); waited != 0 {
+					t.Errorf("50 calls that were alone waited %v", waited)
+				}
+			})
+		})
+	}
 }
 
 func TestALimitThatNobodyHasFeltForAMinuteIsNotShown(t *testing.T) {
